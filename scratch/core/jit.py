@@ -1,0 +1,92 @@
+"""Compiled kernels and the threads that run them.
+
+A kernel is a plain Python loop over ``range(first, last)`` of independent pieces of work, compiled by Numba without the
+GIL. :func:`for_each` splits ``range(n)`` among threads. Three rules keep results the same bits for any number of threads:
+what a piece computes depends on its index alone, no two pieces write to the same place, and sums over pieces are added up
+afterwards in the order of the pieces.
+
+Why our own threads and not Numba's ``prange``: Numba's threading layers abort the process when two Python threads call in
+at once (workqueue) or in a forked child (omp); and a kernel with ``parallel=True`` takes seconds to compile.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar, cast
+
+import numba
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def kernel(function: _F) -> _F:
+    """Compile ``function`` at its first call, keep the result on disk, and let it run without the GIL."""
+    # error_model: division by zero gives inf or nan, as in NumPy. Never fastmath: it breaks NaN and the order of sums.
+    return cast("_F", numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+
+
+def get_num_threads() -> int:
+    """How many threads a kernel is split over."""
+    return _num_threads
+
+
+def set_num_threads(n: int) -> None:
+    """Split kernels over ``n`` threads, for the whole process. At the start: one for each core this process may use.
+
+    Raises:
+        ValueError: ``n`` is not a positive int.
+    """
+    global _num_threads
+    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        raise ValueError(f"set_num_threads: n must be a positive int, got {n!r}")
+    _num_threads = n
+    _forget_pool()
+
+
+def for_each(run: Callable[..., None], n: int, *arguments: Any) -> None:
+    """Call ``run(first, last, *arguments)`` over ranges that together make up ``range(n)``, on all threads at once."""
+    threads = min(_num_threads, n)
+    if threads <= 1:
+        if n > 0:
+            run(0, n, *arguments)
+        return
+    # A few ranges a thread: whoever is done first takes the next. A list iterator hands each range out exactly once.
+    pieces = min(n, 4 * threads)
+    bounds = [n * i // pieces for i in range(pieces + 1)]
+    ranges = iter(list(itertools.pairwise(bounds)))
+
+    def work() -> None:
+        for first, last in ranges:
+            run(first, last, *arguments)
+
+    helpers = [_pool().submit(work) for _ in range(threads - 1)]
+    work()
+    for helper in helpers:
+        # Not begun means that other callers keep the pool busy; by now there is nothing left for it to do.
+        if not helper.cancel():
+            helper.result()
+
+
+def _pool() -> ThreadPoolExecutor:
+    global _threads
+    if _threads is None:
+        _threads = ThreadPoolExecutor(max(1, _num_threads - 1), thread_name_prefix="scratch")
+    return _threads
+
+
+def _forget_pool() -> None:
+    global _threads
+    _threads = None  # its threads end once the work they have is done
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+_num_threads = int(os.environ.get("SCRATCH_NUM_THREADS", _cores()))
+_threads: ThreadPoolExecutor | None = None
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)  # a forked child inherits the pool but none of its threads

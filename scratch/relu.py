@@ -1,0 +1,121 @@
+"""Rectified linear unit: ``out = max(x, 0)``.
+
+Paper: Krizhevsky, Sutskever, Hinton 2012, section 3.1. Same as ``torch.nn.functional.relu``.
+
+Backward: ``grad_x = grad_out where out > 0, else 0``. The gradient is *selected*, never multiplied by 0 or 1: an infinite
+``grad_out`` where ``x < 0`` must give 0, and ``inf * 0`` is NaN. At ``x == 0`` the gradient is 0; where ``x`` is NaN both
+passes let it through.
+
+``out > 0`` holds exactly where ``x > 0``, so backward needs the output alone and the input may be forgotten.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from scratch.core import checks
+from scratch.core.jit import for_each, kernel
+from scratch.core.ladder import Cache, Ladder, Rung
+
+
+def forward(x: np.ndarray) -> tuple[np.ndarray, Cache]:
+    """Set what is negative to zero; -0.0 and NaN stay as they are, as in torch.
+
+    Args:
+        x: any shape, float32 or float64.
+
+    Returns:
+        ``out`` of x's shape and dtype, and the cache for :func:`backward`.
+
+    Raises:
+        TypeError: ``x`` is not a float32 or float64 array.
+    """
+    return RUNGS.forward(checks.array("relu", "x", x))
+
+
+def backward(grad_out: np.ndarray, cache: Cache) -> tuple[np.ndarray]:
+    """Let ``grad_out`` through where the output was above zero.
+
+    Args:
+        grad_out: gradient of the loss with respect to ``out``, of its shape and dtype.
+        cache: what :func:`forward` returned.
+
+    Returns:
+        ``(grad_x,)``.
+
+    Raises:
+        TypeError: ``grad_out`` has another dtype, or ``cache`` is not relu's.
+        ValueError: ``grad_out`` has another shape.
+    """
+    return RUNGS.backward(grad_out, cache)
+
+
+# --- naive ------------------------------------------------------------------------------------------------------------
+
+
+def naive_forward(x: np.ndarray) -> tuple[np.ndarray, tuple[Any, ...]]:
+    """One element after the other: the specification."""
+    out = np.empty_like(x)
+    for i in np.ndindex(x.shape):
+        out[i] = 0 if x[i] < 0 else x[i]  # not max(x, 0), which may turn -0.0 into 0.0
+    return out, (out,)
+
+
+def naive_backward(grad_out: np.ndarray, out: np.ndarray) -> tuple[np.ndarray]:
+    grad_x = np.empty_like(out)
+    for i in np.ndindex(out.shape):
+        grad_x[i] = 0 if out[i] <= 0 else grad_out[i]
+    return (grad_x,)
+
+
+# --- numpy ------------------------------------------------------------------------------------------------------------
+
+
+def numpy_forward(x: np.ndarray) -> tuple[np.ndarray, tuple[Any, ...]]:
+    """Whole arrays at a time: the loop runs in C, but every step is a pass over memory."""
+    out = np.where(x < 0, x.dtype.type(0), x)
+    return out, (out,)
+
+
+def numpy_backward(grad_out: np.ndarray, out: np.ndarray) -> tuple[np.ndarray]:
+    return (np.where(out <= 0, out.dtype.type(0), grad_out),)
+
+
+# --- numba ------------------------------------------------------------------------------------------------------------
+
+
+def numba_forward(x: np.ndarray) -> tuple[np.ndarray, tuple[Any, ...]]:
+    """One pass over memory for everything, compiled and on all cores."""
+    out = np.empty_like(x)
+    for_each(_forward_kernel, x.size, x.ravel(), out.ravel())
+    return out, (out,)
+
+
+def numba_backward(grad_out: np.ndarray, out: np.ndarray) -> tuple[np.ndarray]:
+    grad_x = np.empty_like(out)
+    for_each(_backward_kernel, out.size, grad_out.ravel(), out.ravel(), grad_x.ravel())
+    return (grad_x,)
+
+
+@kernel
+def _forward_kernel(first: int, last: int, x: np.ndarray, out: np.ndarray) -> None:
+    zero = x.dtype.type(0)
+    for i in range(first, last):
+        out[i] = zero if x[i] < zero else x[i]
+
+
+@kernel
+def _backward_kernel(first: int, last: int, grad_out: np.ndarray, out: np.ndarray, grad_x: np.ndarray) -> None:
+    zero = out.dtype.type(0)
+    for i in range(first, last):
+        grad_x[i] = zero if out[i] <= zero else grad_out[i]
+
+
+RUNGS = Ladder(
+    "relu",
+    Rung("naive", naive_forward, naive_backward),
+    Rung("numpy", numpy_forward, numpy_backward),
+    Rung("numba", numba_forward, numba_backward),
+)

@@ -1,0 +1,31 @@
+"""torch's autograd behind scratch's contract: ``forward -> (out, cache)``, ``backward(grad_out, cache) -> gradients``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """The recorded graph: its leaves in argument order (None for an absent one) and its output."""
+
+    leaves: tuple[torch.Tensor | None, ...]
+    out: torch.Tensor
+
+
+def forward(function: Callable[..., torch.Tensor], *tensors: torch.Tensor | None) -> tuple[torch.Tensor, Cache]:
+    """``function(*tensors)`` with its graph recorded, and detached from whatever graph the tensors came from."""
+    leaves = tuple(None if tensor is None else tensor.detach().requires_grad_() for tensor in tensors)
+    with torch.enable_grad():
+        out = function(*leaves)
+    return out.detach(), Cache(leaves, out)
+
+
+def backward(grad_out: torch.Tensor, cache: Cache) -> tuple[torch.Tensor | None, ...]:
+    """The gradient of every leaf, in argument order, None for an absent one; ``grad_out`` has the output's shape."""
+    present = [leaf for leaf in cache.leaves if leaf is not None]
+    gradients = iter(torch.autograd.grad(cache.out, present, grad_out, retain_graph=True))
+    return tuple(None if leaf is None else next(gradients) for leaf in cache.leaves)
