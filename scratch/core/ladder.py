@@ -140,9 +140,7 @@ class use_rung:  # noqa: N801 - reads as a function, like torch.no_grad
             if operation not in _LADDERS:
                 raise ValueError(f"use_rung: no operation {operation!r}; the operations are {sorted(_LADDERS)}")
             if rung not in _LADDERS[operation]:
-                raise ValueError(
-                    f"use_rung: {operation} has no rung {rung!r}; its rungs are {list(_LADDERS[operation])}"
-                )
+                raise ValueError(f"use_rung: {operation} has no rung {rung!r}; its rungs are {list(_LADDERS[operation])}")
         choice = {**({} if name is None else {"": name}), **operations}
         self._token: Token[dict[str, str]] | None = None
         self._before: dict[str, str] | None = None
