@@ -11,6 +11,7 @@ at once (workqueue) or in a forked child (omp); and a kernel with ``parallel=Tru
 
 from __future__ import annotations
 
+import contextvars
 import itertools
 import os
 from collections.abc import Callable
@@ -62,7 +63,8 @@ def for_each(run: Callable[..., None], n: int, *arguments: Any) -> None:
         for first, last in ranges:
             run(first, last, *arguments)
 
-    helpers = [_pool().submit(work) for _ in range(threads - 1)]
+    # Each helper in a copy of the caller's context: np.errstate and use_rung hold there too.
+    helpers = [_pool().submit(contextvars.copy_context().run, work) for _ in range(threads - 1)]
     work()
     for helper in helpers:
         # Not begun means that other callers keep the pool busy; by now there is nothing left for it to do.

@@ -85,21 +85,22 @@ class Ladder(Mapping[str, Rung]):
         With ``unbatched`` the first argument and the output have a batch axis of length 1 that the caller does not see.
         """
         *higher, lowest = self.chosen()
-        for rung in higher:
-            try:
+        with np.errstate(all="ignore"):  # inf and NaN are values like any other, here as in torch
+            for rung in higher:
+                try:
+                    out, saved = rung.forward(*arguments)
+                    break
+                except NotTakenError:
+                    continue
+            else:
+                rung = lowest  # the lowest takes everything: if it raises, that is the caller's to see
                 out, saved = rung.forward(*arguments)
-                break
-            except NotTakenError:
-                continue
-        else:
-            rung = lowest  # the lowest takes everything: if it raises, that is the caller's to see
-            out, saved = rung.forward(*arguments)
         if unbatched:
             out = out[0]
         return out, Cache(self.operation, rung, saved, out.shape, out.dtype, unbatched)
 
-    def backward(self, grad_out: np.ndarray, cache: Cache) -> tuple[Any, ...]:
-        """The gradients, by the rung that ran the forward pass."""
+    def backward(self, grad_out: np.ndarray, cache: Cache, **options: bool) -> tuple[Any, ...]:
+        """The gradients, by the rung that ran the forward pass. The options go to it as they are."""
         if not isinstance(cache, Cache) or cache.operation != self.operation:
             got = f"{cache.operation}.forward's" if isinstance(cache, Cache) else type(cache).__name__
             raise TypeError(f"{self.operation}.backward: cache must come from {self.operation}.forward, got {got}")
@@ -108,10 +109,11 @@ class Ladder(Mapping[str, Rung]):
             raise ValueError(
                 f"{self.operation}.backward: grad_out must have the output's shape {cache.out_shape}, got {grad_out.shape}"
             )
-        if not cache.unbatched:
-            return cache.rung.backward(grad_out, *cache.saved)
-        grad_x, *rest = cache.rung.backward(grad_out[np.newaxis], *cache.saved)
-        return grad_x[0], *rest
+        with np.errstate(all="ignore"):
+            if not cache.unbatched:
+                return cache.rung.backward(grad_out, *cache.saved, **options)
+            grad_x, *rest = cache.rung.backward(grad_out[np.newaxis], *cache.saved, **options)
+            return None if grad_x is None else grad_x[0], *rest
 
 
 _LADDERS: dict[str, Ladder] = {}

@@ -1,0 +1,19 @@
+"""Linear (fully connected) layer, by ``torch.nn.functional.linear``; mirrors ``scratch/linear.py``."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from torch_impl.core import autograd
+from torch_impl.core.autograd import Cache
+
+
+def forward(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> tuple[torch.Tensor, Cache]:
+    """Multiply every row of ``x`` (…,IN) by ``weight`` (OUT,IN)."""
+    return autograd.forward(F.linear, x, weight, bias)
+
+
+def backward(grad_out: torch.Tensor, cache: Cache) -> tuple[torch.Tensor | None, ...]:
+    """``(grad_x, grad_weight, grad_bias)``, None for an absent bias."""
+    return autograd.backward(grad_out, cache)
