@@ -1,0 +1,132 @@
+"""For each operation, the strategy that draws its valid calls. Every axis is drawn by itself: N is not C, H is not W."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn
+
+from parity_tests.draws import Case, arrays, int_or_pair, values
+
+Dtype = np.dtype[Any]
+
+
+def _both(value: Any) -> tuple[int, int]:
+    return value if isinstance(value, tuple) else (value, value)
+
+
+def _batch(draw: DrawFn, *image: int) -> tuple[int, ...]:
+    """The image's shape behind a batch axis, an empty one at times, or without one."""
+    n = draw(st.sampled_from([1, 2, 3, 0, None]))
+    return image if n is None else (n, *image)
+
+
+@st.composite
+def relu(draw: DrawFn, dtype: Dtype) -> Case:
+    shape = tuple(draw(st.lists(st.integers(0, 4), max_size=4)))
+    x, palette = draw(arrays(dtype, shape))
+    return Case((x,), {}, palette)
+
+
+@st.composite
+def conv2d(draw: DrawFn, dtype: Dtype) -> Case:
+    groups = draw(st.integers(1, 3))
+    c_group, oc_group = draw(st.integers(1, 3)), draw(st.integers(1, 2))
+    KH, KW = draw(st.integers(1, 3)), draw(st.integers(1, 4))
+    dilation = draw(int_or_pair(st.integers(1, 2)))
+    padding = draw(st.one_of(int_or_pair(st.integers(0, 2)), st.sampled_from(["valid", "same"])))
+    stride = 1 if padding == "same" else draw(int_or_pair(st.integers(1, 3)))
+    frame = (9, 9) if padding == "same" else (0, 0) if padding == "valid" else _both(padding)
+    # As small as the window allows, or up to four cells more: sizes that the stride divides, and that it does not.
+    H, W = (
+        max(1, reach * (k - 1) + 1 - 2 * p) + draw(st.integers(0, 4))
+        for reach, k, p in zip(_both(dilation), (KH, KW), frame, strict=True)
+    )
+    shape = _batch(draw, groups * c_group, H, W)
+    bias = (groups * oc_group,) if draw(st.booleans()) else None
+    x, weight, bias, palette = draw(arrays(dtype, shape, (groups * oc_group, c_group, KH, KW), bias))
+    params = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return Case((x, weight, bias), params, palette)
+
+
+@st.composite
+def linear(draw: DrawFn, dtype: Dtype) -> Case:
+    leading = draw(st.lists(st.integers(0, 4), max_size=3))
+    IN, OUT = draw(st.integers(1, 6)), draw(st.integers(1, 5))
+    bias = (OUT,) if draw(st.booleans()) else None
+    x, weight, bias, palette = draw(arrays(dtype, (*leading, IN), (OUT, IN), bias))
+    return Case((x, weight, bias), {}, palette)
+
+
+@st.composite
+def max_pool2d(draw: DrawFn, dtype: Dtype) -> Case:
+    kernel_size = draw(int_or_pair(st.integers(1, 4)))
+    dilation = draw(int_or_pair(st.integers(1, 2)))
+    kernel, reach = _both(kernel_size), _both(dilation)
+    # torch takes padding of up to half a window.
+    padding = tuple(draw(st.integers(0, k // 2)) for k in kernel)
+    H, W = (max(1, d * (k - 1) + 1 - 2 * p) + draw(st.integers(0, 4)) for k, d, p in zip(kernel, reach, padding, strict=True))
+    x, palette = draw(arrays(dtype, _batch(draw, draw(st.integers(1, 2)), H, W)))
+    params = {
+        "kernel_size": kernel_size,
+        "stride": draw(st.one_of(st.none(), int_or_pair(st.integers(1, 3)))),
+        "padding": padding,
+        "dilation": dilation,
+        "ceil_mode": draw(st.booleans()),
+        "return_indices": draw(st.booleans()),
+    }
+    return Case((x,), params, palette)
+
+
+@st.composite
+def adaptive_avg_pool2d(draw: DrawFn, dtype: Dtype) -> Case:
+    shape = _batch(draw, draw(st.integers(1, 2)), draw(st.integers(1, 6)), draw(st.integers(1, 6)))
+    x, palette = draw(arrays(dtype, shape))
+    side = st.integers(1, 7)
+    output_size = draw(st.one_of(side, st.tuples(st.one_of(st.none(), side), st.one_of(st.none(), side))))
+    return Case((x,), {"output_size": output_size}, palette)
+
+
+@st.composite
+def local_response_norm(draw: DrawFn, dtype: Dtype) -> Case:
+    N, C = draw(st.integers(0, 3)), draw(st.integers(1, 7))
+    shape = (N, C, *draw(st.lists(st.integers(1, 3), min_size=1, max_size=3)))
+    x, palette = draw(arrays(dtype, shape))
+    params = {
+        "size": draw(st.integers(1, 9)),  # odd and even, smaller and larger than C
+        "alpha": draw(st.sampled_from([1.0, 2.0, 0.3, 1e-4, 0.0])),  # with 1e-4 alone a wrong sum would hardly show
+        "beta": draw(st.sampled_from([1.0, 0.75, 0.5, 1.3, 2.0, 0.0])),
+        "k": draw(st.sampled_from([1.0, 2.0, 0.1, 0.0])),
+    }
+    return Case((x,), params, palette)
+
+
+@st.composite
+def softmax(draw: DrawFn, dtype: Dtype) -> Case:
+    shape = tuple(draw(st.lists(st.integers(0, 6), min_size=1, max_size=4)))
+    x, palette = draw(arrays(dtype, shape))
+    return Case((x,), {"dim": draw(st.integers(-len(shape), len(shape) - 1))}, palette)
+
+
+@st.composite
+def cross_entropy(draw: DrawFn, dtype: Dtype) -> Case:
+    C = draw(st.integers(1, 6))
+    rest = tuple(draw(st.lists(st.integers(1, 3), max_size=2)))
+    N = draw(st.integers(0, 4))
+    logits, palette = draw(arrays(dtype, (N, C, *rest)))
+    params: dict[str, Any] = {
+        "weight": draw(values(dtype, (C,), "after relu")) if draw(st.booleans()) else None,
+        "ignore_index": draw(st.sampled_from([-100, 0, 1])),
+        "reduction": draw(st.sampled_from(["mean", "sum", "none"])),
+        "label_smoothing": draw(st.sampled_from([0.0, 0.1, 1.0])),
+    }
+    if draw(st.booleans()):
+        target = draw(values(dtype, (N, C, *rest), "after relu"))
+        del params["ignore_index"]
+    else:
+        kind = draw(st.sampled_from([np.int64, np.uint8]))
+        raw = draw(st.binary(min_size=int(np.prod((N, *rest))), max_size=int(np.prod((N, *rest)))))
+        target = np.frombuffer(raw, np.uint8).reshape(N, *rest).astype(kind) % C
+    return Case((logits, target), params, palette)

@@ -1,0 +1,129 @@
+"""Draws that find bugs, shrink and repeat: arrays, their layout in memory, and the numbers in them.
+
+An array is drawn as a string of bytes, one for each element, that a palette of 256 numbers turns into values. So Hypothesis
+sees every element, shrinks each towards byte 0, and repeats a failure to the bit; and a draw takes microseconds. Low bytes
+are the plain numbers 0, 1, -1, 2 …; repeated values, hence ties, are common in every palette.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+def _palettes(dtype: np.dtype[Any]) -> dict[str, np.ndarray]:
+    """Palette by name, plainest first: that is where shrinking goes."""
+    info = np.finfo(dtype)
+    steps = np.arange(256)
+    integers = np.array([0, 1, -1, 2, -2, 3, -3, 4, -4])[steps % 9].astype(dtype)
+    # The golden ratio's multiples modulo 1 fill (-2, 2) evenly with numbers that use all bits of their significand.
+    reals = (4 * ((steps * 0.6180339887498949) % 1) - 2).astype(dtype)
+    reals[:16] = integers[:16]
+    # Four of five of the exponents are spread, so that sums meet terms that they must not lose, and terms that they must.
+    wide = reals * np.ldexp(dtype.type(1), (steps * 7) % 25 - 12)
+    scale = info.maxexp // 4
+    special = np.where(steps < 128, integers, reals)
+    special[-12:] = [-0.0] * 4 + [info.smallest_subnormal, -info.tiny / 4, info.tiny, np.inf, np.inf, -np.inf, np.nan, np.nan]
+    return {
+        "integers": integers,
+        "reals": reals,
+        "after relu": np.maximum(reals, 0),  # half of it tied zeros
+        "wide": wide.astype(dtype),
+        "huge": np.ldexp(reals, scale).astype(dtype),
+        "tiny": np.ldexp(reals, -scale).astype(dtype),
+        "subnormal": (np.round(reals * 8) * info.smallest_subnormal).astype(dtype),
+        "special": special.astype(dtype),
+    }
+
+
+PALETTES = {dtype: _palettes(dtype) for dtype in FLOATS}
+
+
+@st.composite
+def values(draw: DrawFn, dtype: np.dtype[Any], shape: tuple[int, ...], palette: str) -> np.ndarray:
+    """A C-contiguous array of ``shape`` with numbers of ``palette``."""
+    size = int(np.prod(shape))
+    raw = draw(st.binary(min_size=size, max_size=size))
+    return PALETTES[dtype][palette][np.frombuffer(raw, np.uint8)].reshape(shape)
+
+
+def _sliced(array: np.ndarray) -> np.ndarray:
+    roomy = np.zeros([2 * n + 1 for n in array.shape], array.dtype)
+    view = roomy[(..., *(slice(1, 2 * n + 1, 2) for n in array.shape))]
+    view[...] = array
+    return view
+
+
+def _reversed(array: np.ndarray) -> np.ndarray:
+    flip = (..., *[slice(None, None, -1)] * array.ndim)
+    return array[flip].copy()[flip]
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    array = array.copy()
+    array.flags.writeable = False
+    return array
+
+
+def _unaligned(array: np.ndarray) -> np.ndarray:
+    view = np.zeros(array.nbytes + 1, np.uint8)[1:].view(array.dtype).reshape(array.shape)
+    view[...] = array
+    return view
+
+
+# The same numbers in other places.
+LAYOUTS = {
+    "C": np.ndarray.copy,
+    "Fortran": lambda array: array.copy(order="F"),
+    "sliced": _sliced,
+    "reversed": _reversed,
+    "read-only": _read_only,
+    "foreign byte order": lambda array: array.astype(array.dtype.newbyteorder()),
+    "unaligned": _unaligned,
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One call of an operation: its positional arrays, its parameters by name, and the palette of its numbers."""
+
+    arrays: tuple[Any, ...]
+    params: dict[str, Any]
+    palette: str
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.arrays[0].dtype
+
+    @property
+    def elements(self) -> int:
+        """How small a failure shrank."""
+        return sum(array.size for array in self.arrays if array is not None)
+
+    def __str__(self) -> str:
+        def show(value: Any) -> str:
+            return f"{value.dtype}{list(value.shape)}" if isinstance(value, np.ndarray) else repr(value)
+
+        arguments = [show(array) for array in self.arrays]
+        arguments += [f"{name}={show(value)}" for name, value in self.params.items()]
+        return f"({', '.join(arguments)}) of {self.palette}"
+
+
+def int_or_pair(numbers: st.SearchStrategy[int]) -> st.SearchStrategy[int | tuple[int, int]]:
+    return st.one_of(numbers, st.tuples(numbers, numbers))
+
+
+@st.composite
+def arrays(draw: DrawFn, dtype: np.dtype[Any], *shapes: tuple[int, ...] | None, palettes: Any = None) -> tuple[Any, ...]:
+    """An array for each shape (None for None), the palette's name behind them; one palette for all, as in real data."""
+    palette = draw(st.sampled_from(palettes or list(PALETTES[dtype])))
+    return *(None if shape is None else draw(values(dtype, shape, palette)) for shape in shapes), palette
+
+
+layouts = st.sampled_from(list(LAYOUTS))

@@ -1,0 +1,233 @@
+"""The heart of the suite: run one case by scratch, by torch and by the reference, then state what must hold.
+
+:data:`ASSERTIONS` is the whole of what the generic test asserts, one function each. ``test_mutants.py`` shows that none can go:
+without it some planted mistake would pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from hypothesis import strategies as st
+
+import scratch
+from parity_tests.bounds import Bounded, Rounding
+from parity_tests.draws import LAYOUTS, Case, layouts, values
+from parity_tests.specs import Spec
+
+Draw = Callable[[st.SearchStrategy[Any]], Any]
+Arrays = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that one case brought to light. Results are the outputs, then the gradients."""
+
+    case: Case
+    layout: str
+    asked: str  # the rung that was to run
+    ran: str  # and the one that did
+    given: Arrays  # the arrays that scratch got, grad_out among them, after it ran
+    originals: Arrays  # the same numbers, never shown to scratch
+    results: Arrays  # scratch's, copied as soon as they came
+    kept: Arrays  # the arrays themselves, after backward ran a second time
+    again: Arrays  # the outputs, and the second backward's gradients
+    oracle: Arrays
+    reference: Arrays
+    outputs: int
+
+    def name(self, i: int) -> str:
+        return f"output {i}" if i < self.outputs else f"gradient {i - self.outputs}"
+
+    def __str__(self) -> str:
+        return f"{self.case} in {self.layout} order"
+
+
+def examine(
+    spec: Spec,
+    case: Case,
+    draw: Draw,
+    *,
+    rung: str,
+    device: str = "cpu",
+    scratch_module: Any = None,
+    torch_module: Any = None,
+    reference: Any = None,
+) -> Evidence:
+    """Run ``case`` forward and backward with a drawn cotangent, in a drawn layout.
+
+    The last three stand in for the spec's own: to plant mistakes.
+    """
+    scratch_module, torch_module = scratch_module or spec.scratch, torch_module or spec.torch
+    with np.errstate(all="ignore"):
+        expected, pull_back = (reference or spec.reference)(Rounding(case.dtype), *case.arrays, **case.params)
+        grad_out = draw(values(case.dtype, expected[0].value.shape, case.palette))
+        expected += pull_back(grad_out)
+    originals = (*case.arrays, grad_out)
+    layout = draw(layouts)
+
+    given = [lay_out(array, layout) for array in originals]
+    params = {name: lay_out(value, layout) for name, value in case.params.items()}
+    with scratch.use_rung(rung):
+        out, cache = scratch_module.forward(*given[:-1], **params)
+        outs = out if isinstance(out, tuple) else (out,)
+        results = [np.copy(array) for array in outs]
+        gradients = scratch_module.backward(given[-1], cache)
+        results += [None if array is None else np.copy(array) for array in gradients]
+        again = scratch_module.backward(given[-1], cache)
+
+    out, torch_cache = torch_module.forward(
+        *(to_torch(array, device) for array in case.arrays),
+        **{name: to_torch(value, device) for name, value in case.params.items()},
+    )
+    torch_outs = out if isinstance(out, tuple) else (out,)
+    torch_gradients = torch_module.backward(to_torch(grad_out, device), torch_cache)
+    return Evidence(
+        case=case,
+        layout=layout,
+        asked=rung,
+        ran=cache.rung.name,
+        given=(*given, *params.values()),
+        originals=(*originals, *case.params.values()),
+        results=tuple(results),
+        kept=(*outs, *gradients),
+        again=(*outs, *again),
+        oracle=tuple(to_numpy(value) for value in (*torch_outs, *torch_gradients)),
+        reference=expected,
+        outputs=len(outs),
+    )
+
+
+def lay_out(value: Any, layout: str) -> Any:
+    return LAYOUTS[layout](value) if isinstance(value, np.ndarray) else value
+
+
+def to_torch(value: Any, device: str) -> Any:
+    """An array as a tensor of its own, in C order and native byte order; anything else as it is."""
+    if not isinstance(value, np.ndarray):
+        return value
+    return torch.from_numpy(np.array(value, value.dtype.newbyteorder("="), order="C")).to(device)
+
+
+def to_numpy(value: Any) -> Any:
+    return value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else value
+
+
+# --- what must hold ---------------------------------------------------------------------------------------------------
+
+
+def assert_rung_ran(e: Evidence) -> None:
+    """A rung that hands every case to the rung below would otherwise pass untested."""
+    assert e.ran == e.asked, f"{e.asked} was asked and {e.ran} ran: {e}"
+
+
+def assert_same_parts(e: Evidence) -> None:
+    """As many results as torch has, None where torch has None."""
+    ours, theirs = ([type(part) for part in parts] for parts in (e.results, e.oracle))
+    assert ours == theirs, f"results {ours}, torch's {theirs}: {e}"
+
+
+def assert_same_shapes(e: Evidence) -> None:
+    for i, ours, theirs in _pairs(e.results, e.oracle):
+        assert ours.shape == theirs.shape, f"{e.name(i)}: shape {ours.shape}, torch's {theirs.shape}: {e}"
+
+
+def assert_same_dtypes(e: Evidence) -> None:
+    for i, ours, theirs in _pairs(e.results, e.oracle):
+        assert ours.dtype == theirs.dtype, f"{e.name(i)}: dtype {ours.dtype}, torch's {theirs.dtype}: {e}"
+
+
+def assert_near_reference(e: Evidence) -> None:
+    for i, ours, reference in _pairs(e.results, e.reference):
+        _assert_at_most_1(in_bounds(ours, reference), ours, reference.value, f"{e.name(i)} against the reference", e)
+
+
+def assert_near_torch(e: Evidence) -> None:
+    """Each may stray by one bound, so two lie between them."""
+    for i, ours, theirs in _pairs(e.results, e.oracle):
+        if isinstance(e.reference[i], Bounded) and ours.shape == theirs.shape:
+            judge = Bounded(theirs.astype(e.reference[i].value.dtype), 2 * e.reference[i].error, e.reference[i].rounding)
+            _assert_at_most_1(in_bounds(ours, judge), ours, theirs, f"{e.name(i)} against torch", e)
+
+
+def assert_same_zeros(e: Evidence) -> None:
+    """Where nothing is computed but only chosen, the sign of a zero is torch's too."""
+    for i, ours, theirs in _pairs(e.results, e.oracle):
+        exact = e.reference[i].error == 0 if isinstance(e.reference[i], Bounded) else np.False_
+        flipped = exact & (ours == 0) & (theirs == 0) & (np.signbit(ours) != np.signbit(theirs))
+        assert not flipped.any(), f"{e.name(i)}: zeros of the other sign than torch's at {np.argwhere(flipped)[0]}: {e}"
+
+
+def assert_same_integers(e: Evidence) -> None:
+    for i, ours, theirs in _pairs(e.results, e.oracle):
+        if not isinstance(e.reference[i], Bounded):
+            assert np.array_equal(ours, theirs), f"{e.name(i)}: {ours.tolist()}, torch's {theirs.tolist()}: {e}"
+
+
+def assert_inputs_unchanged(e: Evidence) -> None:
+    for i, (after, before) in enumerate(zip(e.given, e.originals, strict=True)):
+        assert same_bits(after, before), f"array {i} was changed: {e}"
+
+
+def assert_backward_repeats(e: Evidence) -> None:
+    """A second backward on the same cache gives the same bits, and leaves the first one's results alone."""
+    for i, (first, kept, again) in enumerate(zip(e.results, e.kept, e.again, strict=True)):
+        assert same_bits(first, kept), f"{e.name(i)} was changed by a later backward: {e}"
+        assert same_bits(first, again), f"{e.name(i)} is another the second time: {e}"
+
+
+def assert_own_memory(e: Evidence) -> None:
+    """Results do not share memory with what the caller holds: writing to one must not change the other."""
+    for i, ours in enumerate(e.kept):
+        for given in e.given:
+            if isinstance(ours, np.ndarray) and isinstance(given, np.ndarray):
+                assert not np.shares_memory(ours, given), f"{e.name(i)} shares memory with an argument: {e}"
+
+
+ASSERTIONS: tuple[Callable[[Evidence], None], ...] = (
+    assert_rung_ran,
+    assert_same_parts,
+    assert_same_shapes,
+    assert_same_dtypes,
+    assert_near_reference,
+    assert_near_torch,
+    assert_same_zeros,
+    assert_same_integers,
+    assert_inputs_unchanged,
+    assert_backward_repeats,
+    assert_own_memory,
+)
+
+
+def in_bounds(actual: np.ndarray, reference: Bounded) -> np.ndarray:
+    """Elementwise the error in units of its bound; 0 where nothing is promised, inf for a wrong NaN or inf."""
+    expected, bound = reference.value, reference.error
+    with np.errstate(all="ignore"):
+        same = (actual == expected) | (np.isnan(actual) & np.isnan(expected))
+        ratio = abs(actual.astype(expected.dtype) - expected) / bound
+    ratio = np.where(np.isnan(ratio), np.inf, ratio)
+    return np.where(same | np.isposinf(bound), 0, ratio)
+
+
+def same_bits(a: Any, b: Any) -> bool:
+    """Equal in every bit but byte order and place in memory; anything but arrays is not looked at."""
+    if not isinstance(a, np.ndarray) or not isinstance(b, np.ndarray):
+        return a is b or not isinstance(b, np.ndarray)
+    native = b.dtype.newbyteorder("=")
+    return a.shape == b.shape and a.astype(native).tobytes() == b.astype(native).tobytes()
+
+
+def _pairs(ours: Arrays, theirs: Arrays) -> Iterator[tuple[int, np.ndarray, Any]]:
+    return ((i, a, b) for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a is not None and b is not None)
+
+
+def _assert_at_most_1(ratio: np.ndarray, actual: np.ndarray, expected: np.ndarray, what: str, e: Evidence) -> None:
+    if ratio.size and not ratio.max() <= 1:
+        where = np.unravel_index(np.argmax(ratio), ratio.shape)
+        raise AssertionError(
+            f"{what}, at {[int(i) for i in where]}: {actual[where]} for {expected[where]}, {ratio[where]:.3g} bounds off: {e}"
+        )

@@ -1,0 +1,154 @@
+"""Local response normalization, softmax and cross-entropy once more, in higher precision, each element with its error bound.
+
+The bounds come from the formula itself, one rounding after the other (:class:`parity_tests.bounds.Bounded`). Where sound
+implementations differ in how they arrange a formula, the arrangement with the most roundings stands here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from parity_tests.bounds import Bounded, Rounding
+from parity_tests.reference import Gradients, Result
+
+# --- local_response_norm ----------------------------------------------------------------------------------------------
+# s = k + alpha/size · Σ x², out = x · s^-beta. A window's sum takes at most `size` roundings in any order, of a square each.
+# A running sum (add the channel that enters, subtract the one that leaves) does not keep to that: it cancels.
+
+
+def local_response_norm(
+    rounding: Rounding, x: Any, *, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
+) -> Result:
+    exact = rounding.exact
+    C = x.shape[1]
+    channels = np.arange(C)
+    # member[c, j]: does channel c's window hold channel j?
+    offset = channels - channels[:, np.newaxis]
+    member = (-(size // 2) <= offset) & (offset <= (size - 1) // 2)
+
+    def window_sums(terms: Bounded, member: np.ndarray) -> Bounded:
+        sums = [terms.select(lambda a, row=row: a[:, row]).sum(1) for row in member]
+        return Bounded(
+            np.stack([s.value for s in sums], 1) if C else terms.value,
+            np.stack([s.error for s in sums], 1) if C else terms.error,
+            rounding,
+        )
+
+    squares = exact(x) * exact(x)
+    s = rounding.rounded(k) + rounding.rounded(alpha) * (window_sums(squares, member) / exact(size))
+    out = exact(x) * s.power(-beta)
+
+    def backward(grad_out: np.ndarray) -> Gradients:
+        # torch arrives at g x s^(-beta-1) by g x / s^beta / s^beta · s^(beta-1): three powers and as many products.
+        up = s.power(beta)
+        chain = exact(grad_out) * exact(x) / up / up * (rounding.rounded(beta) * s.power(beta - 1))
+        # x_j stands in the windows of all channels c that hold j: the transposed membership.
+        through = rounding.rounded(2 * alpha / size) * exact(x) * window_sums(chain, member.T)
+        return (exact(grad_out) * s.power(-beta) - through,)
+
+    return (out,), backward
+
+
+# --- softmax and log_softmax ------------------------------------------------------------------------------------------
+# d = x - max x: one rounding, of relative size u, hence absolute |d| u, which exp turns into a relative one.
+
+
+def _shifted(rounding: Rounding, x: np.ndarray, axis: int) -> Bounded:
+    return rounding.exact(x) - rounding.exact(x.max(axis, keepdims=True))
+
+
+def softmax(rounding: Rounding, x: Any, *, dim: int) -> Result:
+    if x.size == 0:
+        return (rounding.exact(x),), lambda g: (rounding.exact(g),)
+    powers = _shifted(rounding, x, dim).exp()
+    out = powers * (rounding.exact(1.0) / powers.sum(dim, keepdims=True))
+
+    def backward(grad_out: np.ndarray) -> Gradients:
+        g = rounding.exact(grad_out)
+        return (out * g - out * (out * g).sum(dim, keepdims=True),)
+
+    return (out,), backward
+
+
+def log_softmax(rounding: Rounding, x: Any, *, dim: int) -> Result:
+    if x.size == 0:
+        return (rounding.exact(x),), lambda g: (rounding.exact(g),)
+    shifted = _shifted(rounding, x, dim)
+    out = shifted - shifted.exp().sum(dim, keepdims=True).log()
+
+    def backward(grad_out: np.ndarray) -> Gradients:
+        g = rounding.exact(grad_out)
+        return (g - out.exp() * g.sum(dim, keepdims=True),)
+
+    return (out,), backward
+
+
+# --- cross_entropy ----------------------------------------------------------------------------------------------------
+# Each place's loss is a sum over the classes, -Σ a_c log p_c, with coefficients a from target, weight and smoothing; the losses
+# are added up in any order and divided once.
+
+
+def cross_entropy(
+    rounding: Rounding,
+    logits: Any,
+    target: Any,
+    *,
+    weight: Any = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Result:
+    exact = rounding.exact
+    axis = 1 if logits.ndim > 1 else 0
+    C = logits.shape[axis]
+    (log_p,), _ = log_softmax(rounding, logits, dim=axis)
+    along = [1] * logits.ndim
+    along[axis] = C
+    weights = exact(np.ones(C) if weight is None else weight).select(lambda a: a.reshape(along))
+    keep, smooth = rounding.rounded(1 - label_smoothing), rounding.rounded(label_smoothing / C)
+
+    probabilities = np.issubdtype(target.dtype, np.floating)
+    if probabilities:
+        smoothed = exact(target) if label_smoothing == 0 else exact(target) * keep + smooth
+        coefficients = smoothed * weights
+        losses = (-(log_p * coefficients)).sum(axis)
+        total = exact(logits.size // C)
+    else:
+        valid = target != ignore_index
+        index = np.expand_dims(np.where(valid, target, 0), axis)
+        inside = np.expand_dims(valid, axis)
+        hit = inside & (np.arange(C).reshape(along) == index)
+        chosen = _masked(np.broadcast_arrays(weights.value, log_p.value)[0], hit, rounding)
+        # What is not the target's class does not count, not even as 0 · -inf.
+        losses = _only(-(log_p * weights), hit).sum(axis)
+        coefficients = chosen
+        if label_smoothing:
+            spread = _only(-(log_p * weights), np.broadcast_to(inside, logits.shape)).sum(axis)
+            losses = losses * keep + spread * smooth
+            everywhere = _masked(np.broadcast_to(weights.value, logits.shape), np.broadcast_to(inside, logits.shape), rounding)
+            coefficients = chosen * keep + everywhere * smooth
+        total = chosen.sum() if weight is not None else exact(np.count_nonzero(valid))
+
+    mean = reduction == "mean"
+    out = losses if reduction == "none" else losses.sum() / total if mean else losses.sum()
+
+    def backward(grad_out: np.ndarray) -> Gradients:
+        g = exact(np.expand_dims(grad_out, axis) if reduction == "none" else grad_out)
+        towards = -(coefficients * (g / total if mean else g))
+        # Through log_softmax: G - p ΣG.
+        grad = towards - log_p.exp() * towards.sum(axis, keepdims=True)
+        if probabilities:
+            return grad, -(log_p * weights * keep) * (g / total if mean else g)
+        return grad, None
+
+    return (out,), backward
+
+
+def _only(terms: Bounded, where: np.ndarray) -> Bounded:
+    return Bounded(np.where(where, terms.value, 0), np.where(where, terms.error, 0), terms.rounding)
+
+
+def _masked(values: np.ndarray, where: np.ndarray, rounding: Rounding) -> Bounded:
+    return rounding.exact(np.where(where, values, 0))
