@@ -1,0 +1,231 @@
+"""What is measured: AlexNet's layers at their own sizes, each rung on a size that naive loops can bear, and the whole networks.
+
+The layers form a chain: the input of each is the output of the layer that ``source`` names, up to the photographs. The paper's
+grouped convolutions and the small rows of the ladder take what their source gives, cut down to their own shape.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+FLOAT = 4  # bytes
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One operation at one size, forward and backward. Shapes are one image's; ``weight`` is None where there is none."""
+
+    name: str
+    operation: str
+    shape: tuple[int, ...]
+    out: tuple[int, ...]
+    weight: tuple[int, ...] | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    source: str = ""  # "" is the photographs
+    group: str = "layer"
+    batch: int | None = None  # None: the run's
+    compiled: bool = False  # whether torch.compile has anything to gain, see COMPILED
+
+    phases = ("forward", "backward")
+
+    @property
+    def needs_grad_x(self) -> bool:
+        """Nobody trains the photographs: the first layer computes no gradient of its input, in either library."""
+        return self.source != "" or self.group != "layer"
+
+    def flops(self, phase: str, batch: int) -> float:
+        """Multiplications and additions by the definition of the operation; 0 where memory is the point."""
+        if self.weight is None:
+            return 0.0
+        # weight counts one filter for every output channel, so the channels of out are counted already.
+        product = 2.0 * batch * math.prod(self.out[1:]) * math.prod(self.weight)
+        if phase == "forward":
+            return product
+        return product * (2 if self.needs_grad_x else 1)  # the gradients of weight and x are as large a product each
+
+    def traffic(self, phase: str, batch: int) -> float:
+        """The least bytes to move: all that comes in is read once, all that goes out is written once."""
+        x, out = batch * math.prod(self.shape), batch * math.prod(self.out)
+        weight = 0 if self.weight is None else math.prod(self.weight) + self.weight[0]
+        if phase == "forward":
+            return float(FLOAT * (x + weight + out))
+        # In: grad_out, the weight, and what forward left: x, but relu can make do with out and average pooling with nothing.
+        left = {"relu": out, "adaptive_avg_pool2d": 0}.get(self.operation, x)
+        return float(FLOAT * (out + left + 2 * weight + (x if self.needs_grad_x else 0)))
+
+
+@dataclass(frozen=True)
+class Network:
+    """A whole network: one training step (gradients to zero, forward, loss, backward, SGD), or inference."""
+
+    name: str
+    variant: str
+    phase: str  # "step" or "inference"
+    macs: float  # multiply-adds of its convolutions and linears for an image of 224×224
+    first: float  # those of conv1, whose input needs no gradient
+    size: int = 224
+    batch: int | None = None
+    compiled: bool = False
+    group: str = "network"
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """What is timed: the one thing."""
+        return (self.phase,)
+
+    def flops(self, phase: str, batch: int) -> float:
+        """Those of the convolutions and linears; backward is twice forward, less conv1's gradient of its input."""
+        return 2.0 * batch * (3 * self.macs - self.first if phase == "step" else self.macs)
+
+    def traffic(self, phase: str, batch: int) -> float:
+        """Not counted: what a whole network must move depends on what stays in the cache between its layers."""
+        return 0.0
+
+
+@dataclass(frozen=True)
+class Update:
+    """The optimizer's step over all parameters of a network, with momentum and weight decay."""
+
+    name: str
+    variant: str
+    parameters: int
+    batch: int | None = None
+    compiled: bool = True
+    group: str = "layer"
+
+    phases = ("update",)
+
+    def flops(self, phase: str, batch: int) -> float:
+        """A handful for each parameter: memory is the point."""
+        return 0.0
+
+    def traffic(self, phase: str, batch: int) -> float:
+        """Parameter, gradient and momentum are read, parameter and momentum written."""
+        return 5.0 * FLOAT * self.parameters
+
+
+Case = Layer | Network | Update
+
+# torch.compile writes loops of its own for these; convolutions and linears it hands to the very calls that eager makes, so
+# those are compiled in a --full run only, to keep the default run short.
+COMPILED = {"relu", "local_response_norm", "max_pool2d", "adaptive_avg_pool2d", "cross_entropy"}
+
+
+def _layer(name: str, operation: str, shape: tuple[int, ...], out: tuple[int, ...], *, source: str, **rest: Any) -> Layer:
+    return Layer(name, operation, shape, out, source=source, compiled=operation in COMPILED, **rest)
+
+
+def _conv(
+    name: str, shape: tuple[int, int, int], channels: int, kernel: int, *, source: str, group: str = "layer",
+    batch: int | None = None, stride: int = 1, padding: int = 0, groups: int = 1,
+) -> Layer:  # fmt: skip
+    C, H, W = shape
+    out = (channels, (H + 2 * padding - kernel) // stride + 1, (W + 2 * padding - kernel) // stride + 1)
+    params = {"stride": stride, "padding": padding, "groups": groups}
+    weight = (channels, C // groups, kernel, kernel)
+    return _layer(name, "conv2d", shape, out, source=source, weight=weight, params=params, group=group, batch=batch)
+
+
+def _pool(name: str, shape: tuple[int, int, int], *, source: str, **rest: Any) -> Layer:
+    C, H, W = shape
+    out = (C, (H - 3) // 2 + 1, (W - 3) // 2 + 1)
+    return _layer(name, "max_pool2d", shape, out, source=source, params={"kernel_size": 3, "stride": 2}, **rest)
+
+
+def _linear(name: str, inputs: int, outputs: int, *, source: str, **rest: Any) -> Layer:
+    return _layer(name, "linear", (inputs,), (outputs,), source=source, weight=(outputs, inputs), **rest)
+
+
+def _relu(name: str, shape: tuple[int, ...], *, source: str, **rest: Any) -> Layer:
+    return _layer(name, "relu", shape, shape, source=source, **rest)
+
+
+def _norm(name: str, shape: tuple[int, int, int], *, source: str, **rest: Any) -> Layer:
+    params = {"size": 5, "alpha": 1e-4, "beta": 0.75, "k": 2.0}
+    return _layer(name, "local_response_norm", shape, shape, source=source, params=params, **rest)
+
+
+def _average(name: str, shape: tuple[int, int, int], *, source: str, **rest: Any) -> Layer:
+    out = (shape[0], 6, 6)
+    return _layer(name, "adaptive_avg_pool2d", shape, out, source=source, params={"output_size": (6, 6)}, **rest)
+
+
+# The one-tower network in its order, the paper's grouped convolutions beside their sisters, and torchvision's average pool.
+# The later relus cost little and teach nothing that relu1 does not: a --full run times them too.
+LAYERS: tuple[Layer, ...] = (
+    _conv("conv1", (3, 224, 224), 96, 11, source="", stride=4, padding=2),
+    _relu("relu1", (96, 55, 55), source="conv1"),
+    _norm("norm1", (96, 55, 55), source="relu1"),
+    _pool("pool1", (96, 55, 55), source="norm1"),
+    _conv("conv2", (96, 27, 27), 256, 5, source="pool1", padding=2),
+    _conv("conv2/2", (96, 27, 27), 256, 5, source="pool1", padding=2, groups=2),
+    _relu("relu2", (256, 27, 27), source="conv2", group="full"),
+    _norm("norm2", (256, 27, 27), source="relu2"),
+    _pool("pool2", (256, 27, 27), source="norm2"),
+    _conv("conv3", (256, 13, 13), 384, 3, source="pool2", padding=1),
+    _relu("relu3", (384, 13, 13), source="conv3", group="full"),
+    _conv("conv4", (384, 13, 13), 384, 3, source="relu3", padding=1),
+    _conv("conv4/2", (384, 13, 13), 384, 3, source="relu3", padding=1, groups=2),
+    _relu("relu4", (384, 13, 13), source="conv4", group="full"),
+    _conv("conv5", (384, 13, 13), 256, 3, source="relu4", padding=1),
+    _conv("conv5/2", (384, 13, 13), 256, 3, source="relu4", padding=1, groups=2),
+    _relu("relu5", (256, 13, 13), source="conv5", group="full"),
+    _pool("pool5", (256, 13, 13), source="relu5"),
+    _average("avgpool", (256, 6, 6), source="pool5", group="full"),
+    _linear("fc6", 256 * 6 * 6, 4096, source="pool5"),
+    _relu("relu6", (4096,), source="fc6", group="full"),
+    _linear("fc7", 4096, 4096, source="relu6"),
+    _relu("relu7", (4096,), source="fc7", group="full"),
+    _linear("fc8", 4096, 1000, source="relu7"),
+    _layer("loss", "cross_entropy", (1000,), (), source="fc8"),
+)
+
+# Every rung of every operation, on one image and few channels: naive loops take about a second at most.
+LADDER: tuple[Layer, ...] = (
+    _conv("small conv", (8, 13, 13), 16, 3, source="pool2", group="ladder", batch=1, padding=1),
+    _relu("small relu", (32, 27, 27), source="conv2", group="ladder", batch=1),
+    _norm("small norm", (32, 13, 13), source="pool2", group="ladder", batch=1),
+    _pool("small pool", (32, 27, 27), source="norm2", group="ladder", batch=1),
+    _average("small avgpool", (32, 13, 13), source="relu5", group="ladder", batch=1),
+    _linear("small linear", 512, 64, source="relu6", group="ladder", batch=1),
+    _layer("small loss", "cross_entropy", (1000,), (), source="fc8", group="ladder", batch=8),
+)
+
+MILLION = 10**6
+NETWORKS: tuple[Network | Update, ...] = (
+    Update("sgd", "one_tower", 62_378_344),
+    Network("one_tower inference", "one_tower", "inference", 1135 * MILLION, 105 * MILLION),
+    Network("one_tower step", "one_tower", "step", 1135 * MILLION, 105 * MILLION, compiled=True),
+    Network("paper inference", "paper", "inference", 724 * MILLION, 105 * MILLION),
+    Network("paper step", "paper", "step", 724 * MILLION, 105 * MILLION),
+    Network("torchvision inference", "torchvision", "inference", 714 * MILLION, 70 * MILLION),
+    Network("torchvision step", "torchvision", "step", 714 * MILLION, 70 * MILLION),
+)
+
+CASES: tuple[Case, ...] = (*LAYERS, *NETWORKS, *LADDER)
+
+
+def operation(case: Case) -> str:
+    """The name of the file in scratch/ that a case measures: what ``--ops`` and ``--slow`` go by."""
+    if isinstance(case, Layer):
+        return case.operation
+    return "sgd" if isinstance(case, Update) else "alexnet"
+
+
+def choose(ops: str | None, groups: set[str]) -> list[Case]:
+    """The cases of ``groups`` whose name, or whose operation's name, is in the comma-separated ``ops``; None is all.
+
+    Raises:
+        ValueError: a name that no case has.
+    """
+    if ops is None:
+        return [case for case in CASES if case.group in groups]
+    wanted = [word.strip() for word in ops.split(",")]
+    known = {case.name for case in CASES} | {operation(case) for case in CASES}
+    for word in wanted:
+        if word not in known:
+            raise ValueError(f"--ops must be among {sorted(known)}, got {word!r}")
+    return [c for c in CASES if c.name in wanted or (operation(c) in wanted and c.group in groups)]

@@ -1,0 +1,95 @@
+"""On which data: photographs that went through the network's earlier layers, so that zeros, ties and sizes are the real ones.
+
+Never zeros or constants: processors multiply and add those faster or slower than numbers, branches on them are always
+predicted, and a kernel that forgets to read its input goes unnoticed.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from functools import cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from benchmarks.cases import LAYERS, Case, Layer, Network
+from torch_impl.alexnet import AlexNet
+
+Arrays = dict[str, np.ndarray]
+
+
+PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
+
+
+def photographs(batch: int, size: int, seed: int) -> np.ndarray:
+    """Random crops of photographs, (N,3,size,size), each image less its mean and over its deviation."""
+    import skimage.data
+
+    rng = np.random.default_rng(seed)
+    images = [getattr(skimage.data, name)() for name in PHOTOGRAPHS]
+    crops = []
+    for i in range(batch):
+        image = images[i % len(images)]
+        top, left = (rng.integers(0, room - size + 1) for room in image.shape[:2])
+        crop = image[top : top + size, left : left + size].astype(np.float32)
+        crops.append((crop - crop.mean()) / crop.std())
+    return np.ascontiguousarray(np.stack(crops).transpose(0, 3, 1, 2))
+
+
+class Inputs:
+    """The arrays of every case, for one batch size and seed."""
+
+    def __init__(self, batch: int, seed: int) -> None:
+        self.batch, self.seed = batch, seed
+        self._output = cache(self._compute)  # a layer's output is made once and kept
+
+    def arrays(self, case: Case) -> Arrays:
+        """A layer's x, weight, bias, target and grad_out, or a network's images and target."""
+        batch = case.batch or self.batch
+        if isinstance(case, Layer):
+            return self._layer(case, batch)
+        state = self._state(case.variant)
+        if isinstance(case, Network):
+            return {"x": photographs(batch, case.size, self.seed), "target": self._labels(batch), **state}
+        rng = self._rng(case.name, "grad")
+        gradients = {f"grad_{name}": rng.standard_normal(value.shape, dtype=np.float32) for name, value in state.items()}
+        return {**state, **gradients}
+
+    def _layer(self, case: Layer, batch: int) -> Arrays:
+        x = self._output(case.source)[:batch]
+        for axis, size in enumerate(case.shape, start=1):
+            x = x.take(np.arange(size), axis=axis)
+        arrays = {"x": x, **self._parameters(case)}
+        if case.operation == "cross_entropy":
+            return {**arrays, "target": self._labels(batch), "grad_out": np.array(1, np.float32)}
+        return {**arrays, "grad_out": self._rng(case.name, "grad").standard_normal((batch, *case.out), dtype=np.float32)}
+
+    def _parameters(self, case: Layer) -> Arrays:
+        """Weights that keep the signal's size from layer to layer (He et al. 2015, section 2.2): no denormals, no infinities."""
+        if case.weight is None:
+            return {}
+        rng = self._rng(case.name, "weight")
+        weight = rng.standard_normal(case.weight, dtype=np.float32) * np.float32(math.sqrt(2 / math.prod(case.weight[1:])))
+        return {"weight": weight, "bias": rng.standard_normal(case.weight[0], dtype=np.float32) * np.float32(0.1)}
+
+    def _compute(self, name: str) -> np.ndarray:
+        if not name:
+            return photographs(self.batch, 224, self.seed)
+        layer = next(layer for layer in LAYERS if layer.name == name)
+        x = self._output(layer.source).reshape(self.batch, *layer.shape)
+        tensors = [torch.from_numpy(array) for array in (x, *self._parameters(layer).values())]
+        with torch.inference_mode():
+            return getattr(F, layer.operation)(*tensors, **layer.params).numpy()
+
+    def _state(self, variant: str) -> Arrays:
+        """A network's starting weights, for all sides the same."""
+        torch.manual_seed(self.seed)
+        return {name: tensor.numpy() for name, tensor in AlexNet(variant).state_dict().items()}
+
+    def _labels(self, batch: int) -> np.ndarray:
+        return self._rng("labels").integers(0, 1000, batch)
+
+    def _rng(self, *name: str) -> np.random.Generator:
+        return np.random.default_rng([self.seed, zlib.crc32(" ".join(name).encode())])

@@ -1,0 +1,81 @@
+"""Which machine, which versions, which thread pools: what a number means nothing without."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import threadpoolctl
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cache_bytes() -> int:
+    """The last-level cache of one core, or 32 MiB where the system does not tell."""
+    sizes = []
+    for file in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
+        sizes.append(int(file.read_text().strip().rstrip("K")) * 1024)
+    return max(sizes, default=32 << 20)
+
+
+def describe() -> dict[str, Any]:
+    """The machine and the commit; JSON-ready."""
+    return {
+        "cpu": _cpu(),
+        "cores": cores(),
+        "last_level_cache_bytes": cache_bytes(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "commit": _commit(),
+    }
+
+
+def libraries() -> dict[str, Any]:
+    """Versions and thread pools of what this process has loaded; JSON-ready."""
+    names = [name for name in ("numpy", "numba", "llvmlite", "torch") if name in sys.modules]
+    facts: dict[str, Any] = {
+        "versions": {name: importlib.metadata.version(name) for name in names},
+        "pools": {
+            f"{pool['internal_api']} {pool['version'] or ''}".strip(): pool["num_threads"]
+            for pool in threadpoolctl.threadpool_info()
+        },
+    }
+    if "scratch" in sys.modules:
+        facts["pools"]["scratch"] = sys.modules["scratch"].get_num_threads()
+    if "torch" in sys.modules:
+        torch = sys.modules["torch"]
+        facts["pools"]["torch"] = torch.get_num_threads()
+        if torch.cuda.is_available():
+            facts["gpu"] = torch.cuda.get_device_name()
+            facts["tf32"] = torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32
+    return facts
+
+
+def _cpu() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or "unknown"
+
+
+def _commit() -> str:
+    """The short hash, with a + if tracked files have changed since."""
+    here = Path(__file__).parent
+    try:
+        return subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--exclude=*"], cwd=here, capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

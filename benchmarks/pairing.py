@@ -1,0 +1,55 @@
+"""A B B A: who is timed when, and how often. No clock in here.
+
+A round goes through all sides and then back: A B C C B A. Each side's two turns lie around the same middle, so a machine that
+slows down steadily within the round slows all sides by the same factor. The next round begins with another side, so that
+nobody is always at the edge.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+Laps = list[list[float]]  # a turn: for every pass the seconds of each phase
+Round = dict[str, list[Laps]]  # side → its two turns
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long to measure."""
+
+    turn: float  # seconds of a turn: short passes are repeated within it
+    passes: int  # but at most so many times
+    rounds: tuple[int, int]  # at least, at most
+    case: float  # seconds of all rounds of a case: between the two, as many rounds as fit
+
+    def passes_of(self, seconds: float) -> int:
+        """How many passes make up a turn, when one takes ``seconds``."""
+        return max(1, min(self.passes, math.ceil(self.turn / max(seconds, 1e-9))))
+
+    def rounds_of(self, seconds: float) -> int:
+        """How many rounds to measure, when one takes ``seconds``."""
+        low, high = self.rounds
+        return max(low, min(high, int(self.case / max(seconds, 1e-9))))
+
+
+QUICK = Effort(turn=0.01, passes=5, rounds=(5, 7), case=1.0)
+DEFAULT = Effort(turn=0.04, passes=10, rounds=(5, 15), case=4.0)
+FULL = Effort(turn=0.2, passes=10, rounds=(15, 31), case=30.0)
+
+
+def order(sides: Sequence[str], round_: int) -> list[str]:
+    """All sides and back again; the round's number decides who begins."""
+    begin = round_ % len(sides)
+    there = [*sides[begin:], *sides[:begin]]
+    return there + there[::-1]
+
+
+def measure(sides: Sequence[str], rounds: int, turn: Callable[[str], Laps], done: Callable[[Round], None]) -> None:
+    """Take ``rounds`` rounds of ``turn(side)`` and hand each to ``done`` as soon as it is complete."""
+    for number in range(rounds):
+        one: Round = {side: [] for side in sides}
+        for side in order(sides, number):
+            one[side].append(turn(side))
+        done(one)

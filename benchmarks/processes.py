@@ -1,0 +1,82 @@
+"""The parent's end of the pipes."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+POOLS = (
+    "SCRATCH_NUM_THREADS", "NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
+)  # fmt: skip
+
+
+class WorkerError(RuntimeError):
+    """What went wrong in another process: its last line is the exception's."""
+
+    @property
+    def reason(self) -> str:
+        """The exception alone, without the way to it."""
+        return str(self).strip().splitlines()[-1][:300]
+
+
+class Process:
+    """An object of ``kind(*arguments)`` in a process of its own, whose thread pools all have ``threads`` threads."""
+
+    def __init__(self, threads: int, kind: Callable[..., Any], *arguments: Any, **environment: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.serve"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            # Every pool is set before its library is loaded: some read this once only.
+            env={**os.environ, **dict.fromkeys(POOLS, str(threads)), **environment},
+            start_new_session=True,  # Ctrl-C is the parent's to handle
+        )
+        self.ask("", kind, *arguments)
+
+    def ask(self, command: str, *arguments: Any) -> Any:
+        """Send a command and wait for its answer.
+
+        Raises:
+            WorkerError: the command raised, or the process is gone.
+        """
+        self.send(command, *arguments)
+        return self.receive()
+
+    def send(self, command: str, *arguments: Any) -> None:
+        """Send a command; :meth:`receive` gets the answer."""
+        assert self.process.stdin is not None
+        try:
+            pickle.dump((command, arguments), self.process.stdin, protocol=pickle.HIGHEST_PROTOCOL)
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            self._gone()
+
+    def receive(self) -> Any:
+        """The answer to the last command."""
+        assert self.process.stdout is not None
+        try:
+            ok, answer = pickle.load(self.process.stdout)
+        except EOFError:
+            self._gone()
+        if not ok:
+            raise WorkerError(answer)
+        return answer
+
+    def _gone(self) -> None:
+        raise WorkerError(f"the process ended with code {self.process.wait()} (-9 means that memory ran out)") from None
+
+    def close(self) -> None:
+        """End the process."""
+        self.process.kill()
+        self.process.communicate()
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()

@@ -1,0 +1,134 @@
+"""What a run leaves behind: JSON with every raw sample, from which all tables, plots and comparisons are computed."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks import stats
+from benchmarks.pairing import Round
+from benchmarks.stats import Ratio
+
+FORMAT = "alexnet-from-scratch benchmark"
+VERSION = 1
+
+
+@dataclass
+class Row:
+    """A case, as far as it got: checked first, then timed."""
+
+    case: str
+    group: str
+    operation: str
+    batch: int
+    phases: list[str]
+    shape: str = ""
+    flops: dict[str, float] = field(default_factory=dict)  # by phase; see cases.py for how they are counted
+    traffic: dict[str, float] = field(default_factory=dict)
+    checked: dict[str, float] = field(default_factory=dict)  # side → the largest error, as a share of what rounding allows
+    failed: dict[str, str] = field(default_factory=dict)  # side → which of its results are wrong
+    absent: dict[str, str] = field(default_factory=dict)  # side → why it could not run at all
+    ran: dict[str, str] = field(default_factory=dict)  # scratch's side → the rung that took the case
+    rounds: list[Round] = field(default_factory=list)
+    leaked: float = 0.0  # CPU seconds that idle processes used, as a share of the time measured
+
+    @property
+    def sides(self) -> list[str]:
+        """Who was timed."""
+        return list(self.rounds[0]) if self.rounds else []
+
+    def times(self, phase: str, side: str) -> list[float]:
+        """Seconds of a pass, for each round: the mean of its two turns, and of a turn the median of its passes."""
+        index = self.phases.index(phase)
+        return [statistics.fmean(statistics.median(laps[index] for laps in turn) for turn in one[side]) for one in self.rounds]
+
+    def seconds(self, phase: str, side: str) -> float:
+        """The median over rounds: to read, not to compare. Compare by :meth:`ratio`."""
+        return statistics.median(self.times(phase, side))
+
+    def ratio(self, phase: str, first: str, second: str, *, confidence: float = stats.CONFIDENCE) -> Ratio:
+        """How many times as long ``first`` takes as ``second``."""
+        return stats.ratio(self.times(phase, first), self.times(phase, second), confidence=confidence)
+
+    def best_torch(self, phase: str) -> str | None:
+        """The fastest of torch's configurations. To pick it by the same samples favours torch, if anybody."""
+        torch = [side for side in self.sides if side.startswith("torch") and not side.endswith("again")]
+        return min(torch, key=lambda side: self.seconds(phase, side), default=None)
+
+
+@dataclass
+class Report:
+    """A run."""
+
+    machine: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    libraries: dict[str, dict[str, Any]] = field(default_factory=dict)  # side → versions and thread pools
+    roof: dict[str, float] = field(default_factory=dict)  # "flops" and "bytes" a second
+    rows: list[Row] = field(default_factory=list)
+    starts: list[dict[str, Any]] = field(default_factory=list)  # see startup.py
+    growth: list[dict[str, Any]] = field(default_factory=list)  # see growth.py
+    interrupted: bool = False
+
+    def same(self) -> list[tuple[str, str, str, Ratio]]:
+        """The A/A rows: case, phase, side, and its ratio to the same side in another process."""
+        pairs = [
+            (row, phase, side) for row in self.rows for phase in row.phases for side in row.sides if f"{side} again" in row.sides
+        ]
+        confidence = stats.same_confidence(len(pairs))
+        return [
+            (row.case, phase, side, row.ratio(phase, f"{side} again", side, confidence=confidence)) for row, phase, side in pairs
+        ]
+
+    def distrust(self) -> str:
+        """Why this run cannot be trusted, or an empty string."""
+        threads = self.settings.get("threads")
+        for side, facts in self.libraries.items():
+            for pool, count in facts["pools"].items():
+                if count != threads:
+                    return f"{threads} threads were asked for, but {pool} of {side} has {count}"
+        for row in self.rows:
+            if row.leaked > 0.05:
+                return f"while others were timed on {row.case}, idle processes used {row.leaked:.0%} of a core"
+        return stats.distrust([ratio for *_, ratio in self.same()])
+
+    def failures(self) -> list[str]:
+        """Every wrong result, in words."""
+        return [f"{row.case}, {side}: {what}" for row in self.rows for side, what in row.failed.items()]
+
+    def save(self, path: Path) -> None:
+        """Write JSON, times to five digits, one row a line so that a diff can be read."""
+        content = {"format": FORMAT, "version": VERSION, **asdict(self)}
+        rows = ",\n".join(json.dumps(_rounded(row)) for row in content.pop("rows"))
+        head = json.dumps(_rounded(content), indent=1)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(head.removesuffix("\n}") + ',\n "rows": [\n' + rows + "\n]\n}\n")
+
+    @classmethod
+    def load(cls, path: Path) -> Report:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            ValueError: not such a file, or of another version.
+        """
+        try:
+            content = json.loads(path.read_text())
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} is not a result of this benchmark: {error}") from None
+        if not isinstance(content, dict) or content.pop("format", None) != FORMAT:
+            raise ValueError(f"{path} is not a result of this benchmark")
+        version = content.pop("version", None)
+        if version != VERSION:
+            raise ValueError(f"{path} has version {version}; this program reads version {VERSION}")
+        content["rows"] = [Row(**row) for row in content["rows"]]
+        return cls(**content)
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.5g}")
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return [_rounded(item) for item in value] if isinstance(value, list) else value

@@ -1,0 +1,194 @@
+"""One run: for every case verify all sides, then time those that are right."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from typing import Any, Protocol
+
+from benchmarks import machine, pairing
+from benchmarks.cases import Case, Layer, operation
+from benchmarks.pairing import Effort
+from benchmarks.processes import Process, WorkerError
+from benchmarks.results import Report, Row
+from benchmarks.roof import Roof
+from benchmarks.sides import Arrays, Side, torch_sides
+from benchmarks.verify import Judge
+from benchmarks.worker import Worker
+
+WARM = 0.1  # a pass that takes longer than so many seconds does not notice whether it begins cold
+CONTROLS = ("relu1", "conv3")  # the A/A rows: one that memory limits, one that arithmetic does
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the command line asks for."""
+
+    cases: list[Case]
+    effort: Effort
+    batch: int = 32
+    threads: int = field(default_factory=machine.cores)
+    device: str = "cpu"
+    seed: int = 0
+    rungs: tuple[str, ...] = ()  # of scratch at AlexNet's sizes; empty is the fastest
+    compile_all: bool = False
+    slow: Mapping[str, float] = field(default_factory=dict)  # plants a slowdown: operation → factor
+
+    def sides(self, case: Case) -> list[Side]:
+        """Who is timed on ``case``: scratch first, its fastest rung last, then torch, then the twins of an A/A row."""
+        if case.group == "ladder":
+            ours = [Side("scratch", rung) for rung in rungs(case)]
+            theirs = [Side("torch", "eager", self.device)]
+        else:
+            ours = [Side("scratch", rung) for rung in self.rungs if rung in rungs(case)] or [Side("scratch")]
+            theirs = torch_sides(case, self.device, compile_all=self.compile_all)
+        twins = [replace(side, again=True) for side in (ours[-1], theirs[0])] if case.name in self.controls else []
+        slowed = [replace(ours[-1], slow=self.slow)] if operation(case) in self.slow else []
+        return [*ours, *theirs, *twins, *slowed]
+
+    @property
+    def controls(self) -> list[str]:
+        """The cases that get A/A rows; there is always one, for without it no run is trusted."""
+        names = [case.name for case in self.cases]
+        return [name for name in CONTROLS if name in names] or names[:1]
+
+
+def rungs(case: Case) -> list[str]:
+    """The rungs of a layer's operation, slowest first; naive loops, which would take hours, on the ladder's small sizes only."""
+    if not isinstance(case, Layer):
+        return []
+    names = list(import_module(f"scratch.{case.operation}").RUNGS)
+    return names if case.group == "ladder" else [name for name in names if name != "naive"]
+
+
+class Asked(Protocol):
+    """What answers commands: a :class:`Process`, or in a test whatever stands in for it."""
+
+    def ask(self, command: str, *arguments: Any) -> Any:
+        """Do ``command`` and return its answer."""
+
+
+class Team:
+    """One process for each side, started when first needed."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self.processes: dict[str, Process] = {}
+
+    def __call__(self, side: Side) -> Process:
+        """The side's process."""
+        if side.name not in self.processes:
+            self.processes[side.name] = Process(self.threads, Worker, side)
+        return self.processes[side.name]
+
+    def __enter__(self) -> Team:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for process in self.processes.values():
+            process.close()
+
+
+def run(settings: Settings, report: Report, say: Callable[[str], None], done: Callable[[Case], None]) -> None:
+    """Fill ``report``, row by row, so that whoever interrupts keeps what was measured; say what is being done."""
+    report.machine = machine.describe()
+    with Team(settings.threads) as team, Process(settings.threads, Judge, settings.batch, settings.seed) as judge:
+        say("the machine's limits")
+        with Process(settings.threads, Roof, settings.threads) as roof:
+            report.roof = roof.ask("measure")
+        for case in settings.cases:
+            row = blank(case, settings.batch)
+            report.rows.append(row)
+            measure(
+                row, case, settings.sides(case), team, judge, settings.effort, lambda what, name=case.name: say(f"{name}: {what}")
+            )
+            for name, process in team.processes.items():
+                report.libraries[name] = process.ask("facts")
+            done(case)
+
+
+def blank(case: Case, batch: int) -> Row:
+    """The row of a case of which nothing is known yet."""
+    batch = case.batch or batch
+    return Row(
+        case=case.name,
+        group=case.group,
+        operation=operation(case),
+        batch=batch,
+        phases=list(case.phases),
+        shape="×".join(map(str, case.shape)) if isinstance(case, Layer) else "",
+        flops={phase: case.flops(phase, batch) for phase in case.phases},
+        traffic={phase: case.traffic(phase, batch) for phase in case.phases},
+    )
+
+
+def measure(
+    row: Row,
+    case: Case,
+    sides: list[Side],
+    team: Callable[[Side], Asked],
+    judge: Asked,
+    effort: Effort,
+    say: Callable[[str], None],
+) -> None:
+    """Verify every side, then, if scratch is right, time all that are right against each other."""
+    say("inputs and reference")
+    arrays: Arrays = judge.ask("arrays", case)
+    right: dict[str, Asked] = {}
+    try:
+        for side in sides:
+            say(f"verify {side.name}")
+            worker = team(side)
+            if prepared(row, case, side, worker, arrays, judge):
+                right[side.name] = worker
+        del arrays
+        if any(name.startswith("scratch") for name in row.failed):
+            return  # a wrong kernel is never timed, nor is anything beside it
+        if not any(name.startswith("scratch") for name in right):
+            return
+        timed(row, right, effort, say)
+    finally:
+        for side in sides:
+            team(side).ask("drop")
+
+
+def prepared(row: Row, case: Case, side: Side, worker: Asked, arrays: Arrays, judge: Asked) -> bool:
+    """Whether the side can run the case and its results are right; the row remembers why not."""
+    try:
+        worker.ask("prepare", case, arrays, machine.cache_bytes())
+        results, note = worker.ask("results")
+    except WorkerError as error:
+        # Nothing but a defect stops scratch or eager torch. torch.compile may lack a C++ compiler: that is no failure.
+        where = row.absent if side.mode == "compile" else row.failed
+        where[side.name] = error.reason
+        return False
+    if note:
+        row.ran[side.name] = note
+    shares: dict[str, float] = judge.ask("shares", results)
+    row.checked[side.name] = max(shares.values())
+    wrong = [f"{name} is off by {share:.3g} times what rounding allows" for name, share in shares.items() if not share <= 1]
+    if wrong:
+        row.failed[side.name] = "; ".join(wrong)
+    return not wrong
+
+
+def timed(row: Row, workers: Mapping[str, Asked], effort: Effort, say: Callable[[str], None]) -> None:
+    """A B B A over rounds."""
+    seconds = {name: worker.ask("seconds") for name, worker in workers.items()}
+    passes = {name: effort.passes_of(seconds[name]) for name in workers}
+    extra = {name: int(seconds[name] < WARM) for name in workers}
+    rounds = effort.rounds_of(2 * sum(seconds[name] * (passes[name] + extra[name]) for name in workers))
+    leaked = 0.0
+
+    def turn(name: str) -> pairing.Laps:
+        nonlocal leaked
+        say(f"round {len(row.rounds) + 1} of {rounds}, {name}")
+        laps, leak = workers[name].ask("turn", passes[name], bool(extra[name]))
+        leaked += leak
+        return laps
+
+    start = time.perf_counter()
+    pairing.measure(list(workers), rounds, turn, row.rounds.append)
+    row.leaked = leaked / (time.perf_counter() - start)

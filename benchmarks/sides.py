@@ -1,0 +1,68 @@
+"""Who is compared: one library in one configuration, in a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from benchmarks.cases import Case, Layer, Network, operation
+
+Arrays = dict[str, np.ndarray]
+
+
+class Subject(Protocol):
+    """A case, ready to run in one library."""
+
+    note: str  # what is to be said about how it ran: the rung that took the case
+
+    def run(self) -> list[float]:
+        """One pass: the seconds of each phase. Buffers rotate from pass to pass, so that no cache is flattered."""
+
+    def results(self) -> Arrays:
+        """Everything that the case computes, by name, to be checked before anything is timed."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """A library and how it is used: a rung of scratch ("" is the fastest), or eager, channels_last or compile of torch."""
+
+    library: str
+    mode: str = ""
+    device: str = "cpu"
+    again: bool = False  # the same side once more, in another process, to see how far equals differ: A/A
+    slow: Mapping[str, float] = field(default_factory=dict)  # operation → factor: a slowdown planted to see it found
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        words = [self.library, self.mode, self.device if self.device != "cpu" else "", "again" if self.again else "",
+                 "slowed" if self.slow else ""]  # fmt: skip
+        return " ".join(word for word in words if word)
+
+
+# The paper's, section 5; the learning rate is small so that a hundred timed steps on one batch stay finite.
+SGD = {"lr": 1e-4, "momentum": 0.9, "weight_decay": 5e-4}
+
+
+def torch_sides(case: Case, device: str, *, compile_all: bool) -> list[Side]:
+    """The ways to use torch that differ on ``case``: channels_last needs images, compile a loop to generate."""
+    modes = ["eager"]
+    if isinstance(case, Network) or (isinstance(case, Layer) and len(case.shape) == 3):
+        modes.append("channels_last")
+    if case.compiled or compile_all:
+        modes.append("compile")
+    return [Side("torch", mode, device) for mode in modes]
+
+
+def copies(arrays: Arrays, cache_bytes: int) -> int:
+    """How many copies of the rotating arrays outgrow the last-level cache twice over; 2 … 8."""
+    moved = sum(arrays[name].nbytes for name in ("x", "grad_out") if name in arrays)
+    return max(2, min(8, 2 * cache_bytes // max(moved, 1)))
+
+
+def slowdown(side: Side, case: Case) -> float:
+    """The factor planted for a case's operation; 1 without."""
+    return side.slow.get(operation(case), 1.0)

@@ -1,0 +1,51 @@
+"""Who is timed when. No clock anywhere: turns are made up."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+
+import pytest
+
+from benchmarks import pairing
+from benchmarks.results import Row
+
+SIDES = ("a", "b", "c")
+
+
+def test_every_side_lies_around_the_middle_of_its_round() -> None:
+    for number in range(6):
+        order = pairing.order(SIDES, number)
+        assert order == order[::-1]
+        assert Counter(order) == dict.fromkeys(SIDES, 2)
+    assert {pairing.order(SIDES, number)[0] for number in range(3)} == set(SIDES)
+
+
+def test_a_steady_drift_cancels_within_the_round() -> None:
+    clock = itertools.count(100)  # every turn takes longer than the one before it
+    rounds: list[pairing.Round] = []
+    pairing.measure(SIDES, 5, lambda side: [[float(next(clock))]], rounds.append)
+    row = Row(case="relu1", group="layer", operation="relu", batch=1, phases=["forward"], rounds=rounds)
+    for a, b in itertools.combinations(SIDES, 2):
+        found = row.ratio("forward", a, b)
+        assert (found.median, found.low, found.high) == pytest.approx((1, 1, 1))
+
+
+def test_an_interrupted_round_is_dropped_and_the_others_kept() -> None:
+    turns = itertools.count()
+    rounds: list[pairing.Round] = []
+
+    def turn(side: str) -> pairing.Laps:
+        if next(turns) == 8:
+            raise KeyboardInterrupt
+        return [[1.0]]
+
+    with pytest.raises(KeyboardInterrupt):
+        pairing.measure(SIDES, 5, turn, rounds.append)
+    assert rounds == [{side: [[[1.0]], [[1.0]]] for side in SIDES}]
+
+
+def test_effort_repeats_short_passes_and_bounds_the_rounds() -> None:
+    effort = pairing.Effort(turn=0.1, passes=20, rounds=(5, 15), case=4)
+    assert [effort.passes_of(s) for s in (1e-6, 0.01, 0.03, 5)] == [20, 10, 4, 1]
+    assert [effort.rounds_of(s) for s in (0.01, 0.5, 10)] == [15, 8, 5]

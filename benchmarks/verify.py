@@ -1,0 +1,110 @@
+"""Verify, then time: what a side computes is held against the parity suite's reference, element by element.
+
+The reference works in float64 and carries an a-priori bound on the rounding error of every element
+(``parity_tests/bounds.py``), so "equal" is no matter of taste here either. It takes the same data that are timed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from benchmarks.cases import Case, Layer, Network, Update
+from benchmarks.inputs import Inputs
+from benchmarks.sides import SGD, Arrays
+from parity_tests import reference, reference_nonlinear
+from parity_tests.bounds import Bounded, Rounding
+from torch_impl.alexnet import AlexNet
+
+FLOAT32 = Rounding(np.dtype(np.float32))
+Check = Callable[[np.ndarray], float]  # a result's largest error as a share of what rounding allows: above 1 it is wrong
+NETWORK = 1e-4
+CHUNK = 1 << 20  # elements that an optimizer's parameters are checked at a time, to bound memory
+
+
+class Judge:
+    """Knows the inputs of every case and what must come out. Lives in a process of its own, idle while others are timed."""
+
+    def __init__(self, batch: int, seed: int) -> None:
+        self.inputs = Inputs(batch, seed)
+        self.checks: dict[str, Check] = {}
+
+    def arrays(self, case: Case) -> Arrays:
+        """The case's inputs; until the next call its results are checked."""
+        arrays = self.inputs.arrays(case)
+        self.checks = checks(case, arrays)
+        return arrays
+
+    def shares(self, results: Arrays) -> dict[str, float]:
+        """For every result that the case must have, :data:`Check`'s share; inf for one that is missing."""
+        return {name: check(results[name]) if name in results else float("inf") for name, check in self.checks.items()}
+
+
+def checks(case: Case, arrays: Arrays) -> dict[str, Check]:
+    """What every result of ``case`` is checked by."""
+    if isinstance(case, Layer):
+        return _layer(case, arrays)
+    if isinstance(case, Update):
+        names = [name for name in arrays if not name.startswith("grad_")]
+        return {name: partial(_updated, arrays[name], arrays[f"grad_{name}"]) for name in names}
+    return _network(case, arrays)
+
+
+def share(bounded: Bounded, result: np.ndarray) -> float:
+    """The largest error of ``result`` as a share of ``bounded``'s; inf if it is misshapen."""
+    if result.shape != bounded.value.shape:
+        return float("inf")
+    with np.errstate(invalid="ignore", divide="ignore"):
+        error = np.abs(result - bounded.value)
+        shares = np.where(error == 0, 0, error / bounded.error)
+    return float(np.max(np.where(np.isnan(shares), np.inf, shares), initial=0))
+
+
+def _layer(case: Layer, arrays: Arrays) -> dict[str, Check]:
+    module = reference if hasattr(reference, case.operation) else reference_nonlinear
+    names = [name for name in ("x", "weight", "bias", "target") if name in arrays]
+    (out,), pullback = getattr(module, case.operation)(FLOAT32, *[arrays[name] for name in names], **case.params)
+    bounded = {"out": out}
+    for name, gradient in zip(names, pullback(arrays["grad_out"]), strict=False):  # an integer target has no gradient
+        if name != "x" or case.needs_grad_x:
+            bounded[f"grad_{name}"] = gradient
+    return {name: partial(share, value) for name, value in bounded.items()}
+
+
+def _updated(parameter: np.ndarray, gradient: np.ndarray, result: np.ndarray) -> float:
+    """Two steps of SGD as torch documents it, with momentum and weight decay."""
+    lr, momentum, decay = (FLOAT32.rounded(SGD[name]) for name in ("lr", "momentum", "weight_decay"))
+    worst = 0.0
+    flat = [array.reshape(-1) for array in (parameter, gradient, result)]
+    for start in range(0, parameter.size, CHUNK):
+        p, g, got = (array[start : start + CHUNK] for array in flat)
+        before, slope = FLOAT32.exact(p), FLOAT32.exact(g)
+        velocity = slope + decay * before
+        between = before - lr * velocity
+        velocity = momentum * velocity + (slope + decay * between)
+        worst = max(worst, share(between - lr * velocity, got))
+    return worst
+
+
+def _network(case: Network, arrays: Arrays) -> dict[str, Check]:
+    """The same network in float64, by torch; dropout, whose masks differ between libraries, off."""
+    model = AlexNet(case.variant, dropout=0.0, dtype=torch.float64)
+    model.load_state_dict({name: torch.from_numpy(arrays[name]) for name in model.state_dict()})
+    logits = model(torch.from_numpy(arrays["x"]).double())
+    if case.phase == "inference":
+        return {"logits": partial(_close, logits.detach().numpy())}
+    loss = F.cross_entropy(logits, torch.from_numpy(arrays["target"]))
+    loss.backward()
+    gradients = {f"grad_{name}": parameter.grad for name, parameter in model.named_parameters()}
+    named = {name: partial(_close, gradient.numpy()) for name, gradient in gradients.items() if gradient is not None}
+    return {"loss": partial(_close, loss.detach().numpy()), **named}
+
+
+def _close(expected: np.ndarray, result: np.ndarray) -> float:
+    if result.shape != expected.shape:
+        return float("inf")
+    return float(np.linalg.norm(result - expected) / np.linalg.norm(expected) / NETWORK)

@@ -1,0 +1,84 @@
+"""One side of the comparison, in a process of its own: it does what it is told, and between turns it is truly idle.
+
+Truly idle takes care. Thread pools go on spinning after the work is done, to be quick if more comes (OpenMP for some
+milliseconds, OpenBLAS for tens), and a spinning pool takes the cores from whoever is timed next. Spinning could be forbidden
+(OMP_WAIT_POLICY, KMP_BLOCKTIME), but that would slow the library down while it is timed. So nothing is forbidden: a turn
+ends only when the process has come to rest by its own CPU time, and whatever it used between two turns is reported.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import time
+from typing import Any
+
+import numpy as np
+
+from benchmarks import machine
+from benchmarks.cases import Case
+from benchmarks.sides import Arrays, Side, Subject, copies
+
+REST = 0.02  # seconds without work that count as rest
+PATIENCE = 0.5  # seconds to wait for it
+
+
+class Worker:
+    """The commands, each a method."""
+
+    def __init__(self, side: Side) -> None:
+        self.side = side
+        self.library = importlib.import_module(f"benchmarks.{side.library}_side")
+        self.subject: Subject | None = None
+        self.ended = time.process_time()
+
+    def facts(self) -> dict[str, Any]:
+        """Versions, and the thread pools as they are, not as they were asked for."""
+        return machine.libraries()
+
+    def prepare(self, case: Case, arrays: Arrays, cache_bytes: int) -> None:
+        """Make a case ready to run."""
+        self.subject = self.library.prepare(self.side, case, arrays, copies(arrays, cache_bytes))
+
+    def results(self) -> tuple[Arrays, str]:
+        """What the case computes, and what is to be said about how; the first pass, so compilation happens here."""
+        results = {name: np.asarray(array) for name, array in self._subject.results().items()}
+        return results, self._subject.note
+
+    def seconds(self) -> float:
+        """A pass, all phases together, once warm."""
+        self._subject.run()
+        seconds = sum(self._subject.run())
+        self.rest()
+        return seconds
+
+    def turn(self, passes: int, warm: bool) -> tuple[list[list[float]], float]:
+        """The laps of ``passes`` passes, after an untimed one if ``warm``; and the CPU seconds used since the last turn."""
+        leaked = time.process_time() - self.ended
+        if warm:
+            self._subject.run()
+        laps = [self._subject.run() for _ in range(passes)]
+        gc.collect()
+        self.rest()
+        return laps, leaked
+
+    def drop(self) -> None:
+        """Forget the case."""
+        self.subject = None
+        gc.collect()
+        self.rest()
+
+    def rest(self) -> None:
+        """Wait until no thread of this process works any more."""
+        for _ in range(int(PATIENCE / REST)):
+            before = time.process_time()
+            time.sleep(REST)
+            if time.process_time() - before < REST / 20:
+                break
+        self.ended = time.process_time()
+
+    @property
+    def _subject(self) -> Subject:
+        if self.subject is None:
+            raise RuntimeError("no case is prepared")
+        return self.subject
