@@ -14,10 +14,12 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 def array(operation: str, name: str, value: Any, *, dtype: np.dtype[Any] | None = None) -> np.ndarray:
     """``value`` as a C-contiguous float32 or float64 array in native byte order: itself if it is one, else a copy.
 
+    A NumPy scalar counts as the 0-d array it came from: arithmetic on 0-d arrays, such as a scaled loss, returns scalars.
+
     Raises:
         TypeError: not a NumPy array, not float32 or float64, or not of ``dtype`` where one is asked for.
     """
-    if not isinstance(value, np.ndarray):
+    if not isinstance(value, (np.ndarray, np.generic)):
         raise TypeError(f"{operation}: {name} must be a NumPy array, got {type(value).__name__}")
     native = value.dtype.newbyteorder("=")
     if native not in FLOATS:
@@ -61,6 +63,19 @@ def pair(operation: str, name: str, value: Any, *, low: int) -> tuple[int, int]:
     if len(value) != 2:
         raise ValueError(f"{operation}: {name} must be an int or a pair of ints, got {value!r}")
     return integer(operation, name, value[0], low=low), integer(operation, name, value[1], low=low)
+
+
+def axis(operation: str, name: str, value: Any, shape: tuple[int, ...]) -> int:
+    """``value`` as an axis of an array of ``shape``, counted from the front; a 0-d array counts as (1,), as in torch.
+
+    Raises:
+        TypeError: not an integer.
+        ValueError: no such axis.
+    """
+    number, ndim = integer(operation, name, value), max(len(shape), 1)
+    if not -ndim <= number < ndim:
+        raise ValueError(f"{operation}: {name} must lie between {-ndim} and {ndim - 1} for shape {shape}, got {number}")
+    return number % ndim
 
 
 def real(operation: str, name: str, value: Any) -> float:

@@ -20,17 +20,24 @@ class NotTakenError(ValueError):
     """A rung's word that it does not take these arguments; the rung below it is asked next."""
 
 
+def _no_backward(*_: Any) -> tuple[Any, ...]:
+    raise TypeError("this rung updates arrays in place: it has no backward pass")
+
+
 @dataclass(frozen=True, slots=True)
 class Rung:
     """One implementation of an operation.
 
     ``forward(*arguments) -> (out, saved)`` and ``backward(grad_out, *saved) -> gradients``. The arrays that a rung gets
     were checked, are C-contiguous and in native byte order; it never writes to them.
+
+    An optimizer's rung is another matter: its ``forward`` writes to the parameter and returns None, run by
+    :meth:`Ladder.run`, and there is no ``backward``.
     """
 
     name: str
-    forward: Callable[..., tuple[Any, tuple[Any, ...]]]
-    backward: Callable[..., tuple[Any, ...]]
+    forward: Callable[..., Any]
+    backward: Callable[..., tuple[Any, ...]] = _no_backward
 
     @property
     def idea(self) -> str:
@@ -79,22 +86,23 @@ class Ladder(Mapping[str, Rung]):
             rungs = rungs[: list(self._rungs).index(name) + 1]
         return rungs[::-1]
 
-    def forward(self, *arguments: Any, unbatched: bool = False) -> tuple[Any, Cache]:
-        """Run the rung in force, or the first below it that takes the arguments.
-
-        With ``unbatched`` the first argument and the output have a batch axis of length 1 that the caller does not see.
-        """
+    def run(self, *arguments: Any) -> tuple[Any, Rung]:
+        """What the rung in force, or the first below it that takes the arguments, made of them, and that rung."""
         *higher, lowest = self.chosen()
         with np.errstate(all="ignore"):  # inf and NaN are values like any other, here as in torch
             for rung in higher:
                 try:
-                    out, saved = rung.forward(*arguments)
-                    break
+                    return rung.forward(*arguments), rung
                 except NotTakenError:
                     continue
-            else:
-                rung = lowest  # the lowest takes everything: if it raises, that is the caller's to see
-                out, saved = rung.forward(*arguments)
+            return lowest.forward(*arguments), lowest  # it takes everything: if it raises, that is the caller's to see
+
+    def forward(self, *arguments: Any, unbatched: bool = False) -> tuple[Any, Cache]:
+        """Run the forward pass.
+
+        With ``unbatched`` the first argument and the output have a batch axis of length 1 that the caller does not see.
+        """
+        (out, saved), rung = self.run(*arguments)
         if unbatched:
             out = out[0]
         return out, Cache(self.operation, rung, saved, out.shape, out.dtype, unbatched)

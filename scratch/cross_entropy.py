@@ -1,0 +1,331 @@
+"""Cross-entropy between the softmax of the logits and the target, averaged over all positions.
+
+With logp = log_softmax(logits) along the classes, w the weight of each class (1 by default), ε = label_smoothing and C classes,
+the loss of a position is, for a target class t and for target probabilities q:
+
+    loss = -(1-ε)·w[t]·logp[t] - ε/C · Σ_c w[c]·logp[c]      (the second term only if ε > 0; all 0 where t is ignore_index)
+    loss = -Σ_c w[c]·((1-ε)·q[c] + ε/C)·logp[c]
+
+reduction='mean' divides the sum of all losses by Σ w[t] over the positions that are not ignored; for probabilities, by the
+number of positions. Backward, with g the gradient of a position's loss and a[c] the factor of -logp[c] above:
+
+    grad_logits[c] = g · (softmax[c] · Σ a - a[c])
+    grad_target[c] = -g · (1-ε)·w[c]·logp[c]                 (for probabilities)
+
+Every rung sees the logits x as (N,C,D), where D is all axes behind the classes and N is 1 for logits (C,), and the target t as
+(N,D) for classes, -1 where ignored, or (N,C,D) for probabilities. What a target class leaves out is skipped, never multiplied
+by 0: logp may be -inf, and 0 · inf is NaN.
+
+Paper: Krizhevsky, Sutskever, Hinton 2012, section 3.5 (the multinomial logistic regression objective).
+Same as ``torch.nn.functional.cross_entropy``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from scratch import log_softmax, softmax
+from scratch.core import checks
+from scratch.core.jit import for_each, kernel
+from scratch.core.ladder import Cache, Ladder, Rung
+
+__all__ = ["RUNGS", "backward", "forward", "log_softmax", "softmax"]
+
+REDUCTIONS = ("none", "mean", "sum")
+
+
+class Options(NamedTuple):
+    """What the rungs need to know beside x and t; each saves it first."""
+
+    weight: np.ndarray  # (C,)
+    own: float  # 1-ε, the part of the target that stays where it is
+    share: float  # ε/C, what every class gets
+    divisor: float  # of the summed losses
+    loss_shape: tuple[int, ...]  # () for a sum
+    logits_shape: tuple[int, ...]
+
+
+def forward(
+    logits: np.ndarray,
+    target: np.ndarray,
+    *,
+    weight: np.ndarray | None = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> tuple[np.ndarray, Cache]:
+    """Compare ``logits`` with ``target``.
+
+    Args:
+        logits: (C,), (N,C) or (N,C,D1,…), float32 or float64.
+        target: the classes, int64 or uint8, of logits' shape without C; or their probabilities, of logits' shape and dtype.
+        weight: (C,), the weight of each class, of logits' dtype; it gets no gradient.
+        ignore_index: positions of this class count neither in the loss nor in its divisor. Probabilities cannot be ignored.
+        reduction: 'mean', 'sum', or 'none' for the loss of every position.
+        label_smoothing: the part of the target, between 0 and 1, that is spread evenly over all classes.
+
+    Returns:
+        The loss, of logits' dtype: 0-d, or of logits' shape without C for 'none'; and the cache for :func:`backward`. The
+        mean of nothing is NaN.
+
+    Raises:
+        TypeError: an array or a parameter has the wrong type.
+        ValueError: shapes that do not fit each other, a class outside 0 … C-1, or a parameter out of its range.
+    """
+    logits = checks.array("cross_entropy", "logits", logits)
+    if logits.ndim == 0:
+        raise ValueError(f"cross_entropy: logits must have shape (C,), (N,C) or (N,C,D1,…), got {logits.shape}")
+    x = softmax.rows(logits, min(logits.ndim - 1, 1))
+    N, C, D = x.shape
+    weight = np.ones(C, x.dtype) if weight is None else checks.array("cross_entropy", "weight", weight, dtype=x.dtype)
+    if weight.shape != (C,):
+        raise ValueError(f"cross_entropy: weight must have shape {(C,)} for logits {logits.shape}, got {weight.shape}")
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"cross_entropy: reduction must be one of {REDUCTIONS}, got {reduction!r}")
+    ignore_index = checks.integer("cross_entropy", "ignore_index", ignore_index)
+    smoothing = checks.probability("cross_entropy", "label_smoothing", label_smoothing)
+    if not isinstance(target, (np.ndarray, np.generic)):
+        raise TypeError(f"cross_entropy: target must be a NumPy array, got {type(target).__name__}")
+
+    positions = logits.shape[:1] + logits.shape[2:] if logits.ndim > 1 else ()
+    if target.dtype.kind == "f":
+        t = _probabilities(logits, target, ignore_index).reshape(x.shape)
+        total = N * D if C else 0
+    else:
+        t = _classes(logits, target, positions, ignore_index).reshape(N, D)
+        total = weight[t[t >= 0]].sum(dtype=np.float64)
+    loss_shape = positions if reduction == "none" else ()
+    divisor = float(total) if reduction == "mean" else 1.0
+    return RUNGS.forward(x, t, Options(weight, 1 - smoothing, smoothing / max(C, 1), divisor, loss_shape, logits.shape))
+
+
+def backward(grad_out: np.ndarray, cache: Cache) -> tuple[np.ndarray, ...]:
+    """The gradients of :func:`forward`'s differentiable arrays.
+
+    Args:
+        grad_out: gradient with respect to the loss, of its shape and dtype: ``np.ones_like(loss)`` for the loss itself.
+        cache: what :func:`forward` returned.
+
+    Returns:
+        ``(grad_logits,)`` for target classes, ``(grad_logits, grad_target)`` for target probabilities.
+
+    Raises:
+        TypeError: ``grad_out`` has another dtype, or ``cache`` is not cross_entropy's.
+        ValueError: ``grad_out`` has another shape.
+    """
+    gradients = RUNGS.backward(grad_out, cache)
+    return tuple(gradient.reshape(cache.saved[0].logits_shape) for gradient in gradients)
+
+
+def _probabilities(logits: np.ndarray, target: Any, ignore_index: int) -> np.ndarray:
+    probabilities = checks.array("cross_entropy", "target", target, dtype=logits.dtype)
+    if probabilities.shape != logits.shape:
+        raise ValueError(
+            f"cross_entropy: target must have logits' shape {logits.shape}, being probabilities, got {probabilities.shape}"
+        )
+    if ignore_index >= 0:
+        raise ValueError(f"cross_entropy: ignore_index must be negative for target probabilities, got {ignore_index}")
+    return probabilities
+
+
+def _classes(logits: np.ndarray, target: Any, positions: tuple[int, ...], ignore_index: int) -> np.ndarray:
+    """The target as int64, and -1 where it is ignored."""
+    if target.dtype.newbyteorder("=") not in (np.int64, np.uint8):
+        raise TypeError(f"cross_entropy: target must be int64, uint8 or {logits.dtype}, got {target.dtype} {target.shape}")
+    if target.shape != positions:
+        raise ValueError(f"cross_entropy: target must have shape {positions} for logits {logits.shape}, got {target.shape}")
+    classes = np.array(target, np.int64, order="C")
+    ignored = classes == ignore_index
+    C = logits.shape[min(logits.ndim - 1, 1)]
+    wrong = classes[~ignored & ((classes < 0) | (classes >= C))]
+    if wrong.size:
+        raise ValueError(
+            f"cross_entropy: target {target.shape} must hold classes from 0 to {C - 1} for logits {logits.shape}, "
+            f"or ignore_index {ignore_index}, got {wrong[0]}"
+        )
+    classes[ignored] = -1
+    return classes
+
+
+def _reduced(losses: np.ndarray, options: Options) -> np.ndarray:
+    """The losses of the positions, (N,D), as the caller wants them."""
+    if options.loss_shape:
+        return losses.reshape(options.loss_shape)
+    return np.asarray(losses.sum(dtype=np.float64) / options.divisor, losses.dtype)
+
+
+def _spread(grad_out: np.ndarray, options: Options, N: int, D: int) -> np.ndarray:
+    """The gradient of each position's loss, (N,D)."""
+    if options.loss_shape:
+        return grad_out.reshape(N, D)
+    return np.full((N, D), grad_out / options.divisor, grad_out.dtype)
+
+
+# --- naive ------------------------------------------------------------------------------------------------------------
+
+
+def naive_forward(x: np.ndarray, t: np.ndarray, options: Options) -> tuple[np.ndarray, tuple[Any, ...]]:
+    """Position by position over the output of log_softmax: the specification."""
+    logp, _ = log_softmax.naive_forward(x, 1)
+    N, _, D = x.shape
+    losses = np.zeros((N, D), x.dtype)
+    for n, d in np.ndindex(N, D):
+        for c, factor in _factors(t, n, d, options):
+            losses[n, d] -= factor * logp[n, c, d]
+    return _reduced(losses, options), (options, logp, t)
+
+
+def naive_backward(grad_out: np.ndarray, options: Options, logp: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, ...]:
+    N, _, D = logp.shape
+    g = _spread(grad_out, options, N, D)
+    grad_logp = np.zeros_like(logp)
+    for n, d in np.ndindex(N, D):
+        for c, factor in _factors(t, n, d, options):
+            grad_logp[n, c, d] -= g[n, d] * factor
+    gradients = log_softmax.naive_backward(grad_logp, logp, 1)
+    if t.ndim == 2:
+        return gradients
+    grad_t = np.empty_like(t)
+    for n, c, d in np.ndindex(t.shape):
+        grad_t[n, c, d] = -g[n, d] * options.own * options.weight[c] * logp[n, c, d]
+    return *gradients, grad_t
+
+
+def _factors(t: np.ndarray, n: int, d: int, options: Options) -> Iterator[tuple[int, Any]]:
+    """The classes that count at a position, each with the factor of its -logp; a target class may come twice."""
+    weight, own, share, *_ = options
+    if t.ndim == 3:
+        for c in range(len(weight)):
+            yield c, weight[c] * (own * t[n, c, d] + share)
+    elif t[n, d] >= 0:
+        yield t[n, d], own * weight[t[n, d]]
+        for c in range(len(weight) if share > 0 else 0):
+            yield c, share * weight[c]
+
+
+# --- numpy ------------------------------------------------------------------------------------------------------------
+
+
+def numpy_forward(x: np.ndarray, t: np.ndarray, options: Options) -> tuple[np.ndarray, tuple[Any, ...]]:
+    """All positions at a time: one index gathers the target classes' logp, but every sum over classes is a pass over memory."""
+    logp, _ = log_softmax.numpy_forward(x, 1)
+    weight, own, share, *_ = options
+    if t.ndim == 3:
+        losses = -(weight[:, np.newaxis] * (own * t + share) * logp).sum(axis=1)
+    else:
+        losses = np.zeros(t.shape, x.dtype)
+        n, d = np.nonzero(t >= 0)
+        c = t[n, d]
+        losses[n, d] = -own * weight[c] * logp[n, c, d]
+        if share > 0:
+            losses[n, d] -= share * (weight * logp[n, :, d]).sum(axis=1)  # [n,:,d] -> (POSITIONS,C)
+    return _reduced(losses, options), (options, logp, t)
+
+
+def numpy_backward(grad_out: np.ndarray, options: Options, logp: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, ...]:
+    weight, own, share, *_ = options
+    N, _, D = logp.shape
+    g = _spread(grad_out, options, N, D)
+    if t.ndim == 3:
+        g_w = g[:, np.newaxis] * weight[:, np.newaxis]  # (N,1,D) · (C,1) -> (N,C,D)
+        return *log_softmax.numpy_backward(-g_w * (own * t + share), logp, 1), -own * g_w * logp
+    grad_logp = np.zeros_like(logp)
+    n, d = np.nonzero(t >= 0)
+    c = t[n, d]
+    if share > 0:
+        grad_logp[n, :, d] = -share * weight * g[n, d, np.newaxis]
+    grad_logp[n, c, d] -= own * weight[c] * g[n, d]
+    return log_softmax.numpy_backward(grad_logp, logp, 1)
+
+
+# --- numba ------------------------------------------------------------------------------------------------------------
+
+
+def numba_forward(x: np.ndarray, t: np.ndarray, options: Options) -> tuple[np.ndarray, tuple[Any, ...]]:
+    """One pass over the logits: logp is never stored, two numbers a position are enough to make it again."""
+    weight, own, share, *_ = options
+    N, _, D = x.shape
+    norms, losses = np.empty((N, D, 2), x.dtype), np.empty((N, D), x.dtype)
+    for_each(_forward_kernel, N * D, x, t, weight, own, share, norms, losses)
+    return _reduced(losses, options), (options, x, t, norms)
+
+
+def numba_backward(
+    grad_out: np.ndarray, options: Options, x: np.ndarray, t: np.ndarray, norms: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    weight, own, share, *_ = options
+    N, _, D = x.shape
+    g = _spread(grad_out, options, N, D)
+    grad_x, grad_t = np.empty_like(x), np.empty_like(t)
+    for_each(_backward_kernel, N * D, g, x, t, weight, own, share, norms, grad_x, grad_t)
+    return (grad_x, grad_t) if t.ndim == 3 else (grad_x,)
+
+
+# The kernels are compiled for classes and for probabilities apart: Numba drops the branch that t.ndim rules out.
+
+
+@kernel
+def _forward_kernel(
+    first: int, last: int, x: Any, t: Any, weight: Any, own: float, share: float, norms: Any, losses: Any
+) -> None:
+    _, C, D = x.shape
+    for position in range(first, last):  # -> (n,d)
+        n, d = position // D, position % D
+        peak = x.dtype.type(-np.inf)
+        for c in range(C):
+            if x[n, c, d] > peak:  # never true of NaN: it reaches the row through exp and the sum
+                peak = x[n, c, d]
+        total = 0.0
+        for c in range(C):
+            total += np.exp(x[n, c, d] - peak)
+        norms[n, d, 0], norms[n, d, 1] = peak, np.log(total)
+        log_total = norms[n, d, 1]  # logp[c] = (x[c] - peak) - log_total
+
+        loss = 0.0
+        if t.ndim == 3:
+            for c in range(C):
+                loss -= weight[c] * (own * t[n, c, d] + share) * ((x[n, c, d] - peak) - log_total)
+        elif t[n, d] >= 0:
+            loss -= own * weight[t[n, d]] * ((x[n, t[n, d], d] - peak) - log_total)
+            for c in range(C if share > 0 else 0):
+                loss -= share * weight[c] * ((x[n, c, d] - peak) - log_total)
+        losses[n, d] = loss
+
+
+@kernel
+def _backward_kernel(
+    first: int, last: int, g: Any, x: Any, t: Any, weight: Any, own: float, share: float, norms: Any, grad_x: Any, grad_t: Any
+) -> None:
+    _, C, D = x.shape
+    for position in range(first, last):
+        n, d = position // D, position % D
+        total = 0.0  # g · Σ a
+        if t.ndim == 3:
+            for c in range(C):
+                total += g[n, d] * weight[c] * (own * t[n, c, d] + share)
+        elif t[n, d] >= 0:
+            total += g[n, d] * own * weight[t[n, d]]
+            for c in range(C if share > 0 else 0):
+                total += g[n, d] * share * weight[c]
+
+        for c in range(C):
+            logp = (x[n, c, d] - norms[n, d, 0]) - norms[n, d, 1]
+            grad_x[n, c, d] = np.exp(logp) * total
+            if t.ndim == 3:
+                grad_x[n, c, d] -= g[n, d] * weight[c] * (own * t[n, c, d] + share)
+                grad_t[n, c, d] = -g[n, d] * own * weight[c] * logp
+            elif t[n, d] >= 0 and share > 0:
+                grad_x[n, c, d] -= g[n, d] * share * weight[c]
+        if t.ndim == 2 and t[n, d] >= 0:
+            grad_x[n, t[n, d], d] -= g[n, d] * own * weight[t[n, d]]
+
+
+RUNGS = Ladder(
+    "cross_entropy",
+    Rung("naive", naive_forward, naive_backward),
+    Rung("numpy", numpy_forward, numpy_backward),
+    Rung("numba", numba_forward, numba_backward),
+)

@@ -1,0 +1,165 @@
+"""Softmax: ``out = exp(x) / Σ exp(x)`` along one axis, so that every row becomes probabilities.
+
+The row's maximum is subtracted first: it cancels in the fraction, and ``exp`` of what is left cannot overflow. A row that
+holds NaN or +inf, or nothing but -inf, becomes NaN. Backward, with s = out and sums along the same axis:
+
+    grad_x = s · (grad_out - Σ grad_out·s)
+
+The cache keeps the output alone. Every rung sees any array and any axis as rows (OUTER,C,INNER), the softmax along C.
+
+Paper: Krizhevsky, Sutskever, Hinton 2012, section 3.5 (the last layer). Same as ``torch.nn.functional.softmax``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from scratch.core import checks
+from scratch.core.jit import for_each, kernel
+from scratch.core.ladder import Cache, Ladder, Rung
+
+
+def forward(x: np.ndarray, *, dim: int = 1) -> tuple[np.ndarray, Cache]:
+    """Turn every row along ``dim`` into probabilities.
+
+    Args:
+        x: any shape, float32 or float64.
+        dim: the axis whose entries add up to 1; negative counts from the end.
+
+    Returns:
+        ``out`` of x's shape and dtype, and the cache for :func:`backward`.
+
+    Raises:
+        TypeError: ``x`` is not a float32 or float64 array, or ``dim`` not an int.
+        ValueError: ``x`` has no axis ``dim``.
+    """
+    x = checks.array("softmax", "x", x)
+    return RUNGS.forward(x, checks.axis("softmax", "dim", dim, x.shape))
+
+
+def backward(grad_out: np.ndarray, cache: Cache) -> tuple[np.ndarray]:
+    """The gradient of :func:`forward`'s input.
+
+    Args:
+        grad_out: gradient of the loss with respect to ``out``, of its shape and dtype.
+        cache: what :func:`forward` returned.
+
+    Returns:
+        ``(grad_x,)``.
+
+    Raises:
+        TypeError: ``grad_out`` has another dtype, or ``cache`` is not softmax's.
+        ValueError: ``grad_out`` has another shape.
+    """
+    return RUNGS.backward(grad_out, cache)
+
+
+def rows(x: np.ndarray, dim: int) -> np.ndarray:
+    """A view of the C-contiguous ``x`` as (OUTER,C,INNER), where C is the axis ``dim``."""
+    return x.reshape(math.prod(x.shape[:dim]), x.shape[dim] if x.ndim else 1, math.prod(x.shape[dim + 1 :]))
+
+
+# --- naive ------------------------------------------------------------------------------------------------------------
+
+
+def naive_forward(x: np.ndarray, dim: int) -> tuple[np.ndarray, tuple[Any, ...]]:
+    """One row after the other, in Python's own numbers: the specification."""
+    out = np.empty_like(x)
+    x_rows, out_rows = rows(x, dim), rows(out, dim)
+    OUTER, _, INNER = x_rows.shape
+    for o, i in np.ndindex(OUTER, INNER):
+        row = x_rows[o, :, i].tolist()
+        peak = max(row, default=0.0)
+        exps = [math.exp(value - peak) for value in row]
+        total = sum(exps)
+        out_rows[o, :, i] = [exp / total for exp in exps]
+    return out, (out, dim)
+
+
+def naive_backward(grad_out: np.ndarray, out: np.ndarray, dim: int) -> tuple[np.ndarray]:
+    grad_x = np.empty_like(out)
+    g_rows, out_rows, grad_rows = rows(grad_out, dim), rows(out, dim), rows(grad_x, dim)
+    OUTER, _, INNER = out_rows.shape
+    for o, i in np.ndindex(OUTER, INNER):
+        g, s = g_rows[o, :, i].tolist(), out_rows[o, :, i].tolist()
+        dot = sum(g_c * s_c for g_c, s_c in zip(g, s, strict=True))
+        grad_rows[o, :, i] = [s_c * (g_c - dot) for g_c, s_c in zip(g, s, strict=True)]
+    return (grad_x,)
+
+
+# --- numpy ------------------------------------------------------------------------------------------------------------
+
+
+def numpy_forward(x: np.ndarray, dim: int) -> tuple[np.ndarray, tuple[Any, ...]]:
+    """All rows at a time: the loops run in C, but maximum, difference, exp, sum and quotient are each a pass over memory."""
+    x_rows = rows(x, dim)
+    out = np.exp(x_rows - x_rows.max(axis=1, keepdims=True, initial=-np.inf))
+    out /= out.sum(axis=1, keepdims=True)
+    out = out.reshape(x.shape)
+    return out, (out, dim)
+
+
+def numpy_backward(grad_out: np.ndarray, out: np.ndarray, dim: int) -> tuple[np.ndarray]:
+    g, s = rows(grad_out, dim), rows(out, dim)
+    grad_x = s * (g - (g * s).sum(axis=1, keepdims=True))
+    return (grad_x.reshape(out.shape),)
+
+
+# --- numba ------------------------------------------------------------------------------------------------------------
+
+
+def numba_forward(x: np.ndarray, dim: int) -> tuple[np.ndarray, tuple[Any, ...]]:
+    """A row at a time while it is in the cache, so memory is read and written once; compiled, rows on all cores."""
+    out = np.empty_like(x)
+    x_rows = rows(x, dim)
+    OUTER, _, INNER = x_rows.shape
+    for_each(_forward_kernel, OUTER * INNER, x_rows, rows(out, dim))
+    return out, (out, dim)
+
+
+def numba_backward(grad_out: np.ndarray, out: np.ndarray, dim: int) -> tuple[np.ndarray]:
+    grad_x = np.empty_like(out)
+    out_rows = rows(out, dim)
+    OUTER, _, INNER = out_rows.shape
+    for_each(_backward_kernel, OUTER * INNER, rows(grad_out, dim), out_rows, rows(grad_x, dim))
+    return (grad_x,)
+
+
+@kernel
+def _forward_kernel(first: int, last: int, x: np.ndarray, out: np.ndarray) -> None:
+    _, C, INNER = x.shape
+    for row in range(first, last):  # row -> (o,i)
+        o, i = row // INNER, row % INNER
+        peak = x.dtype.type(-np.inf)
+        for c in range(C):
+            if x[o, c, i] > peak:  # never true of NaN: it reaches the row through exp and the sum
+                peak = x[o, c, i]
+        total = 0.0  # the sum in float64: it costs nothing here, and long rows lose no digits
+        for c in range(C):
+            out[o, c, i] = np.exp(x[o, c, i] - peak)
+            total += out[o, c, i]
+        for c in range(C):
+            out[o, c, i] /= total
+
+
+@kernel
+def _backward_kernel(first: int, last: int, grad_out: np.ndarray, out: np.ndarray, grad_x: np.ndarray) -> None:
+    _, C, INNER = out.shape
+    for row in range(first, last):
+        o, i = row // INNER, row % INNER
+        dot = 0.0
+        for c in range(C):
+            dot += np.float64(grad_out[o, c, i]) * out[o, c, i]
+        for c in range(C):
+            grad_x[o, c, i] = out[o, c, i] * (grad_out[o, c, i] - dot)
+
+
+RUNGS = Ladder(
+    "softmax",
+    Rung("naive", naive_forward, naive_backward),
+    Rung("numpy", numpy_forward, numpy_backward),
+    Rung("numba", numba_forward, numba_backward),
+)

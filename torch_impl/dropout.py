@@ -1,0 +1,55 @@
+"""Dropout, by torch; mirrors ``scratch/dropout.py``.
+
+``torch.nn.functional.dropout`` shows no mask and takes no generator, so training is spelled out here: the same mask from the
+same generator, the same product.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from torch_impl.core import autograd
+from torch_impl.core.autograd import Cache
+
+
+@dataclass(frozen=True, slots=True)
+class DropoutCache(Cache):
+    """The recorded graph, and the mask: None without training."""
+
+    mask: torch.Tensor | None
+
+
+def forward(
+    x: torch.Tensor,
+    *,
+    p: float = 0.5,
+    training: bool = True,
+    mask: torch.Tensor | None = None,
+    rng: torch.Generator | None = None,
+) -> tuple[torch.Tensor, DropoutCache]:
+    """Drop elements at random and scale up the rest.
+
+    ``mask`` is bool, True where an element is kept; None draws one by ``rng``, or by torch's own generator.
+    """
+    if not 0 <= p <= 1:
+        raise ValueError(f"dropout: p must lie between 0 and 1, got {p}")
+    if not training:
+        out, cache = autograd.forward(lambda x: x, x)
+        return out, DropoutCache(cache.leaves, cache.out, None)
+    if mask is None:
+        mask = torch.empty_like(x).bernoulli_(1 - p, generator=rng).bool()
+    noise = mask.to(x.dtype).div_(1 - p) if p < 1 else torch.zeros_like(x)
+    out, cache = autograd.forward(lambda x: x * noise, x)
+    return out, DropoutCache(cache.leaves, cache.out, mask)
+
+
+def backward(grad_out: torch.Tensor, cache: DropoutCache) -> tuple[torch.Tensor | None, ...]:
+    """``(grad_x,)``: drop and scale ``grad_out`` as the input was."""
+    return autograd.backward(grad_out, cache)
+
+
+def kept(cache: DropoutCache) -> torch.Tensor | None:
+    """The mask that ``forward`` used, True where an element was kept; None where it ran without training."""
+    return cache.mask
