@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from scratch.conv2d_implicit_gemm import implicit_gemm_backward, implicit_gemm_forward
 from scratch.core import checks
 from scratch.core.jit import for_each, kernel
 from scratch.core.ladder import Cache, Ladder, Rung
@@ -357,4 +358,5 @@ RUNGS = Ladder(
     Rung("naive", naive_forward, naive_backward),
     Rung("im2col", im2col_forward, im2col_backward),
     Rung("numba", numba_forward, numba_backward),
+    Rung("implicit_gemm", implicit_gemm_forward, implicit_gemm_backward),
 )

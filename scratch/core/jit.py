@@ -47,17 +47,20 @@ def set_num_threads(n: int) -> None:
     _forget_pool()
 
 
-def for_each(run: Callable[..., None], n: int, *arguments: Any) -> None:
-    """Call ``run(first, last, *arguments)`` over ranges that together make up ``range(n)``, on all threads at once."""
+def for_each(run: Callable[..., None], n: int, *arguments: Any, ranges_per_thread: int = 4) -> None:
+    """Call ``run(first, last, *arguments)`` over ranges that together make up ``range(n)``, on all threads at once.
+
+    Whoever is done with a range takes the next, so a few of them a thread keep all busy to the end; one is for work whose
+    every range has a price of its own.
+    """
     threads = min(_num_threads, n)
     if threads <= 1:
         if n > 0:
             run(0, n, *arguments)
         return
-    # A few ranges a thread: whoever is done first takes the next. A list iterator hands each range out exactly once.
-    pieces = min(n, 4 * threads)
-    bounds = [n * i // pieces for i in range(pieces + 1)]
-    ranges = iter(list(itertools.pairwise(bounds)))
+    count = min(n, ranges_per_thread * threads)
+    bounds = [n * i // count for i in range(count + 1)]
+    ranges = iter(list(itertools.pairwise(bounds)))  # a list's iterator hands each range out exactly once
 
     def work() -> None:
         for first, last in ranges:

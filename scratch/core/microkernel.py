@@ -1,0 +1,211 @@
+"""The innermost loop of every fast matrix product: a small tile of the result that lives in vector registers.
+
+    c[r, j] (+)= Σ_k a[k, r] · b[k, j]        r < ROWS, j < COLUMNS
+
+One step of k loads COLUMNS neighbours of b as a few vectors, spreads each of ROWS neighbours of a over a vector, and
+multiplies and adds. That is ROWS·COLUMNS multiply-adds for ROWS + COLUMNS loads, and the ratio is the whole point: with
+14×32 float32 a step does 448 multiply-adds with 46 values loaded, so the arithmetic units never wait for memory.
+Whoever calls packs a and b into panels (K,ROWS) and (K,COLUMNS), so that the loop walks straight through memory;
+:func:`copy_vector` and :func:`transpose_tile` are for that.
+
+Python has no words for registers, so the loop is emitted as LLVM vector code through :func:`numba.extending.intrinsic`.
+It is short: the accumulators are the loop's phi nodes, and LLVM keeps each of them in a register from the first k to the
+last. Every element's sum runs over k in order, so it has the same bits wherever in a tile it stands.
+
+The tile's size follows from the machine's vectors: accumulators, COLUMNS of b and one spread value of a must fit into the
+registers together. 14 rows by 2 vectors take 28 + 2 + 1 of 32 registers (AVX-512, NEON), 6 by 2 take 12 + 2 + 1 of 16
+(AVX2, SSE). ``SCRATCH_VECTOR_BITS`` forces a width, to test the narrower ones here.
+"""
+
+from __future__ import annotations
+
+import os
+
+import llvmlite.binding as llvm
+import numpy as np
+from llvmlite import ir
+from numba import config, types
+from numba.core import cgutils
+from numba.extending import intrinsic, register_jitable
+
+
+def _vector_bits() -> int:
+    forced = os.environ.get("SCRATCH_VECTOR_BITS")
+    if forced is not None:
+        if forced not in ("128", "256", "512"):
+            raise ValueError(f"SCRATCH_VECTOR_BITS must be 128, 256 or 512, got {forced!r}")
+        return int(forced)
+    features = llvm.get_host_cpu_features()
+    return 512 if features.get("avx512f") else 256 if features.get("avx2") else 128
+
+
+VECTOR_BITS = _vector_bits()
+VECTORS = 2  # of b, side by side
+ROWS = 14 if VECTOR_BITS == 512 or llvm.get_host_cpu_features().get("neon") else 6
+
+
+Flat = np.ndarray  # every array here is 1-D and C-contiguous; places in it are counted in elements
+
+
+@register_jitable
+def lanes(array: Flat) -> int:
+    """How many of the array's elements one vector holds."""
+    return VECTOR_BITS // (8 * array.itemsize)
+
+
+@intrinsic
+def _multiply_tile(typing_context, K, a, a_at, a_stride, b, b_at, b_stride, c, c_at, c_stride, add):  # type: ignore[no-untyped-def]
+    def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        K, a, a_at, a_stride, b, b_at, b_stride, c, c_at, c_stride, add = arguments
+        a, b, c = _data(context, builder, signature, arguments, 1, 4, 7)
+        index = K.type
+        vector, itemsize = _vector(context, signature.args[7])
+        lanes = vector.count
+        multiply_add = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fmuladd.v{lanes}f{8 * itemsize}"
+        )
+        first_lane_everywhere = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+        nothing = ir.Constant(vector, ir.Undefined)
+
+        def spread(value):  # type: ignore[no-untyped-def]
+            one = builder.insert_element(nothing, value, ir.IntType(32)(0))
+            return builder.shuffle_vector(one, nothing, first_lane_everywhere)
+
+        cells = [
+            _vector_at(builder, vector, c, builder.add(c_at, builder.add(builder.mul(c_stride, index(r)), index(v * lanes))))
+            for r in range(ROWS)
+            for v in range(VECTORS)
+        ]
+
+        # Start from what c holds where it is added to, else from zero.
+        start = builder.block
+        load, loop, step, store = (builder.append_basic_block(name) for name in ("load", "loop", "step", "store"))
+        builder.cbranch(add, load, loop)
+        builder.position_at_end(load)
+        held = [builder.load(cell, align=itemsize) for cell in cells]
+        builder.branch(loop)
+
+        # One phi node for each accumulator, beside those for k and the two places: LLVM keeps all of them in registers.
+        builder.position_at_end(loop)
+        k, a_k, b_k = (builder.phi(index) for _ in range(3))
+        for node, value in ((k, index(0)), (a_k, a_at), (b_k, b_at)):
+            node.add_incoming(value, start)
+            node.add_incoming(value, load)
+        accumulators = [builder.phi(vector) for _ in cells]
+        for accumulator, value in zip(accumulators, held, strict=True):
+            accumulator.add_incoming(ir.Constant(vector, [0.0] * lanes), start)
+            accumulator.add_incoming(value, load)
+        builder.cbranch(builder.icmp_signed("<", k, K), step, store)
+
+        builder.position_at_end(step)
+        b_vectors = [
+            builder.load(_vector_at(builder, vector, b, builder.add(b_k, index(v * lanes))), align=itemsize)
+            for v in range(VECTORS)
+        ]
+        for r in range(ROWS):
+            a_value = spread(builder.load(builder.gep(a, [builder.add(a_k, index(r))])))
+            for v in range(VECTORS):
+                accumulator = accumulators[r * VECTORS + v]
+                accumulator.add_incoming(builder.call(multiply_add, [a_value, b_vectors[v], accumulator]), step)
+        for node, stride in ((k, index(1)), (a_k, a_stride), (b_k, b_stride)):
+            node.add_incoming(builder.add(node, stride), step)
+        builder.branch(loop)
+
+        builder.position_at_end(store)
+        for cell, accumulator in zip(cells, accumulators, strict=True):
+            builder.store(accumulator, cell, align=itemsize)
+        return context.get_dummy_value()
+
+    n = types.intp
+    return types.void(n, a, n, n, b, n, n, c, n, n, types.boolean), emit
+
+
+@intrinsic
+def _copy_vector(typing_context, source, source_at, target, target_at):  # type: ignore[no-untyped-def]
+    def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        source, target = _data(context, builder, signature, arguments, 0, 2)
+        vector, itemsize = _vector(context, signature.args[0])
+        value = builder.load(_vector_at(builder, vector, source, arguments[1]), align=itemsize)
+        builder.store(value, _vector_at(builder, vector, target, arguments[3]), align=itemsize)
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, target, types.intp), emit
+
+
+@intrinsic
+def _transpose_tile(typing_context, source, source_at, offsets, first, target, target_at, target_stride):  # type: ignore[no-untyped-def]
+    def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        _, source_at, _, first, _, target_at, target_stride = arguments
+        source, offsets, target = _data(context, builder, signature, arguments, 0, 2, 4)
+        index = source_at.type
+        vector, itemsize = _vector(context, signature.args[0])
+        lanes = vector.count
+
+        def interleave(x, y, half):  # type: ignore[no-untyped-def]
+            lane = [half * lanes // 2 + i // 2 + (i % 2) * lanes for i in range(lanes)]
+            return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(ir.IntType(32), lanes), lane))
+
+        rows = []
+        for i in range(lanes):
+            offset = builder.load(builder.gep(offsets, [builder.add(first, index(i))]))
+            rows.append(builder.load(_vector_at(builder, vector, source, builder.add(source_at, offset)), align=itemsize))
+        # Interleaving row i with row i + lanes/2, for every i, turns the bits of (row, lane) by one place. After log2(lanes)
+        # turns the row's bits stand where the lane's stood: the transpose.
+        for _ in range(lanes.bit_length() - 1):
+            pairs = [(rows[i], rows[i + lanes // 2]) for i in range(lanes // 2)]
+            rows = [interleave(x, y, half) for x, y in pairs for half in (0, 1)]
+        for i, row in enumerate(rows):
+            at = builder.add(target_at, builder.mul(target_stride, index(i)))
+            builder.store(row, _vector_at(builder, vector, target, at), align=itemsize)
+        return context.get_dummy_value()
+
+    n = types.intp
+    return types.void(source, n, offsets, n, target, n, n), emit
+
+
+def _data(context, builder, signature, arguments, *which):  # type: ignore[no-untyped-def]
+    """The pointers to the first elements of those arguments that are arrays."""
+    return [context.make_array(signature.args[i])(context, builder, arguments[i]).data for i in which]
+
+
+def _vector(context, array_type):  # type: ignore[no-untyped-def]
+    """The machine's vector of an array's elements, and the size of one element in bytes."""
+    itemsize = array_type.dtype.bitwidth // 8
+    return ir.VectorType(context.get_value_type(array_type.dtype), VECTOR_BITS // (8 * itemsize)), itemsize
+
+
+def _vector_at(builder, vector, pointer, offset):  # type: ignore[no-untyped-def]
+    return builder.bitcast(builder.gep(pointer, [offset]), vector.as_pointer())
+
+
+# The same three in Python, for NUMBA_DISABLE_JIT=1: a debugger, and coverage, see the kernels' lines then.
+
+
+def _multiply_tile_in_python(
+    K: int, a: Flat, a_at: int, a_stride: int, b: Flat, b_at: int, b_stride: int, c: Flat, c_at: int, c_stride: int, add: bool
+) -> None:
+    columns = VECTORS * lanes(c)
+    for r in range(ROWS):
+        row = c[c_at + r * c_stride :][:columns]
+        total = row.copy() if add else np.zeros_like(row)
+        for k in range(K):
+            total += a[a_at + k * a_stride + r] * b[b_at + k * b_stride :][:columns]
+        row[:] = total
+
+
+def _copy_vector_in_python(source: Flat, source_at: int, target: Flat, target_at: int) -> None:
+    target[target_at:][: lanes(source)] = source[source_at:][: lanes(source)]
+
+
+def _transpose_tile_in_python(
+    source: Flat, source_at: int, offsets: Flat, first: int, target: Flat, target_at: int, target_stride: int
+) -> None:
+    square = np.stack([source[source_at + offset :][: lanes(source)] for offset in offsets[first:][: lanes(source)]])
+    for i, column in enumerate(square.T):
+        target[target_at + i * target_stride :][: lanes(source)] = column
+
+
+if config.DISABLE_JIT:
+    multiply_tile, copy_vector, transpose_tile = _multiply_tile_in_python, _copy_vector_in_python, _transpose_tile_in_python
+else:
+    multiply_tile, copy_vector, transpose_tile = _multiply_tile, _copy_vector, _transpose_tile
