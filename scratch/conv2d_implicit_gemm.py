@@ -4,17 +4,20 @@ im2col's products want each number many times, so the matrix is worth its memory
 writing it and reading it back is what im2col waits for. Here a panel of a few of its columns is copied from the image when
 the product needs it, into a buffer that stays in the cache, and the register tile (``core/microkernel.py``) multiplies it:
 
-    forward      out      (OC, pixels) = weight (OC, K) · columns (K, pixels)       a panel of columns at a time
-    grad_weight           (OC, K)      = g (OC, pixels) · columnsᵀ (pixels, K)      a block of pixels at a time
-    grad_x       columns' (K, pixels)  = weightᵀ (K, OC) · g (OC, pixels)           each tile added to the image at once
+    out          (OC, pixels) = weight (OC, K) · columns of x (K, pixels)           K = C/G·KH·KW taps, G the groups
+    grad_x       (C, pixels)  = weight' (C, K') · columns of g (K', pixels)         K' = OC/G·KH·KW taps
+    grad_weight  (OC, K)      = g (OC, pixels) · columnsᵀ of x (pixels, K)          a block of pixels at a time
 
-with K = C/G·KH·KW the taps of one output channel, G the groups, pixels = N·OH·OW, all images in a row.
+where pixels run through all images, N·OH·OW or N·H·W. Forward and grad_x are one and the same kernel: what forward's
+window reads at h + kh·dilation, grad_x's window reads at h - kh·dilation, in g instead of x and with the two channel axes
+of the weight swapped. With a stride only every stride-th tap hits an output, which taps depends on h % stride: there grad_x
+is one such product for each remainder (:func:`_grad_x`).
 
-Three things make the copies cheap. The image is first put into its frame of zeros (:class:`Frame`), so no copy asks where
+Three things make the copies cheap. The image is first put into a frame of zeros (:class:`Frame`), so no copy asks where
 the border is. The frame keeps columns that are one stride apart next to each other, so that for every tap neighbouring
 windows read neighbouring cells. And a copy moves whole vectors: what it writes too much is overwritten by the next copy.
 
-Each sum is taken in an order that does not depend on the threads: over K in order, over pixels in blocks of fixed size.
+Each sum is taken in an order that does not depend on the threads: over taps in order, over pixels in blocks of fixed size.
 """
 
 from __future__ import annotations
@@ -33,59 +36,24 @@ if TYPE_CHECKING:
     from scratch.conv2d import Geometry, Gradients
 
 PIXELS = 192  # in one block of grad_weight's sum: its panel of columns, PIXELS·COLUMNS float32, stays in the L1 cache
-SPAN = 512  # pixels at least in one piece of grad_x: enough that a last panel that is not full is a small part
-CHANNELS = 64  # of x in one piece of grad_x
-
-
-class Frame(NamedTuple):
-    """Where things lie in the framed batch, a flat array (N, C, rows, stride, columns).
-
-    The padded image's column w lies at [w % stride, w // stride].
-    """
-
-    row: int  # elements from one row to the next; the three others likewise
-    plane: int
-    image: int
-    columns: int
-
-    @staticmethod
-    def of(C: int, H: int, W: int, geometry: Geometry) -> Frame:
-        columns = math.ceil((geometry.left + W + geometry.right) / geometry.stride[1])
-        row = geometry.stride[1] * columns
-        plane = (geometry.top + H + geometry.bottom) * row
-        return Frame(row, plane, C * plane, columns)
-
-    def taps(self, C: int, KH: int, KW: int, geometry: Geometry) -> np.ndarray:
-        """(C,KH,KW) -> flat: how far each tap lies from the window's first cell."""
-        w = np.arange(KW) * geometry.dilation[1]
-        across = w % geometry.stride[1] * self.columns + w // geometry.stride[1]
-        down = np.arange(KH) * geometry.dilation[0] * self.row
-        return (np.arange(C)[:, None, None] * self.plane + down[:, None] + across).ravel()
 
 
 def implicit_gemm_forward(
     x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, geometry: Geometry
 ) -> tuple[np.ndarray, tuple[Any, ...]]:
     """No column matrix: panels of it are copied from the image into the cache when the register tile needs them."""
-    N, C, H, W = x.shape
     OC, C_group, KH, KW = weight.shape
+    G = geometry.groups
     if x.size == 0:
         raise NotTakenError("conv2d: implicit_gemm takes no empty arrays")
-    frame = Frame.of(C, H, W, geometry)
-    framed = _framed(x, frame, geometry)
-    taps = frame.taps(C_group, KH, KW, geometry)
-    weights = _packed(weight.reshape(geometry.groups, 1, OC // geometry.groups, -1), "weight panels")
-    out = np.empty((N, OC, geometry.OH, geometry.OW), x.dtype)
-    biases = np.zeros(OC, x.dtype) if bias is None else bias
-    columns = VECTORS * lanes(x)
-    pixels = N * geometry.OH * geometry.OW
-
-    def run(first: int, last: int) -> None:
-        panel = workspace("columns", len(taps) * columns + columns, x.dtype)
-        tile = workspace("tile", ROWS * columns, x.dtype)
-        _forward_kernel(first, last, framed, taps, frame, weights, biases, geometry, panel, tile, out)
-
-    for_each(run, geometry.groups * math.ceil(pixels / columns))
+    frame = Frame.around_x(x.shape, geometry)
+    framed = _framed(x, frame)
+    # (OC,C/G,KH,KW) -> (G, OC/G, C/G, KH·KW)
+    matrix = weight.reshape(G, OC // G, C_group, KH * KW)
+    biases = (np.zeros(OC, x.dtype) if bias is None else bias).reshape(G, OC // G)
+    out = np.empty((len(x), OC, geometry.OH, geometry.OW), x.dtype)
+    grid = Grid(geometry.OH, geometry.OW, geometry.stride[0] * frame.row, 0, 0, 1, 1)
+    _correlate(framed, frame, frame.taps_of_x(C_group, KH, KW, geometry), matrix, np.arange(KH * KW), biases, grid, out)
     return out, (x, weight, bias is not None, geometry)
 
 
@@ -100,57 +68,141 @@ def implicit_gemm_backward(
     return grad_x, _grad_weight(grad_out, x, weight, geometry), grad_bias
 
 
-def _framed(x: np.ndarray, frame: Frame, geometry: Geometry) -> np.ndarray:
-    """(N,C,H,W) -> flat (N, C, rows, stride, columns): the batch in its frame of zeros, see :class:`Frame`."""
-    N, C, H, W = x.shape
-    framed = workspace("framed", N * frame.image + VECTORS * lanes(x), x.dtype)  # copies may read past the last cell
-    for_each(_frame_kernel, N * C, x.reshape(N * C, H, W), frame, geometry, framed)
+# --- the frame --------------------------------------------------------------------------------------------------------
+
+
+class Frame(NamedTuple):
+    """A batch in its frame of zeros, a flat array (N, C, rows, stride, columns).
+
+    The padded image's column w lies at [w % stride, w // stride].
+    """
+
+    top: int
+    left: int
+    stride: int
+    columns: int
+    row: int  # elements from one row to the next; likewise plane to plane, image to image
+    plane: int
+    image: int
+
+    @staticmethod
+    def around(shape: tuple[int, ...], top: int, bottom: int, left: int, right: int, stride: int) -> Frame:
+        _, C, H, W = shape
+        columns = math.ceil((left + W + right) / stride)
+        plane = (top + H + bottom) * stride * columns
+        return Frame(top, left, stride, columns, stride * columns, plane, C * plane)
+
+    @staticmethod
+    def around_x(shape: tuple[int, ...], geometry: Geometry) -> Frame:
+        return Frame.around(shape, geometry.top, geometry.bottom, geometry.left, geometry.right, geometry.stride[1])
+
+    def taps_of_x(self, C: int, KH: int, KW: int, geometry: Geometry) -> np.ndarray:
+        """(C,KH,KW) -> flat: how far each tap lies from the window's first cell."""
+        w = np.arange(KW) * geometry.dilation[1]
+        return self.taps(C, (np.arange(KH) * geometry.dilation[0])[:, None], w % self.stride * self.columns + w // self.stride)
+
+    def taps(self, C: int, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """(C, taps) -> flat, for the taps at these rows and columns."""
+        taps: np.ndarray = np.arange(C)[:, None] * self.plane + (rows * self.row + columns).ravel()
+        return taps.ravel()
+
+
+def _framed(batch: np.ndarray, frame: Frame) -> np.ndarray:
+    """(N,C,H,W) -> flat (N, C, rows, stride, columns)."""
+    N, C, H, W = batch.shape
+    framed = workspace("framed", N * frame.image + VECTORS * lanes(batch), batch.dtype)  # copies may read past the last cell
+    for_each(_frame_kernel, N * C, batch.reshape(N * C, H, W), frame, framed)
     return framed
 
 
 @kernel
-def _frame_kernel(first: int, last: int, planes: np.ndarray, frame: Frame, geometry: Geometry, framed: np.ndarray) -> None:
+def _frame_kernel(first: int, last: int, planes: np.ndarray, frame: Frame, framed: np.ndarray) -> None:
     _, H, W = planes.shape
-    stride = geometry.stride[1]
     for i in range(first, last):
         framed[i * frame.plane : (i + 1) * frame.plane] = 0
         for h in range(H):
-            row = i * frame.plane + (geometry.top + h) * frame.row
-            if stride == 1:  # the same as below, which the compiler does not see
-                framed[row + geometry.left : row + geometry.left + W] = planes[i, h]
-            else:
-                for w in range(W):
-                    column = w + geometry.left
-                    framed[row + column % stride * frame.columns + column // stride] = planes[i, h, w]
+            row = i * frame.plane + (frame.top + h) * frame.row
+            if frame.stride == 1:  # the same as below, in one copy
+                framed[row + frame.left : row + frame.left + W] = planes[i, h]
+                continue
+            remainder, column = frame.left % frame.stride, frame.left // frame.stride
+            for w in range(W):
+                framed[row + remainder * frame.columns + column] = planes[i, h, w]
+                remainder += 1
+                if remainder == frame.stride:
+                    remainder = 0
+                    column += 1
 
 
-def _packed(matrices: np.ndarray, name: str) -> np.ndarray:
-    """(A,B,M,K) -> flat (A·B, ⌈M/ROWS⌉, K, ROWS), with zeros for the rows that are not there: panels for the register tile."""
-    A, B, M, K = matrices.shape
-    panels = A * B * math.ceil(M / ROWS)
-    packed = workspace(name, panels * K * ROWS, matrices.dtype)
-    for_each(_pack_kernel, panels, matrices, packed)
-    return packed
+# --- forward, and grad_x ----------------------------------------------------------------------------------------------
+
+
+class Grid(NamedTuple):
+    """The pixels that a product computes: their windows in the frame, their cells in the result."""
+
+    rows: int
+    columns: int
+    window_row: int  # elements of the frame from one row of windows to the next
+    h: int  # the first pixel's cell, and the steps from cell to cell
+    w: int
+    step_h: int
+    step_w: int
+
+
+def _correlate(
+    framed: np.ndarray,
+    frame: Frame,
+    taps: np.ndarray,
+    matrix: np.ndarray,
+    which: np.ndarray,
+    bias: np.ndarray,
+    grid: Grid,
+    out: np.ndarray,
+) -> None:
+    """Write out[n, m, cell] = bias[m] + Σ_{k, t} matrix[m, k, which[t]] · framed[window + taps[k, t]] for the grid's pixels.
+
+    matrix is (G, M, channels, KH·KW), which the taps in use, taps (channels, len(which)) flat, bias (G, M).
+    """
+    N = len(out)
+    G, M, _, _ = matrix.shape
+    # The bias is the weight of one more tap, whose cell is always 1.
+    K = len(taps) + 1
+    weights = workspace("weights", G * math.ceil(M / ROWS) * K * ROWS, out.dtype)
+    for_each(_pack_kernel, G * math.ceil(M / ROWS), matrix, which, bias, weights)
+    columns = VECTORS * lanes(out)
+
+    def run(first: int, last: int) -> None:
+        panel = workspace("columns", K * columns + columns, out.dtype)
+        tile = workspace("tile", ROWS * columns, out.dtype)
+        _correlate_kernel(first, last, framed, frame, taps, weights, grid, panel, tile, out, G)
+
+    for_each(run, G * math.ceil(N * grid.rows * grid.columns / columns))
 
 
 @kernel
-def _pack_kernel(first: int, last: int, matrices: np.ndarray, packed: np.ndarray) -> None:
-    _, B, M, K = matrices.shape
+def _pack_kernel(first: int, last: int, matrix: np.ndarray, which: np.ndarray, bias: np.ndarray, weights: np.ndarray) -> None:
+    """(G, M, channels, KH·KW) -> (G·⌈M/ROWS⌉, K, ROWS): panels for the register tile, zero in the rows that are not there."""
+    _, M, channels, _ = matrix.shape
     panels = (M + ROWS - 1) // ROWS
-    zero = packed.dtype.type(0)
+    K = channels * len(which) + 1
+    zero = weights.dtype.type(0)
     for i in range(first, last):
-        matrix = matrices[i // panels // B, i // panels % B]
-        top = i % panels * ROWS
+        group, top = i // panels, i % panels * ROWS
+        at = i * K * ROWS
+        for channel in range(channels):
+            for tap in which:
+                for r in range(ROWS):
+                    weights[at + r] = matrix[group, top + r, channel, tap] if top + r < M else zero
+                at += ROWS
         for r in range(ROWS):
-            for k in range(K):
-                packed[(i * K + k) * ROWS + r] = matrix[top + r, k] if top + r < M else zero
+            weights[at + r] = bias[group, top + r] if top + r < M else zero
 
 
 @kernel
 def _runs(pixel: int, count: int, length: int, at: np.ndarray, pixels: np.ndarray, lengths: np.ndarray) -> int:
-    """Cut ``count`` pixels from ``pixel`` on where a row of ``length`` pixels ends.
+    """Cut ``count`` pixels from ``pixel`` on wherever a row of ``length`` pixels ends.
 
-    Run i has lengths[i] pixels; its first is pixels[i] and stands at[i] after ``pixel``. Returns how many runs there are.
+    Run i has lengths[i] pixels; the first of them is pixels[i] and stands at[i] after ``pixel``. Returns how many there are.
     """
     runs = done = 0
     while done < count:
@@ -163,59 +215,115 @@ def _runs(pixel: int, count: int, length: int, at: np.ndarray, pixels: np.ndarra
 
 
 @kernel
-def _cell(pixel: int, frame: Frame, geometry: Geometry) -> int:
-    """Where the window of that pixel, counted through all images, has its first cell in the framed batch."""
-    n, p = divmod(pixel, geometry.OH * geometry.OW)
-    oh, ow = divmod(p, geometry.OW)
-    return n * frame.image + oh * geometry.stride[0] * frame.row + ow  # type: ignore[no-any-return]
+def _vectors(
+    runs: int, width: int, at: np.ndarray, cells: np.ndarray, lengths: np.ndarray, to: np.ndarray, start: np.ndarray
+) -> int:
+    """Cut the runs into vectors: copying vector i from the cell start[i] to the place to[i], in order, copies them all."""
+    vectors = 0
+    for run in range(runs):
+        for j in range(0, lengths[run], width):
+            to[vectors] = at[run] + j
+            start[vectors] = cells[run] + j
+            vectors += 1
+    return vectors
 
 
 @kernel
-def _forward_kernel(
+def _cell(pixel: int, frame: Frame, grid: Grid) -> int:
+    """Where the window of that pixel, counted through all images, has its first cell in the frame."""
+    n, p = divmod(pixel, grid.rows * grid.columns)
+    row, column = divmod(p, grid.columns)
+    return n * frame.image + row * grid.window_row + column
+
+
+@kernel
+def _correlate_kernel(
     first: int,
     last: int,
     framed: np.ndarray,
-    taps: np.ndarray,
     frame: Frame,
+    taps: np.ndarray,
     weights: np.ndarray,
-    bias: np.ndarray,
-    geometry: Geometry,
+    grid: Grid,
     panel: np.ndarray,
     tile: np.ndarray,
     out: np.ndarray,
+    groups: int,
 ) -> None:
     """A piece is COLUMNS pixels of one group: copy their panel (K,COLUMNS), then multiply all the group's weights with it."""
     width = lanes(framed)
     columns = VECTORS * width
-    K = len(taps)
-    N, OC, OH, OW = out.shape
-    P = OH * OW
-    flat_out = out.reshape(N * OC * P)
-    OC_group = OC // geometry.groups
-    weight_panels = (OC_group + ROWS - 1) // ROWS
+    K = len(taps) + 1
+    N, M_all, H, W = out.shape
+    flat_out = out.reshape(N * M_all * H * W)
+    P = grid.rows * grid.columns
+    M = M_all // groups
+    weight_panels = (M + ROWS - 1) // ROWS
     pixel_panels = (N * P + columns - 1) // columns
     at, pixels, lengths = np.empty(columns, np.intp), np.empty(columns, np.intp), np.empty(columns, np.intp)
+    to, start = np.empty(columns, np.intp), np.empty(columns, np.intp)
+    panel[(K - 1) * columns : K * columns] = 1
     for i in range(first, last):
         group, pixel = i // pixel_panels, i % pixel_panels * columns
         count = min(columns, N * P - pixel)
-        runs = _runs(pixel, count, OW, at, pixels, lengths)
+        runs = _runs(pixel, count, grid.columns, at, pixels, lengths)
         for run in range(runs):
-            pixels[run] = _cell(pixels[run], frame, geometry) + group * (frame.image // geometry.groups)
-        for k in range(K):
-            for run in range(runs):
-                for j in range(0, lengths[run], width):
-                    copy_vector(framed, pixels[run] + taps[k] + j, panel, k * columns + at[run] + j)
-        runs = _runs(pixel, count, P, at, pixels, lengths)
+            pixels[run] = _cell(pixels[run], frame, grid) + group * (frame.image // groups)
+        vectors = _vectors(runs, width, at, pixels, lengths, to, start)
+        for k in range(K - 1):
+            for v in range(vectors):
+                copy_vector(framed, start[v] + taps[k], panel, k * columns + to[v])
+        panel[(K - 1) * columns : (K - 1) * columns + width] = 1  # the last copies wrote into it
+        # A tile goes straight to its place where its pixels are neighbours there, else through a buffer.
+        n, p = divmod(pixel, P)
+        neighbours = grid.step_h == 1 and grid.step_w == 1 and grid.columns == W and count == columns and p + columns <= P
         for m in range(weight_panels):
-            multiply_tile(K, weights, (group * weight_panels + m) * K * ROWS, ROWS, panel, 0, columns, tile, 0, columns, False)
-            # (ROWS, COLUMNS) -> out[n, oc, p …], image by image
-            for r in range(min(ROWS, OC_group - m * ROWS)):
-                oc = group * OC_group + m * ROWS + r
-                for run in range(runs):
-                    n, p = divmod(pixels[run], P)
-                    target, source = (n * OC + oc) * P + p, r * columns + at[run]
-                    for j in range(lengths[run]):
-                        flat_out[target + j] = tile[source + j] + bias[oc]
+            channel = group * M + m * ROWS
+            rows = min(ROWS, M - m * ROWS)
+            a_at = (group * weight_panels + m) * K * ROWS
+            if neighbours and rows == ROWS:
+                c_at = (n * M_all + channel) * H * W + p
+                multiply_tile(K, weights, a_at, ROWS, panel, 0, columns, flat_out, c_at, H * W, False)
+                continue
+            multiply_tile(K, weights, a_at, ROWS, panel, 0, columns, tile, 0, columns, False)
+            for j in range(count):
+                image, place = divmod(pixel + j, P)
+                row, column = divmod(place, grid.columns)
+                h, w = grid.h + row * grid.step_h, grid.w + column * grid.step_w
+                target = ((image * M_all + channel) * H + h) * W + w
+                for r in range(rows):
+                    flat_out[target + r * H * W] = tile[r * columns + j]
+
+
+def _grad_x(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """One product for each pair of remainders of (top + h, left + w) by the stride: these cells are seen by the same taps.
+
+    The tap kh of the output oh sees the cell h where top + h = oh·stride + kh·dilation; so the cells h = h0 + i·stride are
+    seen by those kh for which stride divides top + h0 - kh·dilation =: stride·shift, from the outputs oh = i + shift.
+    """
+    H, W = x.shape[2:]
+    OC, C_group, KH, KW = weight.shape
+    G = geometry.groups
+    grad_x = np.empty_like(x)
+    # The outermost shifts say how many rows and columns of zeros grad_out needs around it.
+    (sh, sw), (dh, dw) = geometry.stride, geometry.dilation
+    top, left = (KH - 1) * dh // sh, (KW - 1) * dw // sw
+    bottom = max(0, (geometry.top + H - 1) // sh - geometry.OH + 1)
+    right = max(0, (geometry.left + W - 1) // sw - geometry.OW + 1)
+    frame = Frame.around(grad_out.shape, top, bottom, left, right, 1)
+    framed = _framed(grad_out, frame)
+    # (OC,C/G,KH,KW) -> (G, C/G, OC/G, KH·KW)
+    matrix = weight.reshape(G, OC // G, C_group, KH * KW).swapaxes(1, 2)
+    nothing = np.zeros((G, C_group), x.dtype)
+    for h0, w0 in np.ndindex(min(sh, H), min(sw, W)):
+        shift_h, rest_h = np.divmod(geometry.top + h0 - np.arange(KH) * dh, sh)
+        shift_w, rest_w = np.divmod(geometry.left + w0 - np.arange(KW) * dw, sw)
+        kh, kw = np.flatnonzero(rest_h == 0), np.flatnonzero(rest_w == 0)
+        taps = frame.taps(OC // G, (top + shift_h[kh])[:, None], left + shift_w[kw])
+        which = (kh[:, None] * KW + kw).ravel()
+        grid = Grid(math.ceil((H - h0) / sh), math.ceil((W - w0) / sw), frame.row, h0, w0, sh, sw)
+        _correlate(framed, frame, taps, matrix, which, nothing, grid, grad_x)
+    return grad_x
 
 
 # --- grad_bias and grad_weight ----------------------------------------------------------------------------------------
@@ -236,16 +344,16 @@ def _grad_bias_kernel(first: int, last: int, g: np.ndarray, grad_bias: np.ndarra
 
 
 def _grad_weight(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, geometry: Geometry) -> np.ndarray:
-    _, C, H, W = x.shape
     OC, C_group, KH, KW = weight.shape
     OC_group = OC // geometry.groups
-    frame = Frame.of(C, H, W, geometry)
-    framed = _framed(x, frame, geometry)
+    frame = Frame.around_x(x.shape, geometry)
+    framed = _framed(x, frame)
+    grid = Grid(geometry.OH, geometry.OW, geometry.stride[0] * frame.row, 0, 0, 1, 1)
     columns = VECTORS * lanes(x)
     # Tiles at the edge have taps and channels beyond the last: they read the first again, and nobody reads their sums.
     tap_panels, channel_panels = math.ceil(weight[0].size / columns), math.ceil(OC_group / ROWS)
     taps = np.zeros(tap_panels * columns, np.intp)
-    taps[: weight[0].size] = frame.taps(C_group, KH, KW, geometry)
+    taps[: weight[0].size] = frame.taps_of_x(C_group, KH, KW, geometry)
     channels = np.zeros((channel_panels * ROWS + lanes(x),), np.intp)
     channels[:OC_group] = np.arange(OC_group) * geometry.OH * geometry.OW
     grad_weight = np.empty_like(weight)
@@ -256,7 +364,7 @@ def _grad_weight(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, geomet
         panel = workspace("columns", PIXELS * columns + slack, x.dtype)
         tiles = workspace("tiles", (last - first) * channel_panels * ROWS * columns, x.dtype)
         _grad_weight_kernel(
-            first, last, grad_out.ravel(), channels, framed, taps, frame, geometry, g_panels, panel, tiles,
+            first, last, grad_out.ravel(), channels, framed, taps, frame, grid, geometry.groups, g_panels, panel, tiles,
             grad_weight.reshape(OC, -1),
         )  # fmt: skip
 
@@ -273,7 +381,8 @@ def _grad_weight_kernel(
     framed: np.ndarray,
     taps: np.ndarray,
     frame: Frame,
-    geometry: Geometry,
+    grid: Grid,
+    groups: int,
     g_panels: np.ndarray,
     panel: np.ndarray,
     tiles: np.ndarray,
@@ -286,36 +395,42 @@ def _grad_weight_kernel(
     width = lanes(framed)
     columns = VECTORS * width
     OC, K = grad_weight.shape
-    OC_group = OC // geometry.groups
-    P = geometry.OH * geometry.OW
+    OC_group = OC // groups
+    P = grid.rows * grid.columns
     pixels_in_all = len(g) // OC
     channel_panels = (OC_group + ROWS - 1) // ROWS
     tap_panels = len(taps) // columns
-    g_at, g_pixels, g_lengths = np.empty(PIXELS, np.intp), np.empty(PIXELS, np.intp), np.empty(PIXELS, np.intp)
     at, pixels, lengths = np.empty(PIXELS, np.intp), np.empty(PIXELS, np.intp), np.empty(PIXELS, np.intp)
+    to, start = np.empty(PIXELS, np.intp), np.empty(PIXELS, np.intp)
     tiles[: (last - first) * channel_panels * ROWS * columns] = 0
     for group in range(first // tap_panels, (last - 1) // tap_panels + 1):
         for pixel in range(0, pixels_in_all, PIXELS):
             count = min(PIXELS, pixels_in_all - pixel)
-            g_runs = _runs(pixel, count, P, g_at, g_pixels, g_lengths)
-            for m in range(channel_panels):
-                for run in range(g_runs):
-                    n, p = divmod(g_pixels[run], P)
-                    source = (n * OC + group * OC_group) * P + p
-                    for j in range(0, g_lengths[run], width):
-                        target = (m * PIXELS + g_at[run] + j) * ROWS
-                        # From the last block of rows to the first: a block writes over the start of the row after it.
-                        for r in range((ROWS - 1) // width * width, -1, -width):
-                            _transpose_or_copy(g, source + j, channels, m * ROWS + r, g_panels, target + r, ROWS, g_lengths[run] - j)
-            runs = _runs(pixel, count, geometry.OW, at, pixels, lengths)
+            runs = _runs(pixel, count, P, at, pixels, lengths)
             for run in range(runs):
-                pixels[run] = _cell(pixels[run], frame, geometry) + group * (frame.image // geometry.groups)
+                n, p = divmod(pixels[run], P)
+                pixels[run] = (n * OC + group * OC_group) * P + p
+            vectors = _vectors(runs, width, at, pixels, lengths, to, start)
+            for m in range(channel_panels):
+                for v in range(vectors):
+                    target = (m * PIXELS + to[v]) * ROWS
+                    if start[v] + channels[OC_group - 1] + width > len(g):  # the vectors would reach past the end of g
+                        for j in range(count - to[v]):
+                            for r in range(ROWS):
+                                g_panels[target + j * ROWS + r] = g[start[v] + j + channels[m * ROWS + r]]
+                        continue
+                    # From the last block of rows to the first: a block writes over the start of the row after it.
+                    for r in range((ROWS - 1) // width * width, -1, -width):
+                        transpose_tile(g, start[v], channels, m * ROWS + r, g_panels, target + r, ROWS)
+            runs = _runs(pixel, count, grid.columns, at, pixels, lengths)
+            for run in range(runs):
+                pixels[run] = _cell(pixels[run], frame, grid) + group * (frame.image // groups)
+            vectors = _vectors(runs, width, at, pixels, lengths, to, start)
             for i in range(max(first, group * tap_panels), min(last, (group + 1) * tap_panels)):
                 tap = (i - group * tap_panels) * columns
-                for run in range(runs):
-                    for j in range(0, lengths[run], width):
-                        for v in range(0, columns, width):
-                            transpose_tile(framed, pixels[run] + j, taps, tap + v, panel, (at[run] + j) * columns + v, columns)
+                for v in range(vectors):
+                    for part in range(0, columns, width):
+                        transpose_tile(framed, start[v], taps, tap + part, panel, to[v] * columns + part, columns)
                 for m in range(channel_panels):
                     tile = ((i - first) * channel_panels + m) * ROWS * columns
                     multiply_tile(count, g_panels, m * PIXELS * ROWS, ROWS, panel, 0, columns, tiles, tile, columns, True)
@@ -325,110 +440,3 @@ def _grad_weight_kernel(
             for j in range(min(columns, K - tap)):
                 tile = ((i - first) * channel_panels + row // ROWS) * ROWS * columns
                 grad_weight[group * OC_group + row, tap + j] = tiles[tile + row % ROWS * columns + j]
-
-
-@kernel
-def _transpose_or_copy(
-    source: np.ndarray, at: int, rows: np.ndarray, row: int, target: np.ndarray, target_at: int, stride: int, count: int
-) -> None:
-    """:func:`transpose_tile`, or element by element where whole vectors would read past the end of ``source``."""
-    width = lanes(source)
-    if at + rows[row : row + width].max() + width <= len(source):
-        transpose_tile(source, at, rows, row, target, target_at, stride)
-    else:
-        for j in range(min(count, width)):
-            for r in range(width):
-                target[target_at + j * stride + r] = source[at + rows[row + r] + j]
-
-
-# --- grad_x -----------------------------------------------------------------------------------------------------------
-
-
-def _grad_x(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, geometry: Geometry) -> np.ndarray:
-    N, C, H, W = x.shape
-    OC, C_group, KH, KW = weight.shape
-    G, OC_group = geometry.groups, OC // geometry.groups
-    images = math.ceil(SPAN / (geometry.OH * geometry.OW))  # in one piece
-    channels = max(c for c in range(1, min(CHANNELS, C_group) + 1) if C_group % c == 0)  # likewise
-    frame = Frame.of(channels, H, W, geometry)  # of one image of a piece
-    taps = frame.taps(channels, KH, KW, geometry)
-    chunks = C_group // channels
-    # (G, OC/G, CHUNKS, TAPS) -> (G·CHUNKS, TAPS, OC/G)
-    weights = _packed(weight.reshape(G, OC_group, chunks, len(taps)).transpose(0, 2, 3, 1), "weight panels")
-    columns = VECTORS * lanes(x)
-    grad_x = np.empty_like(x)
-
-    def run(first: int, last: int) -> None:
-        panel = workspace("columns", OC_group * columns + columns, x.dtype)
-        tile = workspace("tile", ROWS * columns, x.dtype)
-        framed = workspace("framed piece", images * frame.image, x.dtype)
-        _grad_x_kernel(first, last, grad_out, weights, taps, frame, geometry, panel, tile, framed, images, grad_x)
-
-    for_each(run, G * chunks * math.ceil(N / images))
-    return grad_x
-
-
-@kernel
-def _grad_x_kernel(
-    first: int,
-    last: int,
-    grad_out: np.ndarray,
-    weights: np.ndarray,
-    taps: np.ndarray,
-    frame: Frame,
-    geometry: Geometry,
-    panel: np.ndarray,
-    tile: np.ndarray,
-    framed: np.ndarray,
-    images: int,
-    grad_x: np.ndarray,
-) -> None:
-    """A piece is some channels of some images: multiply ROWS taps of COLUMNS pixels at a time, add each tile to the frame."""
-    width = lanes(framed)
-    columns = VECTORS * width
-    N, C, H, W = grad_x.shape
-    _, OC, OH, OW = grad_out.shape
-    P = OH * OW
-    g = grad_out.reshape(N * OC * P)
-    OC_group = OC // geometry.groups
-    channels = frame.image // frame.plane
-    chunks = C // channels  # of all groups
-    tap_panels = (len(taps) + ROWS - 1) // ROWS
-    stride = geometry.stride[1]
-    at, pixels, lengths = np.empty(columns, np.intp), np.empty(columns, np.intp), np.empty(columns, np.intp)
-    for i in range(first, last):
-        n_first, chunk = i // chunks * images, i % chunks
-        n_last = min(n_first + images, N)
-        group = chunk // (chunks // geometry.groups)
-        framed[: (n_last - n_first) * frame.image] = 0
-        for pixel in range(0, (n_last - n_first) * P, columns):
-            count = min(columns, (n_last - n_first) * P - pixel)
-            runs = _runs(pixel, count, P, at, pixels, lengths)
-            for oc in range(OC_group):
-                for run in range(runs):
-                    n, p = divmod(pixels[run], P)
-                    source = ((n_first + n) * OC + group * OC_group + oc) * P + p
-                    for j in range(0, lengths[run], width):
-                        target = oc * columns + at[run] + j
-                        if source + j + width <= len(g):
-                            copy_vector(g, source + j, panel, target)
-                        else:
-                            panel[target : target + lengths[run] - j] = g[source + j : source + lengths[run]]
-            runs = _runs(pixel, count, OW, at, pixels, lengths)
-            for run in range(runs):
-                pixels[run] = _cell(pixels[run], frame, geometry)
-            for t in range(tap_panels):
-                weights_at = (chunk * tap_panels + t) * OC_group * ROWS
-                multiply_tile(OC_group, weights, weights_at, ROWS, panel, 0, columns, tile, 0, columns, False)
-                for r in range(min(ROWS, len(taps) - t * ROWS)):
-                    for run in range(runs):
-                        cell, value = pixels[run] + taps[t * ROWS + r], r * columns + at[run]
-                        for j in range(lengths[run]):
-                            framed[cell + j] += tile[value + j]
-        for n in range(n_first, n_last):
-            for c in range(channels):
-                for h in range(H):
-                    row = (n - n_first) * frame.image + c * frame.plane + (geometry.top + h) * frame.row
-                    for w in range(W):
-                        column = w + geometry.left
-                        grad_x[n, chunk * channels + c, h, w] = framed[row + column % stride * frame.columns + column // stride]
