@@ -59,10 +59,10 @@ class Rounding:
         value = np.asarray(value, self.work)
         return Bounded(value, np.zeros_like(value), self)
 
-    def rounded(self, value: float) -> Bounded:
+    def rounded(self, parameter: float) -> Bounded:
         """A Python float that becomes one of ``dtype`` on its way in."""
-        value = np.asarray(value, self.work)
-        return Bounded(value, self.u * abs(value), self)
+        value = np.asarray(parameter, self.work)
+        return Bounded(value, np.asarray(self.u * abs(value)), self)
 
     def bilinear(self, function: Callable[..., np.ndarray], a: np.ndarray, b: np.ndarray, n: float) -> Bounded:
         """``function(a, b)`` where every element is a sum of at most ``n`` products of an ``a`` and a ``b``.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -113,20 +114,34 @@ def softmax(draw: DrawFn, dtype: Dtype) -> Case:
 @st.composite
 def cross_entropy(draw: DrawFn, dtype: Dtype) -> Case:
     C = draw(st.integers(1, 6))
-    rest = tuple(draw(st.lists(st.integers(1, 3), max_size=2)))
-    N = draw(st.integers(0, 4))
-    logits, palette = draw(arrays(dtype, (N, C, *rest)))
-    params: dict[str, Any] = {
-        "weight": draw(values(dtype, (C,), "after relu")) if draw(st.booleans()) else None,
-        "ignore_index": draw(st.sampled_from([-100, 0, 1])),
-        "reduction": draw(st.sampled_from(["mean", "sum", "none"])),
-        "label_smoothing": draw(st.sampled_from([0.0, 0.1, 1.0])),
-    }
+    batch = draw(st.sampled_from([(3,), (1,), (0,), None]))
+    rest = tuple(draw(st.lists(st.integers(1, 3), max_size=2))) if batch else ()
+    shape, places = ((C,), ()) if batch is None else ((*batch, C, *rest), (*batch, *rest))
+    logits, palette = draw(arrays(dtype, shape))
+    weight = draw(values(dtype, (C,), "after relu")) if draw(st.booleans()) else None
+    smoothing = draw(st.sampled_from([0.0, 0.1, 1.0]))
+    params = {"weight": weight, "reduction": draw(st.sampled_from(["mean", "sum", "none"])), "label_smoothing": smoothing}
     if draw(st.booleans()):
-        target = draw(values(dtype, (N, C, *rest), "after relu"))
-        del params["ignore_index"]
+        target = draw(values(dtype, shape, "after relu"))
     else:
-        kind = draw(st.sampled_from([np.int64, np.uint8]))
-        raw = draw(st.binary(min_size=int(np.prod((N, *rest))), max_size=int(np.prod((N, *rest)))))
-        target = np.frombuffer(raw, np.uint8).reshape(N, *rest).astype(kind) % C
+        params["ignore_index"] = draw(st.sampled_from([-100, 0, 1]))
+        # torch takes bytes in the plain cases alone.
+        bytes_too = not rest and (weight is None or smoothing == 0)
+        kind = draw(st.sampled_from([np.int64, np.uint8] if bytes_too else [np.int64]))
+        raw = draw(st.binary(min_size=math.prod(places), max_size=math.prod(places)))
+        target = np.frombuffer(raw, np.uint8).reshape(places).astype(kind) % kind(C)
+        target = np.asarray(target)
     return Case((logits, target), params, palette)
+
+
+@st.composite
+def dropout(draw: DrawFn, dtype: Dtype) -> Case:
+    shape = tuple(draw(st.lists(st.integers(0, 4), max_size=4)))
+    x, palette = draw(arrays(dtype, shape))
+    raw = draw(st.binary(min_size=x.size, max_size=x.size))
+    params = {
+        "p": draw(st.sampled_from([0.5, 0.1, 0.9, 0.0, 1.0])),
+        "training": draw(st.booleans()),
+        "mask": np.asarray(np.frombuffer(raw, np.uint8) % 2 == 0).reshape(shape),
+    }
+    return Case((x,), params, palette)

@@ -7,6 +7,7 @@ are the plain numbers 0, 1, -1, 2 …; repeated values, hence ties, are common i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,15 +55,15 @@ def values(draw: DrawFn, dtype: np.dtype[Any], shape: tuple[int, ...], palette: 
 
 
 def _sliced(array: np.ndarray) -> np.ndarray:
-    roomy = np.zeros([2 * n + 1 for n in array.shape], array.dtype)
-    view = roomy[(..., *(slice(1, 2 * n + 1, 2) for n in array.shape))]
+    every_other: tuple[Any, ...] = tuple(slice(1, 2 * n + 1, 2) for n in array.shape)
+    view = np.zeros([2 * n + 1 for n in array.shape], array.dtype)[(..., *every_other)]
     view[...] = array
     return view
 
 
 def _reversed(array: np.ndarray) -> np.ndarray:
-    flip = (..., *[slice(None, None, -1)] * array.ndim)
-    return array[flip].copy()[flip]
+    backwards: tuple[Any, ...] = (..., *[slice(None, None, -1)] * array.ndim)
+    return array[backwards].copy()[backwards]
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:
@@ -78,8 +79,8 @@ def _unaligned(array: np.ndarray) -> np.ndarray:
 
 
 # The same numbers in other places.
-LAYOUTS = {
-    "C": np.ndarray.copy,
+LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "C": lambda array: array.copy(),
     "Fortran": lambda array: array.copy(order="F"),
     "sliced": _sliced,
     "reversed": _reversed,

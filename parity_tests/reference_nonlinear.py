@@ -29,24 +29,24 @@ def local_response_norm(
     member = (-(size // 2) <= offset) & (offset <= (size - 1) // 2)
 
     def window_sums(terms: Bounded, member: np.ndarray) -> Bounded:
-        sums = [terms.select(lambda a, row=row: a[:, row]).sum(1) for row in member]
-        return Bounded(
-            np.stack([s.value for s in sums], 1) if C else terms.value,
-            np.stack([s.error for s in sums], 1) if C else terms.error,
-            rounding,
-        )
+        sums = [Bounded(terms.value[:, row], terms.error[:, row], rounding).sum(1) for row in member]
+        return Bounded(np.stack([s.value for s in sums], 1), np.stack([s.error for s in sums], 1), rounding)
 
     squares = exact(x) * exact(x)
     s = rounding.rounded(k) + rounding.rounded(alpha) * (window_sums(squares, member) / exact(size))
-    out = exact(x) * s.power(-beta)
+    # Divided by the power, like torch, rather than multiplied by the inverse: the power may overflow.
+    up = s.power(beta)
+    out = exact(x) / up
 
     def backward(grad_out: np.ndarray) -> Gradients:
-        # torch arrives at g x s^(-beta-1) by g x / s^beta / s^beta · s^(beta-1): three powers and as many products.
-        up = s.power(beta)
-        chain = exact(grad_out) * exact(x) / up / up * (rounding.rounded(beta) * s.power(beta - 1))
+        # torch arrives at g x s^(-beta-1) by g (x / s^beta / s^beta) s^(beta-1): the most roundings, and the first to overflow.
+        if beta == 0:  # a constant: its derivative is 0, even where s^-1 is infinite
+            chain = exact(np.zeros(x.shape))
+        else:
+            chain = exact(grad_out) * (exact(x) / up / up) * (rounding.rounded(beta) * s.power(beta - 1))
         # x_j stands in the windows of all channels c that hold j: the transposed membership.
         through = rounding.rounded(2 * alpha / size) * exact(x) * window_sums(chain, member.T)
-        return (exact(grad_out) * s.power(-beta) - through,)
+        return (exact(grad_out) / up - through,)
 
     return (out,), backward
 
@@ -113,22 +113,22 @@ def cross_entropy(
     if probabilities:
         smoothed = exact(target) if label_smoothing == 0 else exact(target) * keep + smooth
         coefficients = smoothed * weights
+        reached = np.True_
         losses = (-(log_p * coefficients)).sum(axis)
         total = exact(logits.size // C)
     else:
         valid = target != ignore_index
         index = np.expand_dims(np.where(valid, target, 0), axis)
-        inside = np.expand_dims(valid, axis)
+        inside = np.broadcast_to(np.expand_dims(valid, axis), logits.shape)
         hit = inside & (np.arange(C).reshape(along) == index)
-        chosen = _masked(np.broadcast_arrays(weights.value, log_p.value)[0], hit, rounding)
         # What is not the target's class does not count, not even as 0 · -inf.
+        reached = hit
+        chosen = coefficients = _only(weights, hit)
         losses = _only(-(log_p * weights), hit).sum(axis)
-        coefficients = chosen
         if label_smoothing:
-            spread = _only(-(log_p * weights), np.broadcast_to(inside, logits.shape)).sum(axis)
-            losses = losses * keep + spread * smooth
-            everywhere = _masked(np.broadcast_to(weights.value, logits.shape), np.broadcast_to(inside, logits.shape), rounding)
-            coefficients = chosen * keep + everywhere * smooth
+            reached = inside
+            losses = losses * keep + _only(-(log_p * weights), inside).sum(axis) * smooth
+            coefficients = chosen * keep + _only(weights, inside) * smooth
         total = chosen.sum() if weight is not None else exact(np.count_nonzero(valid))
 
     mean = reduction == "mean"
@@ -136,19 +136,15 @@ def cross_entropy(
 
     def backward(grad_out: np.ndarray) -> Gradients:
         g = exact(np.expand_dims(grad_out, axis) if reduction == "none" else grad_out)
-        towards = -(coefficients * (g / total if mean else g))
+        towards = _only(-(coefficients * (g / total if mean else g)), reached)
         # Through log_softmax: G - p ΣG.
         grad = towards - log_p.exp() * towards.sum(axis, keepdims=True)
         if probabilities:
             return grad, -(log_p * weights * keep) * (g / total if mean else g)
-        return grad, None
+        return (grad,)
 
     return (out,), backward
 
 
 def _only(terms: Bounded, where: np.ndarray) -> Bounded:
     return Bounded(np.where(where, terms.value, 0), np.where(where, terms.error, 0), terms.rounding)
-
-
-def _masked(values: np.ndarray, where: np.ndarray, rounding: Rounding) -> Bounded:
-    return rounding.exact(np.where(where, values, 0))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from parity_tests import cases, reference
+from parity_tests import cases, reference, reference_nonlinear
 from parity_tests.draws import Case
 
 
@@ -25,6 +25,9 @@ class Spec:
     name: str
     cases: Callable[[np.dtype[Any]], st.SearchStrategy[Case]]
     reference: Callable[..., Any]  # carries the error bounds
+    exact: bool = False  # its outputs are chosen, not computed: even zeros keep their sign
+    hands_back: Callable[[Case], bool] = lambda case: False  # whether the output is the input itself, as torch's is
+    declines: Callable[[str, Case], bool] = lambda rung, case: False  # whether the rung may leave the case to another
 
     @property
     def scratch(self) -> ModuleType:
@@ -42,10 +45,28 @@ class Spec:
         return self.name
 
 
+def _evaluation(case: Case) -> bool:
+    return not case.params["training"]
+
+
 SPECS = (
-    Spec("conv2d", cases.conv2d, reference.conv2d),
-    Spec("relu", cases.relu, reference.relu),
+    Spec(
+        "conv2d", cases.conv2d, reference.conv2d, declines=lambda rung, case: rung == "implicit_gemm" and case.arrays[0].size == 0
+    ),
+    Spec("relu", cases.relu, reference.relu, exact=True),
     Spec("linear", cases.linear, reference.linear),
+    Spec("local_response_norm", cases.local_response_norm, reference_nonlinear.local_response_norm),
+    Spec(
+        "dropout",
+        cases.dropout,
+        reference.dropout,
+        exact=True,
+        hands_back=_evaluation,
+        declines=lambda rung, case: _evaluation(case),
+    ),
+    Spec("softmax", cases.softmax, reference_nonlinear.softmax),
+    Spec("log_softmax", cases.softmax, reference_nonlinear.log_softmax),
+    Spec("cross_entropy", cases.cross_entropy, reference_nonlinear.cross_entropy),
 )
 
 RUNGS = [(spec, rung) for spec in SPECS for rung in spec.rungs]
