@@ -22,6 +22,7 @@ Same as ``torch.nn.functional.cross_entropy``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -91,6 +92,7 @@ def forward(
         raise TypeError(f"cross_entropy: target must be a NumPy array, got {type(target).__name__}")
 
     positions = logits.shape[:1] + logits.shape[2:] if logits.ndim > 1 else ()
+    t: np.ndarray
     if target.dtype.kind == "f":
         t = _probabilities(logits, target, ignore_index).reshape(x.shape)
         total = N * D if C else 0
@@ -98,7 +100,7 @@ def forward(
         t = _classes(logits, target, positions, ignore_index).reshape(N, D)
         total = weight[t[t >= 0]].sum(dtype=np.float64)
     loss_shape = positions if reduction == "none" else ()
-    divisor = float(total) if reduction == "mean" else 1.0
+    divisor = (float(total) or math.nan) if reduction == "mean" else 1.0  # the mean of nothing is NaN, never inf
     return RUNGS.forward(x, t, Options(weight, 1 - smoothing, smoothing / max(C, 1), divisor, loss_shape, logits.shape))
 
 

@@ -13,7 +13,6 @@ Same as ``torch.nn.functional.log_softmax``.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -63,14 +62,14 @@ def backward(grad_out: np.ndarray, cache: Cache) -> tuple[np.ndarray]:
 
 
 def naive_forward(x: np.ndarray, dim: int) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """One row after the other, in Python's own numbers: the specification."""
+    """One row after the other: the specification."""
     out = np.empty_like(x)
     x_rows, out_rows = rows(x, dim), rows(out, dim)
-    OUTER, C, INNER = x_rows.shape
-    for o, i in np.ndindex(OUTER, INNER if C else 0):  # a row without entries has no logarithm to take
-        row = x_rows[o, :, i].tolist()
-        peak = max(row)
-        log_total = math.log(sum(math.exp(value - peak) for value in row))
+    OUTER, _, INNER = x_rows.shape
+    for o, i in np.ndindex(OUTER, INNER):
+        row = x_rows[o, :, i]
+        peak = max(row, default=0)
+        log_total = np.log(sum(np.exp(value - peak) for value in row))
         out_rows[o, :, i] = [(value - peak) - log_total for value in row]
     return out, (out, dim)
 
@@ -80,9 +79,9 @@ def naive_backward(grad_out: np.ndarray, out: np.ndarray, dim: int) -> tuple[np.
     g_rows, out_rows, grad_rows = rows(grad_out, dim), rows(out, dim), rows(grad_x, dim)
     OUTER, _, INNER = out_rows.shape
     for o, i in np.ndindex(OUTER, INNER):
-        g, logs = g_rows[o, :, i].tolist(), out_rows[o, :, i].tolist()
+        g, logs = g_rows[o, :, i], out_rows[o, :, i]
         total = sum(g)
-        grad_rows[o, :, i] = [g_c - math.exp(log) * total for g_c, log in zip(g, logs, strict=True)]
+        grad_rows[o, :, i] = [g_c - np.exp(log) * total for g_c, log in zip(g, logs, strict=True)]
     return (grad_x,)
 
 

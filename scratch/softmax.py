@@ -66,14 +66,14 @@ def rows(x: np.ndarray, dim: int) -> np.ndarray:
 
 
 def naive_forward(x: np.ndarray, dim: int) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """One row after the other, in Python's own numbers: the specification."""
+    """One row after the other: the specification."""
     out = np.empty_like(x)
     x_rows, out_rows = rows(x, dim), rows(out, dim)
     OUTER, _, INNER = x_rows.shape
     for o, i in np.ndindex(OUTER, INNER):
-        row = x_rows[o, :, i].tolist()
-        peak = max(row, default=0.0)
-        exps = [math.exp(value - peak) for value in row]
+        row = x_rows[o, :, i]
+        peak = max(row, default=0)
+        exps = [np.exp(value - peak) for value in row]
         total = sum(exps)
         out_rows[o, :, i] = [exp / total for exp in exps]
     return out, (out, dim)
@@ -84,7 +84,7 @@ def naive_backward(grad_out: np.ndarray, out: np.ndarray, dim: int) -> tuple[np.
     g_rows, out_rows, grad_rows = rows(grad_out, dim), rows(out, dim), rows(grad_x, dim)
     OUTER, _, INNER = out_rows.shape
     for o, i in np.ndindex(OUTER, INNER):
-        g, s = g_rows[o, :, i].tolist(), out_rows[o, :, i].tolist()
+        g, s = g_rows[o, :, i], out_rows[o, :, i]
         dot = sum(g_c * s_c for g_c, s_c in zip(g, s, strict=True))
         grad_rows[o, :, i] = [s_c * (g_c - dot) for g_c, s_c in zip(g, s, strict=True)]
     return (grad_x,)

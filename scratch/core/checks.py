@@ -21,7 +21,7 @@ def array(operation: str, name: str, value: Any, *, dtype: np.dtype[Any] | None 
     """
     if not isinstance(value, (np.ndarray, np.generic)):
         raise TypeError(f"{operation}: {name} must be a NumPy array, got {type(value).__name__}")
-    native = value.dtype.newbyteorder("=")
+    native = np.dtype(value.dtype.type)
     if native not in FLOATS:
         raise TypeError(f"{operation}: {name} must be float32 or float64, got {value.dtype} with shape {value.shape}")
     if dtype is not None and native != dtype:
