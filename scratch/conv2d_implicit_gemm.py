@@ -283,9 +283,9 @@ def _correlate_kernel(
             a_at = (group * weight_panels + m) * K * ROWS
             if neighbours and rows == ROWS:
                 c_at = (n * M_all + channel) * H * W + p
-                multiply_tile(K, weights, a_at, ROWS, panel, 0, columns, flat_out, c_at, H * W, False)
+                multiply_tile(K, weights, a_at, ROWS, 1, panel, 0, columns, flat_out, c_at, H * W, False)
                 continue
-            multiply_tile(K, weights, a_at, ROWS, panel, 0, columns, tile, 0, columns, False)
+            multiply_tile(K, weights, a_at, ROWS, 1, panel, 0, columns, tile, 0, columns, False)
             for j in range(count):
                 image, place = divmod(pixel + j, P)
                 row, column = divmod(place, grid.columns)
@@ -350,25 +350,23 @@ def _grad_weight(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, geomet
     framed = _framed(x, frame)
     grid = Grid(geometry.OH, geometry.OW, geometry.stride[0] * frame.row, 0, 0, 1, 1)
     columns = VECTORS * lanes(x)
-    # Tiles at the edge have taps and channels beyond the last: they read the first again, and nobody reads their sums.
-    tap_panels, channel_panels = math.ceil(weight[0].size / columns), math.ceil(OC_group / ROWS)
-    taps = np.zeros(tap_panels * columns, np.intp)
-    taps[: weight[0].size] = frame.taps_of_x(C_group, KH, KW, geometry)
-    channels = np.zeros((channel_panels * ROWS + lanes(x),), np.intp)
-    channels[:OC_group] = np.arange(OC_group) * geometry.OH * geometry.OW
+    # Taps beyond the last read the first again; nobody reads their sums.
+    K = C_group * KH * KW
+    taps = np.zeros(math.ceil(K / columns) * columns, np.intp)
+    taps[:K] = frame.taps_of_x(C_group, KH, KW, geometry)
+    g = grad_out.ravel()
+    if OC_group < ROWS:  # the tile reads ROWS channels all the same, past the last image's end too
+        g = np.concatenate([g, np.zeros(ROWS * geometry.OH * geometry.OW, g.dtype)])
     grad_weight = np.empty_like(weight)
 
     def run(first: int, last: int) -> None:
-        slack = lanes(x) * columns
-        g_panels = workspace("g panels", channel_panels * PIXELS * ROWS + slack, x.dtype)
-        panel = workspace("columns", PIXELS * columns + slack, x.dtype)
-        tiles = workspace("tiles", (last - first) * channel_panels * ROWS * columns, x.dtype)
+        panel = workspace("columns", (PIXELS + lanes(x)) * columns, x.dtype)
+        tiles = workspace("tiles", (last - first) * math.ceil(OC_group / ROWS) * ROWS * columns, x.dtype)
         _grad_weight_kernel(
-            first, last, grad_out.ravel(), channels, framed, taps, frame, grid, geometry.groups, g_panels, panel, tiles,
-            grad_weight.reshape(OC, -1),
-        )  # fmt: skip
+            first, last, g, framed, frame, taps, grid, len(x), geometry.groups, panel, tiles, grad_weight.reshape(OC, K)
+        )
 
-    for_each(run, geometry.groups * tap_panels, ranges_per_thread=1)  # every range packs g anew: so few, long ranges
+    for_each(run, geometry.groups * (len(taps) // columns))
     return grad_weight
 
 
@@ -377,66 +375,58 @@ def _grad_weight_kernel(
     first: int,
     last: int,
     g: np.ndarray,
-    channels: np.ndarray,
     framed: np.ndarray,
-    taps: np.ndarray,
     frame: Frame,
+    taps: np.ndarray,
     grid: Grid,
+    images: int,
     groups: int,
-    g_panels: np.ndarray,
     panel: np.ndarray,
     tiles: np.ndarray,
     grad_weight: np.ndarray,
 ) -> None:
-    """A piece is COLUMNS taps of one group. For each block of PIXELS: transpose g, then for each piece the columns, multiply.
+    """A piece is COLUMNS taps of one group. For a block of an image's pixels: transpose the columns, multiply, add to tiles.
 
-    g (OC,PIXELS) -> panels (⌈OC/ROWS⌉, PIXELS, ROWS); columns (COLUMNS,PIXELS) -> panel (PIXELS,COLUMNS)
+    columns (COLUMNS,PIXELS) -> panel (PIXELS,COLUMNS); g (OC,PIXELS) is read where it lies
     """
     width = lanes(framed)
     columns = VECTORS * width
     OC, K = grad_weight.shape
     OC_group = OC // groups
     P = grid.rows * grid.columns
-    pixels_in_all = len(g) // OC
+    blocks = (P + PIXELS - 1) // PIXELS
     channel_panels = (OC_group + ROWS - 1) // ROWS
     tap_panels = len(taps) // columns
     at, pixels, lengths = np.empty(PIXELS, np.intp), np.empty(PIXELS, np.intp), np.empty(PIXELS, np.intp)
     to, start = np.empty(PIXELS, np.intp), np.empty(PIXELS, np.intp)
     tiles[: (last - first) * channel_panels * ROWS * columns] = 0
-    for group in range(first // tap_panels, (last - 1) // tap_panels + 1):
-        for pixel in range(0, pixels_in_all, PIXELS):
-            count = min(PIXELS, pixels_in_all - pixel)
-            runs = _runs(pixel, count, P, at, pixels, lengths)
-            for run in range(runs):
-                n, p = divmod(pixels[run], P)
-                pixels[run] = (n * OC + group * OC_group) * P + p
-            vectors = _vectors(runs, width, at, pixels, lengths, to, start)
+    for block in range(images * blocks):
+        n, p = block // blocks, block % blocks * P // blocks
+        count = (block % blocks + 1) * P // blocks - p
+        runs = _runs(n * P + p, count, grid.columns, at, pixels, lengths)
+        for run in range(runs):
+            pixels[run] = _cell(pixels[run], frame, grid)
+        vectors = _vectors(runs, width, at, pixels, lengths, to, start)
+        for i in range(first, last):
+            group, tap = i // tap_panels, i % tap_panels * columns
+            group_at = group * (frame.image // groups)
+            for v in range(vectors):
+                for part in range(0, columns, width):
+                    transpose_tile(framed, start[v] + group_at, taps, tap + part, panel, to[v] * columns + part, columns)
             for m in range(channel_panels):
-                for v in range(vectors):
-                    target = (m * PIXELS + to[v]) * ROWS
-                    if start[v] + channels[OC_group - 1] + width > len(g):  # the vectors would reach past the end of g
-                        for j in range(count - to[v]):
-                            for r in range(ROWS):
-                                g_panels[target + j * ROWS + r] = g[start[v] + j + channels[m * ROWS + r]]
-                        continue
-                    # From the last block of rows to the first: a block writes over the start of the row after it.
-                    for r in range((ROWS - 1) // width * width, -1, -width):
-                        transpose_tile(g, start[v], channels, m * ROWS + r, g_panels, target + r, ROWS)
-            runs = _runs(pixel, count, grid.columns, at, pixels, lengths)
-            for run in range(runs):
-                pixels[run] = _cell(pixels[run], frame, grid) + group * (frame.image // groups)
-            vectors = _vectors(runs, width, at, pixels, lengths, to, start)
-            for i in range(max(first, group * tap_panels), min(last, (group + 1) * tap_panels)):
-                tap = (i - group * tap_panels) * columns
-                for v in range(vectors):
-                    for part in range(0, columns, width):
-                        transpose_tile(framed, start[v], taps, tap + part, panel, to[v] * columns + part, columns)
-                for m in range(channel_panels):
-                    tile = ((i - first) * channel_panels + m) * ROWS * columns
-                    multiply_tile(count, g_panels, m * PIXELS * ROWS, ROWS, panel, 0, columns, tiles, tile, columns, True)
+                g_at = (n * OC + group * OC_group + _top(m, OC_group)) * P + p
+                tile = ((i - first) * channel_panels + m) * ROWS * columns
+                multiply_tile(count, g, g_at, 1, P, panel, 0, columns, tiles, tile, columns, True)
     for i in range(first, last):
         group, tap = i // tap_panels, i % tap_panels * columns
-        for row in range(OC_group):
-            for j in range(min(columns, K - tap)):
-                tile = ((i - first) * channel_panels + row // ROWS) * ROWS * columns
-                grad_weight[group * OC_group + row, tap + j] = tiles[tile + row % ROWS * columns + j]
+        for m in range(channel_panels):
+            tile = ((i - first) * channel_panels + m) * ROWS * columns
+            for r in range(min(ROWS, OC_group)):
+                for j in range(min(columns, K - tap)):
+                    grad_weight[group * OC_group + _top(m, OC_group) + r, tap + j] = tiles[tile + r * columns + j]
+
+
+@kernel
+def _top(panel: int, rows: int) -> int:
+    """The panel's first row: the last panel begins early enough to be full, and does some rows a second time."""
+    return max(0, min(panel * ROWS, rows - ROWS))

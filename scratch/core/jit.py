@@ -26,7 +26,9 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 def kernel(function: _F) -> _F:
     """Compile ``function`` at its first call, keep the result on disk, and let it run without the GIL."""
     # error_model: division by zero gives inf or nan, as in NumPy. Never fastmath: it breaks NaN and the order of sums.
-    return cast("_F", numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+    # The cache on disk does not know about a forced vector width, so there is none then.
+    cache = "SCRATCH_VECTOR_BITS" not in os.environ
+    return cast("_F", numba.njit(cache=cache, nogil=True, error_model="numpy")(function))
 
 
 def get_num_threads() -> int:

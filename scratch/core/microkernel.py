@@ -2,11 +2,12 @@
 
     c[r, j] (+)= Σ_k a[k, r] · b[k, j]        r < ROWS, j < COLUMNS
 
-One step of k loads COLUMNS neighbours of b as a few vectors, spreads each of ROWS neighbours of a over a vector, and
-multiplies and adds. That is ROWS·COLUMNS multiply-adds for ROWS + COLUMNS loads, and the ratio is the whole point: with
-14×32 float32 a step does 448 multiply-adds with 46 values loaded, so the arithmetic units never wait for memory.
-Whoever calls packs a and b into panels (K,ROWS) and (K,COLUMNS), so that the loop walks straight through memory;
-:func:`copy_vector` and :func:`transpose_tile` are for that.
+One step of k loads COLUMNS neighbours of b as a few vectors, spreads each of ROWS values of a over a vector, and multiplies
+and adds. That is ROWS·COLUMNS multiply-adds for ROWS + COLUMNS loads, and the ratio is the whole point: with 14×32 float32
+a step does 448 multiply-adds with 46 values loaded, so the arithmetic units never wait for memory.
+
+b's COLUMNS must be neighbours; everything else may lie anywhere, at even distances: ``step`` is the distance from k to
+k + 1, ``rows`` that from r to r + 1. What does not lie so is copied: :func:`copy_vector`, :func:`transpose_tile`.
 
 Python has no words for registers, so the loop is emitted as LLVM vector code through :func:`numba.extending.intrinsic`.
 It is short: the accumulators are the loop's phi nodes, and LLVM keeps each of them in a register from the first k to the
@@ -20,6 +21,7 @@ registers together. 14 rows by 2 vectors take 28 + 2 + 1 of 32 registers (AVX-51
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -54,12 +56,12 @@ def lanes(array: Flat) -> int:
 
 
 @intrinsic
-def _multiply_tile(typing_context, K, a, a_at, a_stride, b, b_at, b_stride, c, c_at, c_stride, add):  # type: ignore[no-untyped-def]
-    def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        K, a, a_at, a_stride, b, b_at, b_stride, c, c_at, c_stride, add = arguments
-        a, b, c = _data(context, builder, signature, arguments, 1, 4, 7)
+def _multiply_tile(typing_context, K, a, a_at, a_step, a_rows, b, b_at, b_step, c, c_at, c_rows, add):
+    def emit(context, builder, signature, arguments):
+        K, _, a_at, a_step, a_rows, _, b_at, b_step, _, c_at, c_rows, add = arguments
+        a, b, c = _data(context, builder, signature, arguments, 1, 5, 8)
         index = K.type
-        vector, itemsize = _vector(context, signature.args[7])
+        vector, itemsize = _vector(context, signature.args[8])
         lanes = vector.count
         multiply_add = cgutils.get_or_insert_function(
             builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fmuladd.v{lanes}f{8 * itemsize}"
@@ -67,12 +69,12 @@ def _multiply_tile(typing_context, K, a, a_at, a_stride, b, b_at, b_stride, c, c
         first_lane_everywhere = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
         nothing = ir.Constant(vector, ir.Undefined)
 
-        def spread(value):  # type: ignore[no-untyped-def]
+        def spread(value):
             one = builder.insert_element(nothing, value, ir.IntType(32)(0))
             return builder.shuffle_vector(one, nothing, first_lane_everywhere)
 
         cells = [
-            _vector_at(builder, vector, c, builder.add(c_at, builder.add(builder.mul(c_stride, index(r)), index(v * lanes))))
+            _vector_at(builder, vector, c, builder.add(c_at, builder.add(builder.mul(c_rows, index(r)), index(v * lanes))))
             for r in range(ROWS)
             for v in range(VECTORS)
         ]
@@ -103,11 +105,11 @@ def _multiply_tile(typing_context, K, a, a_at, a_stride, b, b_at, b_stride, c, c
             for v in range(VECTORS)
         ]
         for r in range(ROWS):
-            a_value = spread(builder.load(builder.gep(a, [builder.add(a_k, index(r))])))
+            a_value = spread(builder.load(builder.gep(a, [builder.add(a_k, builder.mul(a_rows, index(r)))])))
             for v in range(VECTORS):
                 accumulator = accumulators[r * VECTORS + v]
                 accumulator.add_incoming(builder.call(multiply_add, [a_value, b_vectors[v], accumulator]), step)
-        for node, stride in ((k, index(1)), (a_k, a_stride), (b_k, b_stride)):
+        for node, stride in ((k, index(1)), (a_k, a_step), (b_k, b_step)):
             node.add_incoming(builder.add(node, stride), step)
         builder.branch(loop)
 
@@ -117,12 +119,12 @@ def _multiply_tile(typing_context, K, a, a_at, a_stride, b, b_at, b_stride, c, c
         return context.get_dummy_value()
 
     n = types.intp
-    return types.void(n, a, n, n, b, n, n, c, n, n, types.boolean), emit
+    return types.void(n, a, n, n, n, b, n, n, c, n, n, types.boolean), emit
 
 
 @intrinsic
-def _copy_vector(typing_context, source, source_at, target, target_at):  # type: ignore[no-untyped-def]
-    def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+def _copy_vector(typing_context, source, source_at, target, target_at):
+    def emit(context, builder, signature, arguments):
         source, target = _data(context, builder, signature, arguments, 0, 2)
         vector, itemsize = _vector(context, signature.args[0])
         value = builder.load(_vector_at(builder, vector, source, arguments[1]), align=itemsize)
@@ -133,15 +135,15 @@ def _copy_vector(typing_context, source, source_at, target, target_at):  # type:
 
 
 @intrinsic
-def _transpose_tile(typing_context, source, source_at, offsets, first, target, target_at, target_stride):  # type: ignore[no-untyped-def]
-    def emit(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        _, source_at, _, first, _, target_at, target_stride = arguments
+def _transpose_tile(typing_context, source, source_at, offsets, first, target, target_at, target_rows):
+    def emit(context, builder, signature, arguments):
+        _, source_at, _, first, _, target_at, target_rows = arguments
         source, offsets, target = _data(context, builder, signature, arguments, 0, 2, 4)
         index = source_at.type
         vector, itemsize = _vector(context, signature.args[0])
         lanes = vector.count
 
-        def interleave(x, y, half):  # type: ignore[no-untyped-def]
+        def interleave(x, y, half):
             lane = [half * lanes // 2 + i // 2 + (i % 2) * lanes for i in range(lanes)]
             return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(ir.IntType(32), lanes), lane))
 
@@ -155,7 +157,7 @@ def _transpose_tile(typing_context, source, source_at, offsets, first, target, t
             pairs = [(rows[i], rows[i + lanes // 2]) for i in range(lanes // 2)]
             rows = [interleave(x, y, half) for x, y in pairs for half in (0, 1)]
         for i, row in enumerate(rows):
-            at = builder.add(target_at, builder.mul(target_stride, index(i)))
+            at = builder.add(target_at, builder.mul(target_rows, index(i)))
             builder.store(row, _vector_at(builder, vector, target, at), align=itemsize)
         return context.get_dummy_value()
 
@@ -163,18 +165,18 @@ def _transpose_tile(typing_context, source, source_at, offsets, first, target, t
     return types.void(source, n, offsets, n, target, n, n), emit
 
 
-def _data(context, builder, signature, arguments, *which):  # type: ignore[no-untyped-def]
+def _data(context, builder, signature, arguments, *which):
     """The pointers to the first elements of those arguments that are arrays."""
     return [context.make_array(signature.args[i])(context, builder, arguments[i]).data for i in which]
 
 
-def _vector(context, array_type):  # type: ignore[no-untyped-def]
+def _vector(context, array_type):
     """The machine's vector of an array's elements, and the size of one element in bytes."""
     itemsize = array_type.dtype.bitwidth // 8
     return ir.VectorType(context.get_value_type(array_type.dtype), VECTOR_BITS // (8 * itemsize)), itemsize
 
 
-def _vector_at(builder, vector, pointer, offset):  # type: ignore[no-untyped-def]
+def _vector_at(builder, vector, pointer, offset):
     return builder.bitcast(builder.gep(pointer, [offset]), vector.as_pointer())
 
 
@@ -182,14 +184,15 @@ def _vector_at(builder, vector, pointer, offset):  # type: ignore[no-untyped-def
 
 
 def _multiply_tile_in_python(
-    K: int, a: Flat, a_at: int, a_stride: int, b: Flat, b_at: int, b_stride: int, c: Flat, c_at: int, c_stride: int, add: bool
-) -> None:
+    K: int, a: Flat, a_at: int, a_step: int, a_rows: int, b: Flat, b_at: int, b_step: int, c: Flat, c_at: int, c_rows: int,
+    add: bool,
+) -> None:  # fmt: skip
     columns = VECTORS * lanes(c)
     for r in range(ROWS):
-        row = c[c_at + r * c_stride :][:columns]
+        row = c[c_at + r * c_rows :][:columns]
         total = row.copy() if add else np.zeros_like(row)
         for k in range(K):
-            total += a[a_at + k * a_stride + r] * b[b_at + k * b_stride :][:columns]
+            total += a[a_at + k * a_step + r * a_rows] * b[b_at + k * b_step :][:columns]
         row[:] = total
 
 
@@ -198,14 +201,13 @@ def _copy_vector_in_python(source: Flat, source_at: int, target: Flat, target_at
 
 
 def _transpose_tile_in_python(
-    source: Flat, source_at: int, offsets: Flat, first: int, target: Flat, target_at: int, target_stride: int
+    source: Flat, source_at: int, offsets: Flat, first: int, target: Flat, target_at: int, target_rows: int
 ) -> None:
     square = np.stack([source[source_at + offset :][: lanes(source)] for offset in offsets[first:][: lanes(source)]])
     for i, column in enumerate(square.T):
-        target[target_at + i * target_stride :][: lanes(source)] = column
+        target[target_at + i * target_rows :][: lanes(source)] = column
 
 
-if config.DISABLE_JIT:
-    multiply_tile, copy_vector, transpose_tile = _multiply_tile_in_python, _copy_vector_in_python, _transpose_tile_in_python
-else:
-    multiply_tile, copy_vector, transpose_tile = _multiply_tile, _copy_vector, _transpose_tile
+multiply_tile: Any = _multiply_tile_in_python if config.DISABLE_JIT else _multiply_tile
+copy_vector: Any = _copy_vector_in_python if config.DISABLE_JIT else _copy_vector
+transpose_tile: Any = _transpose_tile_in_python if config.DISABLE_JIT else _transpose_tile
