@@ -191,7 +191,7 @@ LADDER: tuple[Layer, ...] = (
     _pool("small pool", (32, 27, 27), source="norm2", group="ladder", batch=1),
     _average("small avgpool", (32, 13, 13), source="relu5", group="ladder", batch=1),
     _linear("small linear", 512, 64, source="relu6", group="ladder", batch=1),
-    _layer("small loss", "cross_entropy", (1000,), (), source="fc8", group="ladder", batch=8),
+    _layer("small loss", "cross_entropy", (1000,), (), source="fc8", group="ladder", batch=1),
 )
 
 MILLION = 10**6
@@ -204,6 +204,9 @@ NETWORKS: tuple[Network | Update, ...] = (
     Network("torchvision inference", "torchvision", "inference", 714 * MILLION, 70 * MILLION),
     Network("torchvision step", "torchvision", "step", 714 * MILLION, 70 * MILLION),
 )
+
+# To see how a library starts: every operation, and hardly any work.
+MINI = Network("mini step", "mini", "step", 4 * MILLION, MILLION, size=28, batch=8, group="start")
 
 CASES: tuple[Case, ...] = (*LAYERS, *NETWORKS, *LADDER)
 

@@ -14,28 +14,20 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from benchmarks.cases import LAYERS, Case, Layer, Network
+from benchmarks.cases import LAYERS, MINI, Case, Layer, Network
+from scratch import data
 from torch_impl.alexnet import AlexNet
 
 Arrays = dict[str, np.ndarray]
 
 
-PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
-
-
-def photographs(batch: int, size: int, seed: int) -> np.ndarray:
-    """Random crops of photographs, (N,3,size,size), each image less its mean and over its deviation."""
-    import skimage.data
-
-    rng = np.random.default_rng(seed)
-    images = [getattr(skimage.data, name)() for name in PHOTOGRAPHS]
-    crops = []
-    for i in range(batch):
-        image = images[i % len(images)]
-        top, left = (rng.integers(0, room - size + 1) for room in image.shape[:2])
-        crop = image[top : top + size, left : left + size].astype(np.float32)
-        crops.append((crop - crop.mean()) / crop.std())
-    return np.ascontiguousarray(np.stack(crops).transpose(0, 3, 1, 2))
+def photographs(batch: int, size: int, seed: int) -> Arrays:
+    """``x``, crops as the networks are trained on them, at another size scaled, for mini digits; and ``target``."""
+    if size == MINI.size:
+        images, labels = data.digits()
+        return {"x": images[:batch], "target": labels[:batch]}
+    x, target = data.batch(batch, seed=seed)
+    return {"x": x if size == x.shape[-1] else data.resize(x, (size, size)), "target": target}
 
 
 class Inputs:
@@ -52,7 +44,7 @@ class Inputs:
             return self._layer(case, batch)
         state = self._state(case.variant)
         if isinstance(case, Network):
-            return {"x": photographs(batch, case.size, self.seed), "target": self._labels(batch), **state}
+            return {**photographs(batch, case.size, self.seed), **state}
         rng = self._rng(case.name, "grad")
         gradients = {f"grad_{name}": rng.standard_normal(value.shape, dtype=np.float32) for name, value in state.items()}
         return {**state, **gradients}
@@ -63,20 +55,20 @@ class Inputs:
             x = x.take(np.arange(size), axis=axis)
         arrays = {"x": x, **self._parameters(case)}
         if case.operation == "cross_entropy":
-            return {**arrays, "target": self._labels(batch), "grad_out": np.array(1, np.float32)}
+            return {**arrays, "target": photographs(batch, 224, self.seed)["target"], "grad_out": np.array(1, np.float32)}
         return {**arrays, "grad_out": self._rng(case.name, "grad").standard_normal((batch, *case.out), dtype=np.float32)}
 
     def _parameters(self, case: Layer) -> Arrays:
-        """Weights that keep the signal's size from layer to layer (He et al. 2015, section 2.2): no denormals, no infinities."""
+        """The starting weights of torch's layers, U(-1/√n, 1/√n) for n inputs: what comes out is never denormal or infinite."""
         if case.weight is None:
             return {}
-        rng = self._rng(case.name, "weight")
-        weight = rng.standard_normal(case.weight, dtype=np.float32) * np.float32(math.sqrt(2 / math.prod(case.weight[1:])))
-        return {"weight": weight, "bias": rng.standard_normal(case.weight[0], dtype=np.float32) * np.float32(0.1)}
+        rng, bound = self._rng(case.name, "weight"), 1 / math.sqrt(math.prod(case.weight[1:]))
+        shapes = {"weight": case.weight, "bias": case.weight[:1]}
+        return {name: rng.uniform(-bound, bound, shape).astype(np.float32) for name, shape in shapes.items()}
 
     def _compute(self, name: str) -> np.ndarray:
         if not name:
-            return photographs(self.batch, 224, self.seed)
+            return photographs(self.batch, 224, self.seed)["x"]
         layer = next(layer for layer in LAYERS if layer.name == name)
         x = self._output(layer.source).reshape(self.batch, *layer.shape)
         tensors = [torch.from_numpy(array) for array in (x, *self._parameters(layer).values())]
@@ -87,9 +79,6 @@ class Inputs:
         """A network's starting weights, for all sides the same."""
         torch.manual_seed(self.seed)
         return {name: tensor.numpy() for name, tensor in AlexNet(variant).state_dict().items()}
-
-    def _labels(self, batch: int) -> np.ndarray:
-        return self._rng("labels").integers(0, 1000, batch)
 
     def _rng(self, *name: str) -> np.random.Generator:
         return np.random.default_rng([self.seed, zlib.crc32(" ".join(name).encode())])

@@ -33,6 +33,9 @@ class Row:
     absent: dict[str, str] = field(default_factory=dict)  # side → why it could not run at all
     ran: dict[str, str] = field(default_factory=dict)  # scratch's side → the rung that took the case
     rounds: list[Round] = field(default_factory=list)
+    threads: int = 0
+    size: int = 0  # height and width of a network's images
+    peak: dict[str, int] = field(default_factory=dict)  # side → bytes of memory at the worst moment of a pass
     leaked: float = 0.0  # CPU seconds that idle processes used, as a share of the time measured
 
     @property
@@ -69,7 +72,8 @@ class Report:
     roof: dict[str, float] = field(default_factory=dict)  # "flops" and "bytes" a second
     rows: list[Row] = field(default_factory=list)
     starts: list[dict[str, Any]] = field(default_factory=list)  # see startup.py
-    growth: list[dict[str, Any]] = field(default_factory=list)  # see growth.py
+    traps: list[dict[str, Any]] = field(default_factory=list)  # see traps.py
+    selfchecks: list[dict[str, Any]] = field(default_factory=list)  # see selfcheck.py
     interrupted: bool = False
 
     def same(self) -> list[tuple[str, str, str, Ratio]]:
@@ -124,6 +128,18 @@ class Report:
             raise ValueError(f"{path} has version {version}; this program reads version {VERSION}")
         content["rows"] = [Row(**row) for row in content["rows"]]
         return cls(**content)
+
+    @classmethod
+    def merged(cls, reports: list[Report]) -> Report:
+        """One report of several, each of which measured something else: machine, settings and roof are those of the longest."""
+        main = max(reports, key=lambda report: len(report.rows), default=cls())
+        for other in reports:
+            if other is not main:
+                main.rows += other.rows
+                main.starts += other.starts
+                main.traps += other.traps
+                main.selfchecks += other.selfchecks
+        return main
 
 
 def _rounded(value: Any) -> Any:

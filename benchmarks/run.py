@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any, Protocol
 
 from benchmarks import machine, pairing
-from benchmarks.cases import Case, Layer, operation
+from benchmarks.cases import Case, Layer, Network, operation
 from benchmarks.pairing import Effort
 from benchmarks.processes import Process, WorkerError
 from benchmarks.results import Report, Row
@@ -42,7 +42,9 @@ class Settings:
             ours = [Side("scratch", rung) for rung in rungs(case)]
             theirs = [Side("torch", "eager", self.device)]
         else:
-            ours = [Side("scratch", rung) for rung in self.rungs if rung in rungs(case)] or [Side("scratch")]
+            ours = [Side("scratch", rung) for rung in rungs(case) if rung in self.rungs or "all" in self.rungs] or [
+                Side("scratch")
+            ]
             theirs = torch_sides(case, self.device, compile_all=self.compile_all)
         twins = [replace(side, again=True) for side in (ours[-1], theirs[0])] if case.name in self.controls else []
         slowed = [replace(ours[-1], slow=self.slow)] if operation(case) in self.slow else []
@@ -83,6 +85,10 @@ class Team:
             self.processes[side.name] = Process(self.threads, Worker, side)
         return self.processes[side.name]
 
+    def facts(self) -> dict[str, dict[str, Any]]:
+        """Versions and thread pools of every side."""
+        return {name: process.ask("facts") for name, process in self.processes.items()}
+
     def __enter__(self) -> Team:
         return self
 
@@ -99,17 +105,26 @@ def run(settings: Settings, report: Report, say: Callable[[str], None], done: Ca
         with Process(settings.threads, Roof, settings.threads) as roof:
             report.roof = roof.ask("measure")
         for case in settings.cases:
-            row = blank(case, settings.batch)
+            row = blank(case, settings.batch, settings.threads)
             report.rows.append(row)
-            measure(
-                row, case, settings.sides(case), team, judge, settings.effort, lambda what, name=case.name: say(f"{name}: {what}")
-            )
-            for name, process in team.processes.items():
-                report.libraries[name] = process.ask("facts")
+            tell = named(say, case.name)
+            if isinstance(case, Network):
+                # In processes of its own, so that its peak of memory is its own too, and nobody keeps gigabytes afterwards.
+                with Team(settings.threads) as fresh:
+                    measure(row, case, settings.sides(case), fresh, judge, settings.effort, tell)
+                    report.libraries |= fresh.facts()
+            else:
+                measure(row, case, settings.sides(case), team, judge, settings.effort, tell)
+                report.libraries |= team.facts()
             done(case)
 
 
-def blank(case: Case, batch: int) -> Row:
+def named(say: Callable[[str], None], name: str) -> Callable[[str], None]:
+    """``say`` that says whose progress it is."""
+    return lambda what: say(f"{name}: {what}")
+
+
+def blank(case: Case, batch: int, threads: int) -> Row:
     """The row of a case of which nothing is known yet."""
     batch = case.batch or batch
     return Row(
@@ -120,6 +135,8 @@ def blank(case: Case, batch: int) -> Row:
         phases=list(case.phases),
         shape="×".join(map(str, case.shape)) if isinstance(case, Layer) else "",
         flops={phase: case.flops(phase, batch) for phase in case.phases},
+        threads=threads,
+        size=case.size if isinstance(case, Network) else 0,
         traffic={phase: case.traffic(phase, batch) for phase in case.phases},
     )
 
@@ -135,7 +152,11 @@ def measure(
 ) -> None:
     """Verify every side, then, if scratch is right, time all that are right against each other."""
     say("inputs and reference")
-    arrays: Arrays = judge.ask("arrays", case)
+    try:
+        arrays: Arrays = judge.ask("arrays", case)
+    except WorkerError as error:
+        row.failed["reference"] = error.reason  # what nobody can verify is not timed
+        return
     right: dict[str, Asked] = {}
     try:
         for side in sides:
@@ -149,6 +170,8 @@ def measure(
         if not any(name.startswith("scratch") for name in right):
             return
         timed(row, right, effort, say)
+        if isinstance(case, Network):
+            row.peak = {name: worker.ask("peak") for name, worker in right.items()}
     finally:
         for side in sides:
             team(side).ask("drop")

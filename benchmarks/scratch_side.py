@@ -11,6 +11,7 @@ from typing import Any
 import scratch
 from benchmarks.cases import Case, Layer, Network, Update
 from benchmarks.sides import SGD, Arrays, Side, Subject, slowdown
+from scratch import alexnet, modules, sgd
 
 
 def prepare(side: Side, case: Case, arrays: Arrays, copies: int) -> Subject:
@@ -79,13 +80,13 @@ class NetworkInScratch:
     note = ""
 
     def __init__(self, case: Network, arrays: Arrays) -> None:
-        self.model = scratch.alexnet.AlexNet(case.variant)
+        self.model = alexnet.AlexNet(case.variant)
         self.model.load_state_dict({name: arrays[name] for name in self.model.state_dict()})
         self.x, self.target = arrays["x"], arrays["target"]
         self.training = case.phase == "step"
         self.model.train(self.training)
-        self.criterion = scratch.modules.CrossEntropyLoss()
-        self.optimizer = scratch.sgd.SGD(self.model.parameters(), **SGD)
+        self.criterion = modules.CrossEntropyLoss()
+        self.optimizer = sgd.SGD(self.model.parameters(), **SGD)
 
     def run(self) -> list[float]:
         start = perf_counter()
@@ -99,7 +100,7 @@ class NetworkInScratch:
     def results(self) -> Arrays:
         if not self.training:
             return {"logits": self.model(self.x)}
-        dropouts = [module for _, module in self.model.named_modules() if isinstance(module, scratch.modules.Dropout)]
+        dropouts = [module for _, module in self.model.named_modules() if isinstance(module, modules.Dropout)]
         rates = [module.p for module in dropouts]
         for module in dropouts:
             module.p = 0.0  # the libraries draw different masks
@@ -125,9 +126,9 @@ class UpdateInScratch:
         self.parameters = {}
         for name in arrays:
             if not name.startswith("grad_"):
-                self.parameters[name] = scratch.modules.Parameter(arrays[name])
+                self.parameters[name] = modules.Parameter(arrays[name])
                 self.parameters[name].grad = arrays[f"grad_{name}"]
-        self.step = slowed(scratch.sgd.SGD(self.parameters.values(), **SGD).step, factor)
+        self.step = slowed(sgd.SGD(self.parameters.values(), **SGD).step, factor)
 
     def run(self) -> list[float]:
         start = perf_counter()

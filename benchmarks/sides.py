@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -44,7 +44,7 @@ class Side:
 
 
 # The paper's, section 5; the learning rate is small so that a hundred timed steps on one batch stay finite.
-SGD = {"lr": 1e-4, "momentum": 0.9, "weight_decay": 5e-4}
+SGD: dict[str, Any] = {"lr": 1e-4, "momentum": 0.9, "weight_decay": 5e-4}
 
 
 def torch_sides(case: Case, device: str, *, compile_all: bool) -> list[Side]:

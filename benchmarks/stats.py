@@ -8,6 +8,7 @@ methods: another look at the jackknife", Annals of Statistics 7).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,7 +43,8 @@ class Ratio:
         median = np.log(self.median / other.median)
         below = np.hypot(np.log(self.median / self.low), np.log(other.high / other.median))
         above = np.hypot(np.log(self.high / self.median), np.log(other.median / other.low))
-        return Ratio(*np.exp([median, median - below, median + above]).tolist(), min(self.rounds, other.rounds))
+        low, high = math.exp(median - below), math.exp(median + above)
+        return Ratio(math.exp(median), low, high, min(self.rounds, other.rounds))
 
 
 def ratio(first: Sequence[float], second: Sequence[float], *, confidence: float = CONFIDENCE) -> Ratio:
@@ -58,7 +60,7 @@ def ratio(first: Sequence[float], second: Sequence[float], *, confidence: float 
         raise ValueError("ratio: every time must be positive")
     logs = np.log(times[0] / times[1])  # logarithms: a ratio of 2 is as far from 1 as a ratio of 1/2
     low, high = _median_interval(logs, confidence)
-    return Ratio(*np.exp([np.median(logs), low, high]).tolist(), len(logs))
+    return Ratio(math.exp(np.median(logs)), math.exp(low), math.exp(high), len(logs))
 
 
 def _median_interval(values: np.ndarray, confidence: float) -> tuple[float, float]:

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-import torch_impl
 from benchmarks.cases import Case, Layer, Network
 from benchmarks.sides import SGD, Arrays, Side, Subject
+from torch_impl.alexnet import AlexNet
 
 
 def prepare(side: Side, case: Case, arrays: Arrays, copies: int) -> Subject:
@@ -110,11 +110,11 @@ class NetworkInTorch:
 
     def __init__(self, side: Side, case: Network, arrays: Arrays) -> None:
         self.side = side
-        self.model = torch_impl.alexnet.AlexNet(case.variant)
+        self.model = AlexNet(case.variant)
         self.model.load_state_dict({name: torch.from_numpy(arrays[name]) for name in self.model.state_dict()})
         self.model.to(side.device)
         if side.mode == "channels_last":
-            self.model.to(memory_format=torch.channels_last)
+            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stub
         self.training = case.phase == "step"
         self.model.train(self.training)
         self.x, self.target = _place(side, arrays["x"]), _place(side, arrays["target"])

@@ -62,6 +62,12 @@ class Worker:
         self.rest()
         return laps, leaked
 
+    def peak(self) -> int:
+        """The most memory that this process holds during a pass, in bytes: its weights, its libraries, everything."""
+        machine.forget_peak()
+        self._subject.run()
+        return machine.peak_bytes()
+
     def drop(self) -> None:
         """Forget the case."""
         self.subject = None

@@ -1,0 +1,243 @@
+"""The command line: ``python -m benchmarks`` verifies, times and prints; other commands compare, report, check the ruler."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from benchmarks import compare as compared
+from benchmarks import growth as sweep
+from benchmarks import machine, pairing, starts, tables, traps
+from benchmarks import report as documents
+from benchmarks import selfcheck as ruler
+from benchmarks.cases import MINI, Case, choose
+from benchmarks.processes import Process
+from benchmarks.results import Report
+from benchmarks.run import Settings
+from benchmarks.run import run as run_cases
+from benchmarks.run import rungs as rungs_of
+from benchmarks.screen import console, progress, render, show
+from benchmarks.sides import Side
+from benchmarks.verify import Judge
+
+FAILED, NOT_TRUSTED, INTERRUPTED = 1, 3, 130
+LATEST = Path("runs/benchmark.json")
+RESULTS = Path(__file__).parent / "results"  # those that are committed
+
+
+class RunByDefault(TyperGroup):
+    """No command, or options only, means ``run``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put ``run`` in front of what is no command."""
+        if not args or (args[0] not in self.commands and args[0] != "--help"):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=RunByDefault,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Verify, then time, scratch beside torch. Without a command: run.",
+)
+
+Ops = Annotated[str | None, typer.Option(help="Cases or operations, by comma: conv2,relu. Default: all.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads of every pool. Default: all cores.")]
+Seed = Annotated[int, typer.Option(help="Of photographs' crops, weights and gradients.")]
+Json = Annotated[Path, typer.Option("--json", help="Where results are kept.")]
+Quick = Annotated[bool, typer.Option("--quick", help="A minute: wide intervals.")]
+
+
+@app.command()
+def run(
+    ops: Ops = None,
+    rungs: Annotated[str, typer.Option(help="Rungs at AlexNet's sizes, by comma, or 'all'. Default: the fastest.")] = "",
+    batch: Annotated[int | None, typer.Option(min=1, help="Images. Default: 32; with --full 128.")] = None,
+    threads: Threads = None,
+    quick: Quick = False,
+    full: Annotated[bool, typer.Option("--full", help="All rows, everything compiled, many rounds: hours.")] = False,
+    device: Annotated[str, typer.Option(help="Of torch: cpu or cuda; scratch stays on the CPU.")] = "cpu",
+    json: Json = LATEST,
+    seed: Seed = 0,
+) -> None:
+    """Verify and time scratch beside torch; Ctrl-C keeps what was measured."""
+    cases = chosen(ops, {"layer", "network", "ladder"} | ({"full"} if full else set()))
+    known = {rung for case in cases for rung in rungs_of(case)}
+    if unknown := set(rungs.split(",")) - known - {"", "all"}:
+        raise typer.BadParameter(f"--rungs must be among {sorted(known)} or 'all', got {sorted(unknown)}")
+    settings = Settings(
+        cases=cases,
+        effort=pairing.FULL if full else pairing.QUICK if quick else pairing.DEFAULT,
+        batch=batch or (128 if full else 32),
+        threads=threads or machine.cores(),
+        device=device,
+        seed=seed,
+        rungs=tuple(rungs.split(",")) if rungs else (),
+        compile_all=full,
+    )
+    report = Report(settings=describe(settings, "full" if full else "quick" if quick else "default"))
+    with interruptible(report), progress(cases) as (say, done):
+        run_cases(settings, report, say, done)
+        if ops is None:
+            say("starts")
+            report.starts = start(settings)
+    report.save(json)
+    show(report)
+    console.print(f"\nEvery sample is in {json}; 'python -m benchmarks compare OLD NEW' compares two such files.")
+    leave(report)
+
+
+@app.command()
+def growth(threads: Threads = None, json: Json = Path("runs/growth.json"), seed: Seed = 0) -> None:
+    """How time and memory of a training step grow with batch, threads and image size: about a quarter of an hour."""
+    settings = Settings(sweep.cases(threads or machine.cores()), pairing.QUICK, threads=threads or machine.cores(), seed=seed)
+    report = Report(settings=describe(settings, "growth"))
+    with interruptible(report), progress(settings.cases) as (say, done):
+        sweep.run(settings, report, say, done)
+    report.save(json)
+    render(tables.growth(report))
+    leave(report)
+
+
+@app.command()
+def selfcheck(
+    runs: Annotated[int, typer.Option(min=1, help="How many.")] = 5,
+    ops: Annotated[str, typer.Option(help="What is timed.")] = "relu1,conv3",
+    slow: Annotated[str, typer.Option(help="The operation that is slowed, and how much: OP=FACTOR.")] = "conv2d=1.10",
+    threads: Threads = None,
+    quick: Quick = False,
+    json: Json = Path("runs/selfcheck.json"),
+    seed: Seed = 0,
+) -> None:
+    """Check the ruler: equals must come out equal (A/A), a planted slowdown must be found, in every run."""
+    operation, _, factor = slow.partition("=")
+    if not re.fullmatch(r"\d+(\.\d+)?", factor) or float(factor) <= 1:
+        raise typer.BadParameter(f"--slow must be OP=FACTOR with a factor above 1, got {slow!r}")
+    settings = Settings(
+        cases=chosen(ops, {"layer"}),
+        effort=pairing.QUICK if quick else pairing.DEFAULT,
+        threads=threads or machine.cores(),
+        seed=seed,
+        slow={operation: float(factor)},
+    )
+    report = Report(machine=machine.describe(), settings=describe(settings, "selfcheck"))
+    with interruptible(report), progress(settings.cases * runs) as (say, done):
+        for finding in ruler.check(settings, runs, say, done):
+            report.selfchecks.append(finding)
+    report.save(json)
+    render(ruler.table(report))
+    if not all(ruler.passed(found) for found in report.selfchecks):
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def trap(threads: Threads = None, json: Json = Path("runs/traps.json")) -> None:
+    """Fall into the traps of measuring on purpose; docs/benchmark-traps.md explains them."""
+    settings = Settings([], pairing.DEFAULT, threads=threads or machine.cores())
+    report = Report(machine=machine.describe(), settings=describe(settings, "traps"))
+    report.traps = traps.run(settings.threads)
+    report.save(json)
+    for name in traps.TRAPS:
+        render(traps.table(name, report))
+
+
+@app.command()
+def compare(old: Path, new: Path) -> None:
+    """What changed between two runs beyond noise; the exit code is 1 if anything became slower."""
+    before, after = loaded(old), loaded(new)
+    for caveat in compared.caveats(before, after):
+        console.print(f"[yellow]Careful[/]: {caveat}")
+    changes = compared.changes(before, after)
+    if not changes:
+        console.print("The two runs have no row in common.")
+        raise typer.Exit(FAILED)
+    beyond = [change for change in changes if change.ratio.verdict != "same"]
+    for change in beyond:
+        console.print(f"[{'red' if change.ratio.verdict == 'slower' else 'green'}]{change}[/]")
+    console.print(f"{len(beyond)} of {len(changes)} rows changed beyond noise, beside torch's time in the same run.")
+    if any(change.ratio.verdict == "slower" for change in beyond):
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def report(
+    files: Annotated[list[Path], typer.Argument(help="Markdown files with marked blocks.")],
+    json: Annotated[list[Path] | None, typer.Option("--json", help="Results; repeat for several.")] = None,
+    pictures: Annotated[Path, typer.Option(help="Where the SVG go.")] = Path("docs"),
+) -> None:
+    """Write tables and pictures of committed results into Markdown files, between their markers."""
+    merged = Report.merged([loaded(path) for path in json or sorted(RESULTS.glob("*.json"))])
+    try:
+        for path in documents.write(files, merged, pictures):
+            console.print(f"wrote {path}")
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def start(settings: Settings) -> list[dict[str, Any]]:
+    """Cold and warm starts of both libraries."""
+    sides = [Side("scratch"), Side("torch", "eager")]
+    if settings.compile_all:
+        sides.append(Side("torch", "compile"))
+    with Process(settings.threads, Judge, 1, settings.seed) as judge:
+        arrays = judge.ask("arrays", MINI)
+    return starts.measure(settings.threads, sides, MINI, arrays)
+
+
+def chosen(ops: str | None, groups: set[str]) -> list[Case]:
+    """The cases that ``--ops`` names."""
+    try:
+        return choose(ops, groups)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def loaded(path: Path) -> Report:
+    """A file of results."""
+    try:
+        return Report.load(path)
+    except (OSError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def describe(settings: Settings, effort: str) -> dict[str, Any]:
+    """The settings as they are kept with the results."""
+    return {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "effort": effort,
+        "batch": settings.batch,
+        "threads": settings.threads,
+        "device": settings.device,
+        "seed": settings.seed,
+        "rungs": list(settings.rungs),
+    }
+
+
+@contextmanager
+def interruptible(report: Report) -> Iterator[None]:
+    """Ctrl-C ends the block; what was measured stays in the report, which knows that it is not all."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        report.interrupted = True
+        report.rows = [row for row in report.rows if row.rounds or row.failed]
+
+
+def leave(report: Report) -> None:
+    """Exit with a code that says whether the figures may be used."""
+    if report.interrupted:
+        console.print("Interrupted: only part of the rows was measured.")
+        raise typer.Exit(INTERRUPTED)
+    if report.failures():
+        raise typer.Exit(FAILED)
+    if report.same() and (reason := report.distrust()):
+        console.print(f"[bold red]This run cannot be trusted[/]: {reason}.")
+        raise typer.Exit(NOT_TRUSTED)

@@ -1,0 +1,44 @@
+"""How cost grows with the batch, the threads and the size of the images: a training step of one tower, time and memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from benchmarks import machine
+from benchmarks.cases import NETWORKS, Case, Network
+from benchmarks.processes import Process
+from benchmarks.results import Report
+from benchmarks.roof import Roof
+from benchmarks.run import Settings, Team, blank, measure, named
+from benchmarks.verify import Judge
+
+BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
+SIZES = (96, 128, 160, 224, 320)
+BATCH = 16  # while threads or sizes vary
+
+
+def cases(threads: int) -> list[Case]:
+    """What is measured."""
+    step = next(case for case in NETWORKS if isinstance(case, Network) and case.phase == "step")
+    step = replace(step, group="growth", batch=BATCH, compiled=False)
+    return [
+        *(replace(step, name=f"batch {batch}", batch=batch) for batch in BATCHES),
+        *(replace(step, name=f"threads {count}") for count in range(1, threads + 1)),
+        *(replace(step, name=f"size {size}", size=size) for size in SIZES),
+    ]
+
+
+def run(settings: Settings, report: Report, say: Callable[[str], None], done: Callable[[Case], None]) -> None:
+    """Add a row for every case; each in processes of its own, so that its peak of memory is its own."""
+    report.machine = machine.describe()
+    with Process(settings.threads, Roof, settings.threads) as roof:
+        report.roof = roof.ask("measure")
+    for case in settings.cases:
+        word, _, number = case.name.partition(" ")
+        threads = int(number) if word == "threads" else settings.threads
+        row = blank(case, BATCH, threads)
+        report.rows.append(row)
+        with Team(threads) as team, Process(settings.threads, Judge, BATCH, settings.seed) as judge:
+            measure(row, case, settings.sides(case), team, judge, settings.effort, named(say, case.name))
+        done(case)

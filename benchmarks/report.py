@@ -1,0 +1,65 @@
+"""Figures into documents: fill what stands between markers, in any Markdown file.
+
+``<!-- benchmark:begin ladder -->`` … ``<!-- benchmark:end -->`` holds the block named; a marker without a name holds the main
+table. The blocks are those of ``tables.BLOCKS``, ``plots.PLOTS`` and ``traps.TRAPS``, and ``machine``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from benchmarks import plots, tables, traps
+from benchmarks.results import Report
+
+BLOCK = re.compile(r"<!-- benchmark:begin(?: ([\w-]+))? -->\n.*?<!-- benchmark:end -->", re.DOTALL)
+MARKER = re.compile(r"<!-- benchmark:(begin|end)")
+
+
+def fill(text: str, report: Report, *, here: Path, pictures: Path) -> str:
+    """``text`` with every marked block written anew; ``here`` is its folder, from which links lead to ``pictures``.
+
+    Raises:
+        ValueError: a marker without its partner, or a block that does not exist.
+    """
+    if len(MARKER.findall(text)) != 2 * len(BLOCK.findall(text)):
+        raise ValueError("every <!-- benchmark:begin --> must have its <!-- benchmark:end -->, each on a line of its own")
+    return BLOCK.sub(lambda found: _between(found, block(found[1] or "comparison", report, here, pictures)), text)
+
+
+def _between(found: re.Match[str], content: str) -> str:
+    begin, end = found[0].split("\n", 1)[0], "<!-- benchmark:end -->"
+    return f"{begin}\n\n{content}\n\n{end}"
+
+
+def block(name: str, report: Report, here: Path, pictures: Path) -> str:
+    """One block in Markdown.
+
+    Raises:
+        ValueError: no block has that name.
+    """
+    if name in tables.BLOCKS:
+        return tables.BLOCKS[name](report).markdown()
+    if name in traps.TRAPS:
+        return traps.table(name, report).markdown()
+    if name in plots.PLOTS:
+        path = os.path.relpath(pictures / f"{name}.svg", here)
+        return f"![{plots.PLOTS[name].__doc__}]({Path(path).as_posix()})"
+    if name == "machine":
+        return f"Made on {tables.machine(report)}."
+    known = sorted([*tables.BLOCKS, *plots.PLOTS, *traps.TRAPS, "machine"])
+    raise ValueError(f"no block is called {name!r}; the blocks are {known}")
+
+
+def write(files: list[Path], report: Report, pictures: Path) -> list[Path]:
+    """Draw the pictures and fill the files; returns what was written.
+
+    Raises:
+        ValueError: see :func:`fill`; nothing is written then.
+    """
+    texts = {file: fill(file.read_text(), report, here=file.parent, pictures=pictures) for file in files}
+    written = plots.draw(report, pictures)
+    for file, text in texts.items():
+        file.write_text(text)
+    return [*written, *files]

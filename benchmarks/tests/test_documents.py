@@ -1,0 +1,176 @@
+"""Results: kept, compared and written into documents. All of it made up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from benchmarks import compare, report, screen, tables
+from benchmarks.cli import app
+from benchmarks.results import Report, Row
+
+
+def made_up(*, scratch: float = 0.010, torch: float = 0.020, drift: float = 1.0, seed: int = 0, failed: bool = False) -> Report:
+    """A run in which scratch's relu takes ``scratch`` seconds and torch's ``torch``, ``drift`` times as slow a machine."""
+    rng = np.random.default_rng(seed)
+
+    def turns(seconds: float) -> list[list[list[float]]]:
+        return [[[float(seconds * drift * np.exp(0.005 * rng.standard_normal()))] for _ in range(3)] for _ in range(2)]
+
+    sides = {"scratch": scratch, "torch eager": torch, "scratch again": scratch}
+    rounds = [{side: turns(seconds) for side, seconds in sides.items()} for _ in range(15)]
+    row = Row(
+        "relu1", "layer", "relu", 32, ["forward"], shape="96×55×55", flops={"forward": 0.0}, traffic={"forward": 7e7},
+        ran={"scratch": "numba"}, checked={"scratch": 0.0}, threads=2, rounds=[] if failed else rounds,
+        failed={"scratch": "out is off by 7 times what rounding allows"} if failed else {},
+    )  # fmt: skip
+    return Report(
+        machine={"cpu": "Abacus", "cores": 2, "system": "Linux", "python": "3.11", "commit": "abc"},
+        settings={"threads": 2, "batch": 32, "device": "cpu", "date": "2026-01-01"},
+        libraries={"scratch": {"versions": {"numpy": "2"}, "pools": {"scratch": 2}}},
+        roof={"flops": 1e11, "bytes": 2e10},
+        rows=[row],
+    )
+
+
+def test_results_survive_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "new folder" / "r.json"
+    before = made_up()
+    before.save(path)
+    after = Report.load(path)
+    assert after.rows[0].ratio("forward", "scratch", "torch eager").median == pytest.approx(0.5, rel=0.02)
+    assert after.same()[0][3].contains(1.0)
+    after.save(path)
+    assert Report.load(path) == after
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1]", '{"format": "alexnet-from-scratch benchmark", "version": 99}'])
+def test_other_files_are_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "r.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"r\.json"):
+        Report.load(path)
+
+
+def test_nothing_changed_though_the_machine_is_half_as_fast() -> None:
+    found = compare.changes(made_up(seed=1), made_up(seed=2, drift=2.0))
+    assert [change.ratio.verdict for change in found] == ["same"]
+
+
+def test_ten_percent_are_seen_between_runs() -> None:
+    (change,) = compare.changes(made_up(seed=1), made_up(seed=2, drift=2.0, scratch=0.011))
+    assert change.ratio.verdict == "slower"
+    assert change.ratio.contains(1.1)
+    assert "relu1 forward (scratch): slower by" in str(change)
+    (change,) = compare.changes(made_up(seed=1, scratch=0.011), made_up(seed=2))
+    assert change.ratio.verdict == "faster"
+
+
+def test_compare_warns_of_other_machines_and_versions() -> None:
+    other = made_up()
+    other.machine["cpu"] = "Slide rule"
+    other.libraries["scratch"]["versions"]["numpy"] = "3"
+    found = compare.caveats(made_up(), other)
+    assert len(found) == 2
+    assert "Abacus" in found[0]
+
+
+def test_compare_on_the_command_line(tmp_path: Path) -> None:
+    for name, made in {"old": made_up(seed=1), "new": made_up(seed=2, scratch=0.011), "failed": made_up(failed=True)}.items():
+        made.save(tmp_path / f"{name}.json")
+
+    def outcome(*names: str) -> tuple[int, str]:
+        result = CliRunner().invoke(app, ["compare", *(str(tmp_path / f"{name}.json") for name in names)])
+        return result.exit_code, result.output
+
+    assert outcome("old", "old")[0] == 0
+    code, text = outcome("old", "new")
+    assert code == 1
+    assert "slower" in text
+    assert "no row in common" in outcome("old", "failed")[1]
+
+
+BEGIN, END = "<!-- benchmark:begin -->\n", "<!-- benchmark:end -->\n"
+MARKED = f"# Title\n\n{BEGIN}old\n{END}\ntext\n<!-- benchmark:begin controls -->\n{END}"
+
+
+def test_blocks_are_filled_and_the_rest_is_left_alone(tmp_path: Path) -> None:
+    filled = report.fill(MARKED, made_up(), here=tmp_path, pictures=tmp_path)
+    assert "old" not in filled
+    assert filled.startswith("# Title\n\n<!-- benchmark:begin -->\n\n")
+    assert "| relu1 | forward | 96×55×55 | 10.0 | **20.0** | 0.50 [0.50 … 0.50] |" in filled
+    assert "this run can be trusted" in filled
+    assert report.fill(filled, made_up(), here=tmp_path, pictures=tmp_path) == filled
+
+
+@pytest.mark.parametrize("text", [BEGIN, END, f"<!-- benchmark:begin nonsense -->\n{END}"])
+def test_broken_markers_are_refused(text: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"benchmark:begin|nonsense"):
+        report.fill(text, made_up(), here=tmp_path, pictures=tmp_path)
+
+
+def test_documents_and_pictures_are_written(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(MARKED + "<!-- benchmark:begin roofline -->\n<!-- benchmark:end -->\n")
+    written = report.write([page], made_up(), tmp_path / "docs")
+    assert {path.name for path in written} == {"page.md", "roofline.svg"}
+    assert "(docs/roofline.svg)" in page.read_text()
+    first = (tmp_path / "docs" / "roofline.svg").read_bytes()
+    report.write([page], made_up(), tmp_path / "docs")
+    assert (tmp_path / "docs" / "roofline.svg").read_bytes() == first
+
+
+def test_failed_rows_are_shown() -> None:
+    made = made_up(failed=True)
+    assert "**FAILED**" in tables.comparison(made).markdown()
+    with screen.console.capture() as shown:
+        screen.show(made)
+    assert "FAILED relu1, scratch: out is off by 7 times what rounding allows" in shown.get()
+
+
+@pytest.mark.parametrize(
+    ("made", "code"),
+    [(made_up(), 0), (made_up(failed=True), 1), (made_up(torch=0.01), 0)],
+    ids=["good", "failed", "equal"],
+)
+def test_exit_codes(made: Report, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_cases(settings, report, say, done):
+        vars(report).update(vars(made) | {"settings": report.settings})
+
+    monkeypatch.setattr("benchmarks.cli.run_cases", run_cases)
+    arguments = ["--ops", "relu1", "--threads", "2", "--json", str(tmp_path / "r.json")]
+    assert CliRunner().invoke(app, arguments).exit_code == code
+    assert Report.load(tmp_path / "r.json").rows[0].case == "relu1"
+
+
+def test_a_run_that_cannot_be_trusted_says_so_and_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = made_up()
+    for one in made.rows[0].rounds:
+        one["scratch again"] = [[[lap * 1.2 for lap in laps] for laps in turn] for turn in one["scratch again"]]
+
+    def run_cases(settings, report, say, done):
+        vars(report).update(vars(made) | {"settings": report.settings})
+
+    monkeypatch.setattr("benchmarks.cli.run_cases", run_cases)
+    result = CliRunner().invoke(app, ["--ops", "relu1", "--threads", "2", "--json", str(tmp_path / "r.json")])
+    assert result.exit_code == 3
+    assert "cannot be trusted" in result.output
+
+
+def test_an_interrupted_run_keeps_what_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = made_up()
+
+    def run_cases(settings, report, say, done):
+        vars(report).update(vars(made) | {"settings": report.settings})
+        report.rows.append(Row("pool1", "layer", "max_pool2d", 32, ["forward"]))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("benchmarks.cli.run_cases", run_cases)
+    result = CliRunner().invoke(app, ["--ops", "relu1,pool1", "--threads", "2", "--json", str(tmp_path / "r.json")])
+    assert result.exit_code == 130
+    kept = Report.load(tmp_path / "r.json")
+    assert kept.interrupted
+    assert [row.case for row in kept.rows] == ["relu1"]
