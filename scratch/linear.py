@@ -12,12 +12,16 @@ Paper: Krizhevsky, Sutskever, Hinton 2012, section 3.5. Same as ``torch.nn.funct
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from scratch.core import checks
-from scratch.core.ladder import Cache, Ladder, Rung
+from scratch.core.jit import for_each, kernel
+from scratch.core.ladder import Cache, Ladder, NotTakenError, Rung
+from scratch.core.microkernel import ROWS, VECTORS, lanes, multiply_tile
+from scratch.core.workspace import workspace
 
 Gradients = tuple[np.ndarray | None, np.ndarray, np.ndarray | None]
 
@@ -111,14 +115,135 @@ def numpy_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) ->
 
 def numpy_backward(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, has_bias: bool, *, need_grad_x: bool) -> Gradients:
     # (…,OUT) -> (ROWS,OUT): the leading axes are rows like any other. Spelled out, since reshape(-1) fails on empty arrays.
-    rows = int(np.prod(x.shape[:-1]))
+    rows = math.prod(x.shape[:-1])
     g = grad_out.reshape(rows, grad_out.shape[-1])
     grad_weight = g.T @ x.reshape(rows, x.shape[-1])
     return grad_out @ weight if need_grad_x else None, grad_weight, g.sum(axis=0) if has_bias else None
+
+
+# --- numba ------------------------------------------------------------------------------------------------------------
+
+# weight is the large matrix (38 million numbers in AlexNet's first linear layer, for a few dozen rows of x), so time goes
+# into reading it. It is read where it lies; x and grad_out, being small, are transposed so that the register tile
+# (core/microkernel.py) finds COLUMNS neighbours: those of the batch.
+BLOCK = 128  # steps of a sum at a time: what the tiles of a block read of weight stays in the cache from tile to tile
+GROUP = 8  # tiles side by side that share a block
+
+
+def numba_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> tuple[np.ndarray, tuple[Any, ...]]:
+    """Read the weight matrix once, where it lies: BLAS copies it into panels first, more work than a small batch's product."""
+    OUT, IN = weight.shape
+    rows = math.prod(x.shape[:-1])
+    if rows < 8 or VECTORS * lanes(x) > IN or ROWS > OUT:
+        raise NotTakenError(f"linear: numba takes at least 8 rows and a tile of weight, got x {x.shape}, weight {weight.shape}")
+    out = np.empty((*x.shape[:-1], OUT), x.dtype)
+    # out' (OUT, rows) = weight (OUT,IN) · x' (IN, rows)
+    _product(weight, (IN, 1), OUT, IN, _batch_panels(x.reshape(rows, IN)), out.reshape(rows, OUT))
+    if bias is not None:
+        out += bias
+    return out, (x, weight, bias is not None)
+
+
+def numba_backward(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, has_bias: bool, *, need_grad_x: bool) -> Gradients:
+    OUT, IN = weight.shape
+    rows = grad_out.size // OUT
+    g = grad_out.reshape(rows, OUT)
+    grad_x = None
+    if need_grad_x:
+        grad_x = np.empty_like(x)
+        # grad_x' (IN, rows) = weight' (IN,OUT) · g' (OUT, rows)
+        _product(weight, (1, IN), IN, OUT, _batch_panels(g), grad_x.reshape(rows, IN))
+    grad_weight = np.empty_like(weight)
+    for_each(_grad_weight_kernel, math.ceil(OUT / ROWS), g, x.reshape(rows, IN), grad_weight)
+    return grad_x, grad_weight, g.sum(axis=0) if has_bias else None
+
+
+def _batch_panels(matrix: np.ndarray) -> np.ndarray:
+    """(rows,K) -> flat (⌈rows/COLUMNS⌉, K, COLUMNS), zero where there is no row."""
+    rows, K = matrix.shape
+    columns = VECTORS * lanes(matrix)
+    panels = workspace("batch panels", math.ceil(rows / columns) * K * columns, matrix.dtype)
+    for_each(_batch_panels_kernel, math.ceil(rows / columns) * K, matrix, panels)
+    return panels
+
+
+@kernel
+def _batch_panels_kernel(first: int, last: int, matrix: np.ndarray, panels: np.ndarray) -> None:
+    rows, K = matrix.shape
+    columns = VECTORS * lanes(matrix)
+    zero = matrix.dtype.type(0)
+    for i in range(first, last):
+        panel, k = divmod(i, K)
+        for j in range(columns):
+            row = panel * columns + j
+            panels[i * columns + j] = matrix[row, k] if row < rows else zero
+
+
+def _product(weight: np.ndarray, strides: tuple[int, int], M: int, K: int, panels: np.ndarray, result: np.ndarray) -> None:
+    """result[row, m] = Σ_k weight.flat[m·strides[0] + k·strides[1]] · panels[row, k], with M of at least ROWS."""
+    tiles_at_once = GROUP * math.ceil(len(result) / (VECTORS * lanes(result)))
+
+    def run(first: int, last: int) -> None:
+        tiles = workspace("tiles", tiles_at_once * ROWS * VECTORS * lanes(result), result.dtype)
+        _product_kernel(first, last, weight.ravel(), strides[0], strides[1], M, K, panels, tiles, result)
+
+    for_each(run, math.ceil(M / (GROUP * ROWS)))
+
+
+@kernel
+def _product_kernel(
+    first: int,
+    last: int,
+    weight: np.ndarray,
+    stride_m: int,
+    stride_k: int,
+    M: int,
+    K: int,
+    panels: np.ndarray,
+    tiles: np.ndarray,
+    result: np.ndarray,
+) -> None:
+    """A piece is GROUP·ROWS columns of the result, for the whole batch."""
+    columns = VECTORS * lanes(result)
+    rows = len(result)
+    batch_panels = (rows + columns - 1) // columns
+    for i in range(first, last):
+        tiles_here = (min(M - i * GROUP * ROWS, GROUP * ROWS) + ROWS - 1) // ROWS
+        for k in range(0, K, BLOCK):
+            for t in range(tiles_here):
+                # The last tile begins early enough to be full, and does some rows a second time.
+                weight_at = min((i * GROUP + t) * ROWS, M - ROWS) * stride_m + k * stride_k
+                for b in range(batch_panels):
+                    tile = (t * batch_panels + b) * ROWS * columns
+                    multiply_tile(
+                        min(BLOCK, K - k), weight, weight_at, stride_k, stride_m, panels, (b * K + k) * columns, columns,
+                        tiles, tile, columns, k > 0,
+                    )  # fmt: skip
+        for row in range(rows):
+            for t in range(tiles_here):
+                top = min((i * GROUP + t) * ROWS, M - ROWS)
+                tile = (t * batch_panels + row // columns) * ROWS * columns + row % columns
+                for r in range(ROWS):
+                    result[row, top + r] = tiles[tile + r * columns]
+
+
+@kernel
+def _grad_weight_kernel(first: int, last: int, g: np.ndarray, x: np.ndarray, grad_weight: np.ndarray) -> None:
+    """grad_weight (OUT,IN) = g' (OUT, rows) · x (rows, IN), every one of them where it lies: a piece is ROWS rows of OUT."""
+    rows, OUT = g.shape
+    IN = x.shape[1]
+    columns = VECTORS * lanes(x)
+    flat_g, flat_x, flat_out = g.reshape(rows * OUT), x.reshape(rows * IN), grad_weight.reshape(OUT * IN)
+    for i in range(first, last):
+        o = min(i * ROWS, OUT - ROWS)
+        for panel in range(0, IN, columns):
+            j = min(panel, IN - columns)
+            multiply_tile(rows, flat_g, o, OUT, 1, flat_x, j, IN, flat_out, o * IN + j, IN, False)
 
 
 RUNGS = Ladder(
     "linear",
     Rung("naive", naive_forward, naive_backward),
     Rung("numpy", numpy_forward, numpy_backward),
+    Rung("numba", numba_forward, numba_backward),
 )

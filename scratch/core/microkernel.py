@@ -26,8 +26,9 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
-from numba import config, types
+from numba import types
 from numba.core import cgutils
+from numba.core.config import DISABLE_JIT as JIT_OFF  # type: ignore[attr-defined]  # set at import
 from numba.extending import intrinsic, register_jitable
 
 
@@ -208,6 +209,6 @@ def _transpose_tile_in_python(
         target[target_at + i * target_rows :][: lanes(source)] = column
 
 
-multiply_tile: Any = _multiply_tile_in_python if config.DISABLE_JIT else _multiply_tile
-copy_vector: Any = _copy_vector_in_python if config.DISABLE_JIT else _copy_vector
-transpose_tile: Any = _transpose_tile_in_python if config.DISABLE_JIT else _transpose_tile
+multiply_tile: Any = _multiply_tile_in_python if JIT_OFF else _multiply_tile
+copy_vector: Any = _copy_vector_in_python if JIT_OFF else _copy_vector
+transpose_tile: Any = _transpose_tile_in_python if JIT_OFF else _transpose_tile
