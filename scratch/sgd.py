@@ -1,0 +1,290 @@
+"""Stochastic gradient descent with momentum and weight decay, in torch's form and in the paper's.
+
+Both are one rule, for a parameter w with gradient g (-g to maximize) and velocity v:
+
+    d = g + weight_decay · w
+    v = momentum · v + gain · d
+    w = w + rate · v                          (nesterov: rate · (d + momentum · v); without momentum: v = d)
+
+    torch:  gain = 1 - dampening, rate = -lr; the first v is d itself, not dampened
+    paper:  gain = -lr,           rate = 1:       v = momentum · v - weight_decay · lr · w - lr · g;    w = w + v
+
+In the paper's form the learning rate sits inside the velocity: a new lr acts on new gradients only, where in torch's form it
+rescales all that the velocity has gathered. So the two take the same steps as long as lr stays the same (the paper's v is then
+torch's times -lr), and without momentum at any lr.
+
+Paper: Krizhevsky, Sutskever, Hinton 2012, section 5. Same as ``torch.optim.SGD``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from scratch.core import checks
+from scratch.core.jit import for_each, kernel
+from scratch.core.ladder import Ladder, NotTakenError, Rung
+
+UPDATES = ("torch", "paper")
+OPTIONS = ("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize", "update")
+
+
+class Parameter(Protocol):
+    """What the optimizer needs of a parameter; ``scratch.modules.Parameter`` is one."""
+
+    data: np.ndarray
+    grad: np.ndarray | None
+
+
+class SGD:
+    """Moves parameters against their gradients, a :meth:`step` at a time.
+
+    Every option is an attribute of the same name; ``lr`` is meant to be changed between steps.
+
+    Args:
+        parameters: objects with ``data``, a float32 or float64 array that is updated in place, and ``grad``, an array of the
+            same shape and dtype or None.
+        lr: learning rate, at least 0.
+        momentum: how much of the velocity a step keeps, at least 0.
+        dampening: how much of the gradient stays out of the velocity.
+        weight_decay: how much of the parameter is added to its gradient, at least 0.
+        nesterov: step by the gradient and the velocity to come; needs momentum and no dampening.
+        maximize: move along the gradients.
+        update: 'torch', or 'paper' for the learning rate inside the velocity. The paper's rule has neither dampening nor
+            nesterov and refuses them.
+
+    Raises:
+        TypeError: an argument has the wrong type.
+        ValueError: an option is out of its range or does not go with another, a parameter is given twice or is read-only, or
+            there is none.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[Parameter],
+        lr: float,
+        momentum: float = 0,
+        dampening: float = 0,
+        weight_decay: float = 0,
+        nesterov: bool = False,
+        maximize: bool = False,
+        *,
+        update: str = "torch",
+    ) -> None:
+        self.parameters = list(parameters)
+        self.lr = lr
+        self.momentum = momentum
+        self.dampening = dampening
+        self.weight_decay = weight_decay
+        self.nesterov = nesterov
+        self.maximize = maximize
+        self.update = update
+        self._velocities: list[np.ndarray | None] = [None] * len(self.parameters)
+        self._checked_numbers()
+        if not self.parameters:
+            raise ValueError("sgd: parameters must hold at least one parameter, got none")
+        if len({id(parameter) for parameter in self.parameters}) < len(self.parameters):
+            raise ValueError("sgd: parameters must hold each parameter once, got one twice")
+        for i in range(len(self.parameters)):
+            self._checked_data(i)
+
+    def step(self) -> None:
+        """Update, in place, every parameter that has a gradient.
+
+        Raises:
+            TypeError: a gradient has another dtype than its parameter, or an option was set to a wrong type.
+            ValueError: a gradient has another shape than its parameter, or an option was set out of its range. No parameter
+                has changed then.
+        """
+        lr, momentum, dampening, weight_decay = self._checked_numbers()
+        gradients = [self._checked_gradient(i) for i in range(len(self.parameters))]
+        for i, grad in enumerate(gradients):
+            if grad is None:
+                continue
+            velocity, gain, rate = self._velocities[i], 1 - dampening, -lr
+            if momentum == 0:
+                velocity = None
+            elif velocity is None:
+                velocity = self._velocities[i] = np.zeros_like(grad)
+                gain = 1.0
+            if velocity is not None and self.update == "paper":
+                gain, rate = -lr, 1.0
+            data = self.parameters[i].data
+            RUNGS.run(data, grad, velocity, momentum, gain, rate, weight_decay, self.nesterov, self.maximize)
+
+    def zero_grad(self) -> None:
+        """Forget every gradient: ``grad`` becomes None."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The options and copies of the velocities, in the form of ``torch.optim.SGD.state_dict``."""
+        state = {i: {"momentum_buffer": v.copy()} for i, v in enumerate(self._velocities) if v is not None}
+        options = {name: getattr(self, name) for name in OPTIONS}
+        return {"state": state, "param_groups": [{**options, "params": list(range(len(self.parameters)))}]}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over the options and the velocities of :meth:`state_dict`.
+
+        That of a ``torch.optim.SGD`` will do, its tensors made arrays; it has no ``update``, which then is 'torch'.
+
+        Raises:
+            KeyError: an entry is missing.
+            TypeError: an option or a velocity has the wrong type.
+            ValueError: another number of parameters, a velocity of another shape than its parameter, or an option out of its
+                range. Whatever is raised, nothing has changed.
+        """
+        sizes = [len(group["params"]) for group in state_dict["param_groups"]]
+        if sizes != [len(self.parameters)]:
+            raise ValueError(f"sgd: state_dict must have one group of {len(self.parameters)} parameters, got groups of {sizes}")
+        group = {"update": "torch", **state_dict["param_groups"][0]}
+        loaded = SGD(self.parameters, **{name: group[name] for name in OPTIONS})
+        for i, entry in state_dict["state"].items():
+            if i not in range(len(self.parameters)):
+                raise ValueError(f"sgd: state_dict must hold states of parameters 0 to {len(self.parameters) - 1}, got {i!r}")
+            if entry.get("momentum_buffer") is not None:
+                loaded._velocities[i] = loaded._checked_like(i, "momentum_buffer", entry["momentum_buffer"]).copy()
+        vars(self).update(vars(loaded))
+
+    def _checked_numbers(self) -> tuple[float, float, float, float]:
+        """lr, momentum, dampening and weight_decay as floats, after a look at all options."""
+        lr, momentum, dampening, weight_decay = (checks.real("sgd", name, getattr(self, name)) for name in OPTIONS[:4])
+        for name, number in (("lr", lr), ("momentum", momentum), ("weight_decay", weight_decay)):
+            if not number >= 0:
+                raise ValueError(f"sgd: {name} must be at least 0, got {number}")
+        checks.flag("sgd", "maximize", self.maximize)
+        got = f"got momentum {momentum}, dampening {dampening} and nesterov {self.nesterov}"
+        if checks.flag("sgd", "nesterov", self.nesterov) and (momentum == 0 or dampening != 0):
+            raise ValueError(f"sgd: nesterov must come with momentum and without dampening, {got}")
+        if self.update not in UPDATES:
+            raise ValueError(f"sgd: update must be one of {UPDATES}, got {self.update!r}")
+        if self.update == "paper" and (self.nesterov or dampening != 0):
+            raise ValueError(f"sgd: update 'paper' must come without dampening and nesterov, {got}")
+        return lr, momentum, dampening, weight_decay
+
+    def _checked_data(self, i: int) -> np.ndarray:
+        data = getattr(self.parameters[i], "data", None)
+        if not isinstance(data, np.ndarray):
+            raise TypeError(f"sgd: parameters[{i}].data must be a NumPy array, got {type(data).__name__}")
+        if np.dtype(data.dtype.type) not in checks.FLOATS:
+            raise TypeError(f"sgd: parameters[{i}].data must be float32 or float64, got {data.dtype} with shape {data.shape}")
+        if not data.flags.writeable:
+            raise ValueError(f"sgd: parameters[{i}].data must be writable, got a read-only array of shape {data.shape}")
+        return data
+
+    def _checked_like(self, i: int, name: str, value: Any) -> np.ndarray:
+        """``value``, C-contiguous and in native byte order, of the shape and dtype of parameter i."""
+        data = self._checked_data(i)
+        checked = checks.array("sgd", f"{name} of parameters[{i}]", value, dtype=np.dtype(data.dtype.type))
+        if checked.shape != data.shape:
+            raise ValueError(f"sgd: {name} of parameters[{i}] must have its shape {data.shape}, got {checked.shape}")
+        return checked
+
+    def _checked_gradient(self, i: int) -> np.ndarray | None:
+        """The gradient of parameter i, after a look at the velocity too: the parameter's array may have been replaced."""
+        if self._velocities[i] is not None:
+            self._checked_like(i, "momentum_buffer", self._velocities[i])
+        grad = self.parameters[i].grad
+        return None if grad is None else self._checked_like(i, "grad", grad)
+
+
+# --- naive ------------------------------------------------------------------------------------------------------------
+
+
+def naive_update(
+    data: np.ndarray,
+    grad: np.ndarray,
+    velocity: np.ndarray | None,
+    momentum: float,
+    gain: float,
+    rate: float,
+    weight_decay: float,
+    nesterov: bool,
+    maximize: bool,
+) -> None:
+    """One element after the other: the specification."""
+    for i in np.ndindex(data.shape):
+        d = -grad[i] if maximize else grad[i]
+        if weight_decay != 0:
+            d += weight_decay * data[i]
+        if velocity is not None:
+            velocity[i] = momentum * velocity[i] + gain * d
+            d = d + momentum * velocity[i] if nesterov else velocity[i]
+        data[i] += rate * d
+
+
+# --- numpy ------------------------------------------------------------------------------------------------------------
+
+
+def numpy_update(
+    data: np.ndarray,
+    grad: np.ndarray,
+    velocity: np.ndarray | None,
+    momentum: float,
+    gain: float,
+    rate: float,
+    weight_decay: float,
+    nesterov: bool,
+    maximize: bool,
+) -> None:
+    """Whole arrays at a time: the loops run in C, but every product and every sum is a pass over memory."""
+    d = -grad if maximize else grad
+    if weight_decay != 0:
+        d = d + weight_decay * data
+    if velocity is not None:
+        velocity *= momentum
+        velocity += gain * d
+        d = d + momentum * velocity if nesterov else velocity
+    data += rate * d
+
+
+# --- numba ------------------------------------------------------------------------------------------------------------
+
+
+def numba_update(
+    data: np.ndarray,
+    grad: np.ndarray,
+    velocity: np.ndarray | None,
+    momentum: float,
+    gain: float,
+    rate: float,
+    weight_decay: float,
+    nesterov: bool,
+    maximize: bool,
+) -> None:
+    """One pass over memory for everything, compiled and on all cores: no array comes or goes but the three."""
+    if not (data.flags.c_contiguous and data.flags.aligned and data.dtype.isnative):
+        raise NotTakenError("sgd: the numba rung writes to C-contiguous arrays in native byte order only")
+    numbers = [data.dtype.type(number) for number in (-1 if maximize else 1, momentum, gain, rate, weight_decay)]
+    velocity = None if velocity is None else velocity.ravel()
+    for_each(_kernel, data.size, data.reshape(data.size), grad.ravel(), velocity, *numbers, nesterov)
+
+
+@kernel
+def _kernel(
+    first: int,
+    last: int,
+    w: Any,
+    g: Any,
+    v: Any,
+    sign: Any,
+    momentum: Any,
+    gain: Any,
+    rate: Any,
+    weight_decay: Any,
+    nesterov: bool,
+) -> None:
+    for i in range(first, last):
+        d = sign * g[i]
+        if weight_decay != 0:
+            d += weight_decay * w[i]
+        if v is None:  # compiled apart: Numba drops the branch that is not taken
+            w[i] += rate * d
+        else:
+            v[i] = momentum * v[i] + gain * d
+            w[i] += rate * (d + momentum * v[i] if nesterov else v[i])
+
+
+RUNGS = Ladder("sgd", Rung("naive", naive_update), Rung("numpy", numpy_update), Rung("numba", numba_update))

@@ -1,0 +1,62 @@
+"""Stochastic gradient descent, by ``torch.optim.SGD``; mirrors ``scratch/sgd.py``, which explains the paper's form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+
+class SGD(torch.optim.SGD):
+    """``torch.optim.SGD``; with update='paper' the learning rate sits inside the velocity.
+
+    The paper's rule has neither dampening nor nesterov and refuses them with a ValueError.
+    """
+
+    def __init__(
+        self,
+        parameters: Iterable[torch.Tensor],
+        lr: float,
+        momentum: float = 0,
+        dampening: float = 0,
+        weight_decay: float = 0,
+        nesterov: bool = False,
+        maximize: bool = False,
+        *,
+        update: str = "torch",
+    ) -> None:
+        if update not in ("torch", "paper"):
+            raise ValueError(f"sgd: update must be 'torch' or 'paper', got {update!r}")
+        if update == "paper" and (nesterov or dampening != 0):
+            raise ValueError("sgd: update 'paper' must come without dampening and nesterov")
+        super().__init__(parameters, lr, momentum, dampening, weight_decay, nesterov, maximize=maximize)
+        for group in self.param_groups:
+            group["update"] = update
+
+    def step(self, closure: Any = None) -> Any:
+        """Update every parameter that has a gradient."""
+        if self.param_groups[0].get("update", "torch") == "torch":  # a state dict of torch.optim.SGD leaves it out
+            return super().step(closure)
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        with torch.no_grad():
+            for group in self.param_groups:
+                for w in group["params"]:
+                    if w.grad is not None:
+                        _paper_update(w, w.grad, group, self.state[w])
+        return loss
+
+
+def _paper_update(w: torch.Tensor, grad: torch.Tensor, group: dict[str, Any], state: dict[str, torch.Tensor]) -> None:
+    """``v = momentum · v - weight_decay · lr · w - lr · grad;  w = w + v``."""
+    d = -grad if group["maximize"] else grad
+    if group["weight_decay"] != 0:
+        d = d + group["weight_decay"] * w
+    v = -group["lr"] * d
+    if group["momentum"] != 0:
+        velocity = state.setdefault("momentum_buffer", torch.zeros_like(w))
+        v = velocity.mul_(group["momentum"]).add_(v)
+    w.add_(v)
