@@ -1,7 +1,7 @@
 """Figures into documents: fill what stands between markers, in any Markdown file.
 
-``<!-- benchmark:begin ladder -->`` … ``<!-- benchmark:end -->`` holds the block named; a marker without a name holds the main
-table. The blocks are those of ``tables.BLOCKS``, ``plots.PLOTS`` and ``traps.TRAPS``, and ``machine``.
+``<!-- benchmark:begin ladder -->`` … ``<!-- benchmark:end -->`` holds the block named; a marker without a name holds
+the summary. The blocks are those of ``tables.BLOCKS``, ``plots.PLOTS`` and ``traps.TRAPS``, ``machine`` and ``selfcheck``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import re
 from pathlib import Path
 
-from benchmarks import plots, tables, traps
+from benchmarks import plots, selfcheck, tables, traps
 from benchmarks.results import Report
 
 BLOCK = re.compile(r"<!-- benchmark:begin(?: ([\w-]+))? -->\n.*?<!-- benchmark:end -->", re.DOTALL)
@@ -25,7 +25,7 @@ def fill(text: str, report: Report, *, here: Path, pictures: Path) -> str:
     """
     if len(MARKER.findall(text)) != 2 * len(BLOCK.findall(text)):
         raise ValueError("every <!-- benchmark:begin --> must have its <!-- benchmark:end -->, each on a line of its own")
-    return BLOCK.sub(lambda found: _between(found, block(found[1] or "comparison", report, here, pictures)), text)
+    return BLOCK.sub(lambda found: _between(found, block(found[1] or "summary", report, here, pictures)), text)
 
 
 def _between(found: re.Match[str], content: str) -> str:
@@ -39,8 +39,13 @@ def block(name: str, report: Report, here: Path, pictures: Path) -> str:
     Raises:
         ValueError: no block has that name.
     """
+    if name == "summary":
+        parts = [tables.comparison(report).markdown(), tables.controls(report).caption, block("machine", report, here, pictures)]
+        return "\n\n".join(parts)
     if name in tables.BLOCKS:
         return tables.BLOCKS[name](report).markdown()
+    if name == "selfcheck":
+        return selfcheck.table(report).markdown()
     if name in traps.TRAPS:
         return traps.table(name, report).markdown()
     if name in plots.PLOTS:
@@ -48,7 +53,7 @@ def block(name: str, report: Report, here: Path, pictures: Path) -> str:
         return f"![{plots.PLOTS[name].__doc__}]({Path(path).as_posix()})"
     if name == "machine":
         return f"Made on {tables.machine(report)}."
-    known = sorted([*tables.BLOCKS, *plots.PLOTS, *traps.TRAPS, "machine"])
+    known = sorted([*tables.BLOCKS, *plots.PLOTS, *traps.TRAPS, "summary", "machine", "selfcheck"])
     raise ValueError(f"no block is called {name!r}; the blocks are {known}")
 
 

@@ -24,6 +24,8 @@ class Table:
 
     def markdown(self) -> str:
         """As in a README: the title, figures to the right, the caption."""
+        if not self.rows:
+            return "*Not measured yet.*"
         lines = ["| " + " | ".join(self.header) + " |", "|---|" + "---:|" * (len(self.header) - 1)]
         lines += ["| " + " | ".join(row) + " |" for row in self.rows]
         title, caption = (f"{self.title}:" if self.title else ""), self.caption

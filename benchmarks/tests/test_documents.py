@@ -94,12 +94,12 @@ def test_compare_on_the_command_line(tmp_path: Path) -> None:
 
 
 BEGIN, END = "<!-- benchmark:begin -->\n", "<!-- benchmark:end -->\n"
-MARKED = f"# Title\n\n{BEGIN}old\n{END}\ntext\n<!-- benchmark:begin controls -->\n{END}"
+MARKED = f"# Title\n\n{BEGIN}stale\n{END}\ntext\n<!-- benchmark:begin controls -->\n{END}"
 
 
 def test_blocks_are_filled_and_the_rest_is_left_alone(tmp_path: Path) -> None:
     filled = report.fill(MARKED, made_up(), here=tmp_path, pictures=tmp_path)
-    assert "old" not in filled
+    assert "stale" not in filled
     assert filled.startswith("# Title\n\n<!-- benchmark:begin -->\n\n")
     assert "| relu1 | forward | 96×55×55 | 10.0 | **20.0** | 0.50 [0.50 … 0.50] |" in filled
     assert "this run can be trusted" in filled
