@@ -1,0 +1,287 @@
+"""Local response normalization: every value divided by how loud its channel's neighbours are at the same place.
+
+    scale[c] = k + alpha/size · Σ_{i in window(c)} x[i]²           window(c) = c - size//2 … c + (size-1)//2, within 0 … C-1
+    out[c]   = x[c] · scale[c]^-beta
+
+at every place (n,h,w). Backward, with g = grad_out: x[j] counts in out[j] itself and in the scale of every channel whose
+window holds it.
+
+    pull[c]   = g[c] · d out[c] / d scale[c] = -g[c] · x[c] · beta · scale[c]^(-beta-1)
+    grad_x[j] = g[j] · scale[j]^-beta + 2·alpha/size · x[j] · Σ_{c with j in window(c)} pull[c]
+
+Those c are j - (size-1)//2 … j + size//2: the window's mirror image, which for an even ``size`` is another window.
+
+Shapes: x (N,C,…), mostly (N,C,H,W). Same as ``torch.nn.functional.local_response_norm``.
+Paper: Krizhevsky, Sutskever, Hinton 2012, section 3.3, which prints alpha where torch has alpha/size.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from scratch.core import checks
+from scratch.core.jit import for_each, kernel
+from scratch.core.ladder import Cache, Ladder, Rung
+
+
+class Window(NamedTuple):
+    """What :func:`forward` was called with, in the form that the sums need."""
+
+    before: int  # channels of the window before its own, and after it; never more than there are in x
+    after: int
+    alpha: float  # alpha/size
+    beta: float
+    k: float
+
+
+def forward(x: np.ndarray, *, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> tuple[np.ndarray, Cache]:
+    """Normalize every value by the mean square of its ``size`` neighbouring channels.
+
+    Args:
+        x: (N,C,…) with at least one axis behind C, float32 or float64.
+        size: channels in a window, at least 1; may be more than there are.
+        alpha: factor of the mean square; the channels beyond the edge count in the mean as zeros.
+        beta: exponent.
+        k: added to the mean square.
+
+    Returns:
+        ``out`` of x's shape and dtype, and the cache for :func:`backward`.
+
+    Raises:
+        TypeError: ``x`` is not a float32 or float64 array, ``size`` not an int, or another parameter not a number.
+        ValueError: ``x`` has fewer than 3 axes, or ``size`` is below 1.
+    """
+    x = checks.array("local_response_norm", "x", x)
+    if x.ndim < 3:
+        raise ValueError(f"local_response_norm: x must have shape (N,C,…) with at least 3 axes, got {x.shape}")
+    C = x.shape[1]
+    size = checks.integer("local_response_norm", "size", size, low=1)
+    alpha = checks.real("local_response_norm", "alpha", alpha)
+    beta = checks.real("local_response_norm", "beta", beta)
+    k = checks.real("local_response_norm", "k", k)
+    return RUNGS.forward(x, Window(min(size // 2, C), min((size - 1) // 2, C), alpha / size, beta, k))
+
+
+def backward(grad_out: np.ndarray, cache: Cache) -> tuple[np.ndarray]:
+    """The gradient of :func:`forward`'s array.
+
+    Args:
+        grad_out: gradient of the loss with respect to ``out``, of its shape and dtype.
+        cache: what :func:`forward` returned.
+
+    Returns:
+        ``(grad_x,)``.
+
+    Raises:
+        TypeError: ``grad_out`` has another dtype, or ``cache`` is not local_response_norm's.
+        ValueError: ``grad_out`` has another shape.
+    """
+    return RUNGS.backward(grad_out, cache)
+
+
+# --- naive ------------------------------------------------------------------------------------------------------------
+
+
+def naive_forward(x: np.ndarray, window: Window) -> tuple[np.ndarray, tuple[Any, ...]]:
+    """One window after the other: the specification."""
+    C = x.shape[1]
+    scale, out = np.empty_like(x), np.empty_like(x)
+    for n, c, *place in np.ndindex(x.shape):
+        squares = x.dtype.type(0)
+        for i in range(max(0, c - window.before), min(C, c + window.after + 1)):
+            squares += x[n, i, *place] * x[n, i, *place]
+        scale[n, c, *place] = window.k + window.alpha * squares
+        out[n, c, *place] = x[n, c, *place] * scale[n, c, *place] ** -window.beta
+    return out, (x, scale, window)
+
+
+def naive_backward(grad_out: np.ndarray, x: np.ndarray, scale: np.ndarray, window: Window) -> tuple[np.ndarray]:
+    C = x.shape[1]
+    pull, grad_x = np.empty_like(x), np.empty_like(x)
+    for i in np.ndindex(x.shape):
+        pull[i] = _pull(grad_out[i], x[i], scale[i], window.beta)
+    for n, j, *place in np.ndindex(x.shape):
+        pulls = x.dtype.type(0)
+        for c in range(max(0, j - window.after), min(C, j + window.before + 1)):
+            pulls += pull[n, c, *place]
+        direct = grad_out[n, j, *place] * scale[n, j, *place] ** -window.beta
+        grad_x[n, j, *place] = direct + 2 * window.alpha * x[n, j, *place] * pulls
+    return (grad_x,)
+
+
+def _pull(grad_out: Any, x: Any, scale: Any, beta: float) -> Any:
+    """``-grad_out · x · beta · scale^(-beta-1)``, of one value or a whole array.
+
+    In torch's order: where scale is 0 or infinite, another order finds another limit.
+    """
+    if beta == 0:  # scale^0 is a constant, and torch takes it as one where scale^-1 would be infinite
+        return np.zeros_like(x)
+    inverse = scale**-beta
+    return -grad_out * (x * inverse * inverse) * (beta * scale ** (beta - 1))
+
+
+# --- numpy ------------------------------------------------------------------------------------------------------------
+
+
+def numpy_forward(x: np.ndarray, window: Window) -> tuple[np.ndarray, tuple[Any, ...]]:
+    """All windows at once, as a sum of shifted arrays: the loop runs in C, but each shift is a pass over memory."""
+    scale = window.k + window.alpha * _sum_of_shifted(x * x, window.before, window.after)
+    return x * scale**-window.beta, (x, scale, window)
+
+
+def numpy_backward(grad_out: np.ndarray, x: np.ndarray, scale: np.ndarray, window: Window) -> tuple[np.ndarray]:
+    pull = _pull(grad_out, x, scale, window.beta)
+    pulls = _sum_of_shifted(pull, window.after, window.before)
+    return (grad_out * scale**-window.beta + 2 * window.alpha * x * pulls,)
+
+
+def _sum_of_shifted(values: np.ndarray, before: int, after: int) -> np.ndarray:
+    """(N,C,…) -> (N,C,…): for every channel c the sum over c-before … c+after, with zeros beyond the edges."""
+    N, C, *places = values.shape
+    padded = np.zeros((N, before + C + after, *places), values.dtype)
+    padded[:, before : before + C] = values
+    total = padded[:, :C].copy()
+    for shift in range(1, before + 1 + after):
+        total += padded[:, shift : shift + C]
+    return total
+
+
+# --- numba ------------------------------------------------------------------------------------------------------------
+
+TILE = 1024  # places that a kernel takes at a time: long rows to stream from memory, and a window of them stays in the cache
+
+
+def numba_forward(x: np.ndarray, window: Window) -> tuple[np.ndarray, tuple[Any, ...]]:
+    """A tile of places at a time, all channels: no sum leaves the cache, and backward finds scale anew rather than read it."""
+    out = np.empty_like(x)
+    by_place = _merge_places(x)
+    for_each(_forward_kernel, _tiles(by_place), by_place, window, _merge_places(out))
+    return out, (x, window)
+
+
+def numba_backward(grad_out: np.ndarray, x: np.ndarray, window: Window) -> tuple[np.ndarray]:
+    grad_x = np.empty_like(x)
+    by_place = _merge_places(x)
+    for_each(_backward_kernel, _tiles(by_place), _merge_places(grad_out), by_place, window, _merge_places(grad_x))
+    return (grad_x,)
+
+
+def _merge_places(x: np.ndarray) -> np.ndarray:
+    """(N,C,H,W,…) -> (N, C, H·W·…)."""
+    return x.reshape(*x.shape[:2], math.prod(x.shape[2:]))
+
+
+def _tiles(x: np.ndarray) -> int:
+    """How many pieces of work there are: a piece is a tile of one image."""
+    N, _, P = x.shape
+    return N * -(-P // TILE)
+
+
+@kernel
+def _forward_kernel(first: int, last: int, x: np.ndarray, window: Window, out: np.ndarray) -> None:
+    _, C, P = x.shape
+    tiles = -(-P // TILE)
+    alpha, k, power = x.dtype.type(window.alpha), x.dtype.type(window.k), x.dtype.type(-window.beta)
+    size = window.before + 1 + window.after
+    for piece in range(first, last):
+        n, start = piece // tiles, piece % tiles * TILE
+        stop = min(P, start + TILE)
+        # The squares of a window's channels: channel i in row i mod size, zeros for a channel that does not exist.
+        squares, total = np.zeros((size, stop - start), x.dtype), np.empty(stop - start, x.dtype)
+        for i in range(C + window.after):  # channel i enters, which makes it the window of channel c
+            _enter(x[n], i, start, stop, squares)
+            c = i - window.after
+            if c >= 0:
+                _sum_rows(squares, total)
+                row, out_row = x[n, c, start:stop], out[n, c, start:stop]
+                if window.beta == 0.75:
+                    for p in range(row.size):
+                        root = np.sqrt(k + alpha * total[p])
+                        out_row[p] = row[p] / (root * np.sqrt(root))
+                else:
+                    for p in range(row.size):
+                        out_row[p] = row[p] * (k + alpha * total[p]) ** power
+
+
+@kernel
+def _backward_kernel(first: int, last: int, grad_out: np.ndarray, x: np.ndarray, window: Window, grad_x: np.ndarray) -> None:
+    _, C, P = x.shape
+    tiles = -(-P // TILE)
+    alpha, k, power = x.dtype.type(window.alpha), x.dtype.type(window.k), x.dtype.type(-window.beta)
+    one, beta, slope = x.dtype.type(1), x.dtype.type(window.beta), x.dtype.type(window.beta - 1)
+    twice_alpha = x.dtype.type(2 * window.alpha)
+    size = window.before + 1 + window.after
+    for piece in range(first, last):
+        n, start = piece // tiles, piece % tiles * TILE
+        stop = min(P, start + TILE)
+        squares, total = np.zeros((size, stop - start), x.dtype), np.empty(stop - start, x.dtype)
+        pulls = np.zeros_like(squares)
+        for i in range(C + window.after + window.before):
+            _enter(x[n], i, start, stop, squares)
+            c = i - window.after
+            slot = c % size
+            if c >= C:
+                pulls[slot] = 0
+            elif c >= 0:
+                _sum_rows(squares, total)
+                row, g, grad_row = x[n, c, start:stop], grad_out[n, c, start:stop], grad_x[n, c, start:stop]
+                if window.beta == 0.75:
+                    for p in range(row.size):
+                        root = np.sqrt(k + alpha * total[p])
+                        fourth_root = np.sqrt(root)
+                        inverse = one / (root * fourth_root)
+                        grad_row[p] = g[p] * inverse
+                        pulls[slot, p] = -g[p] * (row[p] * inverse * inverse) * (beta / fourth_root)
+                elif window.beta != 0:
+                    for p in range(row.size):
+                        scale = k + alpha * total[p]
+                        inverse = scale**power
+                        grad_row[p] = g[p] * inverse
+                        pulls[slot, p] = -g[p] * (row[p] * inverse * inverse) * (beta * scale**slope)
+                else:
+                    grad_row[:] = g
+            j = c - window.before
+            if j >= 0:  # the channels that j's square is in the window of have all pulled
+                _sum_rows(pulls, total)
+                row, grad_row = x[n, j, start:stop], grad_x[n, j, start:stop]
+                for p in range(row.size):
+                    grad_row[p] += twice_alpha * row[p] * total[p]
+
+
+@kernel
+def _enter(image: np.ndarray, i: int, start: int, stop: int, squares: np.ndarray) -> None:
+    """The square of channel ``i`` replaces that of the channel which leaves the window."""
+    slot = i % len(squares)
+    if i < len(image):
+        row = image[i, start:stop]
+        for p in range(row.size):
+            squares[slot, p] = row[p] * row[p]
+    else:
+        squares[slot] = 0
+
+
+@kernel
+def _sum_rows(rows: np.ndarray, total: np.ndarray) -> None:
+    """``total = Σ rows``, after the first four at a time, so that the total is seldom stored and loaded again."""
+    for p in range(total.size):
+        total[p] = rows[0, p]
+    i = 1
+    while i + 4 <= len(rows):
+        for p in range(total.size):
+            total[p] = total[p] + rows[i, p] + rows[i + 1, p] + rows[i + 2, p] + rows[i + 3, p]
+        i += 4
+    while i < len(rows):
+        for p in range(total.size):
+            total[p] += rows[i, p]
+        i += 1
+
+
+RUNGS = Ladder(
+    "local_response_norm",
+    Rung("naive", naive_forward, naive_backward),
+    Rung("numpy", numpy_forward, numpy_backward),
+    Rung("numba", numba_forward, numba_backward),
+)

@@ -1,0 +1,288 @@
+"""2-D max pooling: the largest cell under a window that slides over every channel.
+
+    out[n,c,oh,ow] = max_{kh,kw} x[n, c, oh·stride + kh·dilation - padding, ow·stride + kw·dilation - padding]
+
+over the cells that exist; padding adds none. Of equal cells the first in row-major order is the maximum; NaN is larger than
+any number, and of several NaNs the last is the maximum. Backward: the whole of grad_out goes to the cell that was the maximum,
+
+    grad_x[n,c,h,w] = Σ grad_out[n,c,oh,ow]   over the windows with their maximum at (h,w)
+
+so all that backward needs is that cell's index h·W + w: a few bytes for each output, and x may be forgotten.
+
+Shapes: x (N,C,H,W), out and indices (N,C,OH,OW), a window has KH·KW taps. Same as ``torch.nn.functional.max_pool2d``.
+Paper: Krizhevsky, Sutskever, Hinton 2012, section 3.4 (windows of 3 at stride 2, which overlap).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from scratch.core import checks
+from scratch.core.jit import for_each, kernel
+from scratch.core.ladder import Cache, Ladder, Rung
+
+
+class Geometry(NamedTuple):
+    """Where the window goes: all that the loops need to know beside the shape of x. Pairs are (vertical, horizontal)."""
+
+    kernel_size: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+    OH: int
+    OW: int
+
+
+def forward(
+    x: np.ndarray,
+    *,
+    kernel_size: int | tuple[int, int],
+    stride: int | tuple[int, int] | None = None,
+    padding: int | tuple[int, int] = 0,
+    dilation: int | tuple[int, int] = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> tuple[np.ndarray | tuple[np.ndarray, np.ndarray], Cache]:
+    """Take the maximum under every window.
+
+    Args:
+        x: (N,C,H,W) or (C,H,W), float32 or float64; only N may be 0.
+        kernel_size: the window; like the next three an int, or a pair (vertical, horizontal).
+        stride: step of the window, at least 1; None is kernel_size.
+        padding: how far the window may start outside the image, at most half of kernel_size.
+        dilation: distance between the window's taps, at least 1.
+        ceil_mode: also take the last window that sticks out, as long as it starts inside the image or the padding before it.
+        return_indices: also return the index h·W + w of every maximum.
+
+    Returns:
+        ``out`` (N,C,OH,OW), or (C,OH,OW) for unbatched x, or with ``return_indices`` the pair of ``out`` and int64 indices
+        of its shape; and the cache for :func:`backward`. A window whose taps all miss the image, which dilation with padding
+        allows, gives -inf, the index H·W and no gradient.
+
+    Raises:
+        TypeError: ``x`` is not a float32 or float64 array, or a parameter has the wrong type.
+        ValueError: ``x`` has another number of axes or is empty but for N, or a parameter is out of its range.
+    """
+    batch, unbatched = checks.image("max_pool2d", "x", x)
+    geometry = _geometry(batch.shape, kernel_size, stride, padding, dilation, checks.flag("max_pool2d", "ceil_mode", ceil_mode))
+    with_indices = checks.flag("max_pool2d", "return_indices", return_indices)
+    out, cache = RUNGS.forward(batch, geometry, unbatched=unbatched)
+    if not with_indices:
+        return out, cache
+    indices, _ = cache.saved
+    return (out, indices.astype(np.int64).reshape(out.shape)), cache
+
+
+def backward(grad_out: np.ndarray, cache: Cache) -> tuple[np.ndarray]:
+    """The gradient of :func:`forward`'s array.
+
+    Args:
+        grad_out: gradient of the loss with respect to ``out``, of its shape and dtype; the indices have none.
+        cache: what :func:`forward` returned.
+
+    Returns:
+        ``(grad_x,)``.
+
+    Raises:
+        TypeError: ``grad_out`` has another dtype, or ``cache`` is not max_pool2d's.
+        ValueError: ``grad_out`` has another shape.
+    """
+    return RUNGS.backward(grad_out, cache)
+
+
+def _geometry(x_shape: tuple[int, ...], kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> Geometry:
+    """Check every parameter against x's shape and work out the output's size, here and nowhere else."""
+    kernel_size = checks.pair("max_pool2d", "kernel_size", kernel_size, low=1)
+    stride = kernel_size if stride is None else checks.pair("max_pool2d", "stride", stride, low=1)
+    padding = checks.pair("max_pool2d", "padding", padding, low=0)
+    dilation = checks.pair("max_pool2d", "dilation", dilation, low=1)
+    if 0 in x_shape[1:]:
+        raise ValueError(f"max_pool2d: x must not be empty but for N, got {x_shape}")
+    if any(pad > size // 2 for pad, size in zip(padding, kernel_size, strict=True)):
+        raise ValueError(f"max_pool2d: padding must be at most half of kernel_size {kernel_size}, got {padding}")
+    outputs, taps = [], []
+    for cells, size, step, pad, gap in zip(x_shape[2:], kernel_size, stride, padding, dilation, strict=True):
+        room = cells + 2 * pad - gap * (size - 1) - 1  # from the first window's place to the last possible one
+        count = (room + step - 1 if ceil_mode else room) // step + 1
+        if ceil_mode and (count - 1) * step >= cells + pad:
+            count -= 1  # the last window would start behind the image
+        outputs.append(count)
+        taps.append(min(size, (cells + pad - 1) // gap + 1))  # taps further out never meet a cell
+    if min(outputs) < 1:
+        raise ValueError(
+            f"max_pool2d: kernel_size must fit into the padded image, got {kernel_size} with padding {padding}, "
+            f"dilation {dilation} and x {x_shape}"
+        )
+    return Geometry((taps[0], taps[1]), stride, padding, dilation, outputs[0], outputs[1])
+
+
+def _index_type(H: int, W: int) -> np.dtype[Any]:
+    """The smallest integer for the indices 0 … H·W. One byte would do for small planes, at the price of more kernels."""
+    return np.result_type(np.uint16, np.min_scalar_type(H * W))
+
+
+# --- naive ------------------------------------------------------------------------------------------------------------
+
+
+def naive_forward(x: np.ndarray, geometry: Geometry) -> tuple[np.ndarray, tuple[Any, ...]]:
+    """One window after the other: the specification."""
+    N, C, H, W = x.shape
+    out = np.empty((N, C, geometry.OH, geometry.OW), x.dtype)
+    indices = np.empty(out.shape, _index_type(H, W))
+    for n, c, oh, ow in np.ndindex(out.shape):
+        largest, index = -np.inf, H * W
+        for kh, kw in np.ndindex(geometry.kernel_size):
+            h = oh * geometry.stride[0] + kh * geometry.dilation[0] - geometry.padding[0]
+            w = ow * geometry.stride[1] + kw * geometry.dilation[1] - geometry.padding[1]
+            if 0 <= h < H and 0 <= w < W:
+                value = x[n, c, h, w]
+                if index == H * W or value > largest or np.isnan(value):  # nothing is larger than a NaN but the next NaN
+                    largest, index = value, h * W + w
+        out[n, c, oh, ow], indices[n, c, oh, ow] = largest, index
+    return out, (indices, x.shape)
+
+
+def naive_backward(grad_out: np.ndarray, indices: np.ndarray, x_shape: tuple[int, ...]) -> tuple[np.ndarray]:
+    _, _, H, W = x_shape
+    grad_x = np.zeros(x_shape, grad_out.dtype)
+    for n, c, oh, ow in np.ndindex(grad_out.shape):
+        h, w = divmod(int(indices[n, c, oh, ow]), W)
+        if h < H:
+            grad_x[n, c, h, w] += grad_out[n, c, oh, ow]
+    return (grad_x,)
+
+
+# --- numpy ------------------------------------------------------------------------------------------------------------
+
+
+def numpy_forward(x: np.ndarray, geometry: Geometry) -> tuple[np.ndarray, tuple[Any, ...]]:
+    """Tap by tap, all windows at once: what they see through one tap is a slice of x, and the loop over it runs in C."""
+    N, C, H, W = x.shape
+    out = np.full((N, C, geometry.OH, geometry.OW), -np.inf, x.dtype)
+    indices = np.full(out.shape, H * W, _index_type(H, W))
+    index_of = np.arange(H * W, dtype=indices.dtype).reshape(H, W)
+    for rows, h in _taps(geometry, 0, H):
+        for columns, w in _taps(geometry, 1, W):
+            value, largest, index = x[:, :, h, w], out[:, :, rows, columns], indices[:, :, rows, columns]
+            wins = (value > largest) | np.isnan(value) | (index == H * W)
+            np.copyto(largest, value, where=wins)
+            np.copyto(index, index_of[h, w], where=wins)
+    return out, (indices, x.shape)
+
+
+def numpy_backward(grad_out: np.ndarray, indices: np.ndarray, x_shape: tuple[int, ...]) -> tuple[np.ndarray]:
+    N, C, H, W = x_shape
+    # (N,C,OH,OW) -> (N·C, OH·OW), added to (N·C, H·W + 1), where the last column takes what belongs to no cell
+    by_plane = (N * C, grad_out.shape[2] * grad_out.shape[3])
+    grad_planes = np.zeros((N * C, H * W + 1), grad_out.dtype)
+    np.add.at(grad_planes, (np.arange(N * C)[:, np.newaxis], indices.reshape(by_plane)), grad_out.reshape(by_plane))
+    return (np.ascontiguousarray(grad_planes[:, :-1]).reshape(x_shape),)
+
+
+def _taps(geometry: Geometry, axis: int, cells: int) -> Iterator[tuple[slice, slice]]:
+    """For each tap along ``axis``: the windows that have a cell there, and those cells."""
+    stride = geometry.stride[axis]
+    for k in range(geometry.kernel_size[axis]):
+        start = k * geometry.dilation[axis] - geometry.padding[axis]  # where the first window has this tap
+        first = max(0, -(start // stride))
+        last = min((geometry.OH, geometry.OW)[axis] - 1, (cells - 1 - start) // stride)
+        if first <= last:
+            yield slice(first, last + 1), slice(start + first * stride, start + last * stride + 1, stride)
+
+
+# --- numba ------------------------------------------------------------------------------------------------------------
+
+
+def numba_forward(x: np.ndarray, geometry: Geometry) -> tuple[np.ndarray, tuple[Any, ...]]:
+    """Plane by plane in the cache, along the rows and then down the columns, by passes that each double the window."""
+    N, C, H, W = x.shape
+    out = np.empty((N, C, geometry.OH, geometry.OW), x.dtype)
+    indices = np.empty(out.shape, _index_type(H, W))
+    for_each(_forward_kernel, N * C, _planes(x), geometry, _planes(out), _planes(indices))
+    return out, (indices, x.shape)
+
+
+def numba_backward(grad_out: np.ndarray, indices: np.ndarray, x_shape: tuple[int, ...]) -> tuple[np.ndarray]:
+    N, C, H, W = x_shape
+    grad_x = np.empty(x_shape, grad_out.dtype)
+    for_each(_backward_kernel, N * C, _planes(grad_out), _planes(indices), grad_x.reshape(N * C, H * W))
+    return (grad_x,)
+
+
+def _planes(x: np.ndarray) -> np.ndarray:
+    """(N,C,H,W) -> (N·C, H, W)."""
+    N, C, H, W = x.shape
+    return x.reshape(N * C, H, W)
+
+
+@kernel
+def _forward_kernel(first: int, last: int, x: np.ndarray, geometry: Geometry, out: np.ndarray, indices: np.ndarray) -> None:
+    _, H, W = x.shape
+    (KH, KW), (SH, SW), (PH, PW), (DH, DW), OH, OW = geometry
+    # The plane in a frame of -inf with the index H·W, as one long row in which a step of 1 is to the right and a step of
+    # width is down. The frame behind a row is also the one before the next row; before the first row there is another.
+    width = W + max(PW, (OW - 1) * SW + (KW - 1) * DW + 1 - PW - W)
+    height = max(PH + H, (OH - 1) * SH + (KH - 1) * DH + 1)
+    nowhere = indices.dtype.type(H * W)
+    framed, framed_index = np.full(PW + height * width, -np.inf, x.dtype), np.full(PW + height * width, nowhere, indices.dtype)
+    cells, index_of = framed[PW:].reshape(height, width), framed_index[PW:].reshape(height, width)
+    for h in range(H):
+        for w in range(W):
+            index_of[PH + h, w] = h * W + w
+    value_1, index_1 = np.empty_like(framed), np.empty_like(framed_index)
+    value_2, index_2 = np.empty_like(framed), np.empty_like(framed_index)
+    for plane in range(first, last):
+        for h in range(H):
+            for w in range(W):
+                cells[PH + h, w] = x[plane, h, w]
+        value, index = framed, framed_index
+        # Each place starts as the maximum of its own cell. A pass joins it with the place so many taps ahead, first
+        # along the rows, then down the columns. Taps that are met twice do no harm, so 3 taps are 2 + 2 with one shared.
+        for taps, gap in ((KW, DW), (KH, DH * width)):
+            met = 1
+            while met < taps:
+                ahead = min(met, taps - met)
+                _join(value, index, ahead * gap, nowhere, value_1, index_1)
+                value, index, value_1, index_1, value_2, index_2 = value_1, index_1, value_2, index_2, value_1, index_1
+                met += ahead
+        for oh in range(OH):
+            for ow in range(OW):
+                place = oh * SH * width + ow * SW
+                out[plane, oh, ow], indices[plane, oh, ow] = value[place], index[place]
+
+
+@kernel
+def _join(
+    value: np.ndarray, index: np.ndarray, ahead: int, nowhere: int, joined_value: np.ndarray, joined_index: np.ndarray
+) -> None:
+    """At every place the maximum of what it has met and what the place ``ahead`` of it has met."""
+    later_value, later_index = value[ahead:], index[ahead:]
+    for p in range(later_value.size):
+        a, i, b, j = value[p], index[p], later_value[p], later_index[p]
+        if (b > a) | (b != b) | (i == nowhere):  # | rather than or: LLVM turns it into vector code
+            a, i = b, j
+        joined_value[p], joined_index[p] = a, i
+
+
+@kernel
+def _backward_kernel(first: int, last: int, grad_out: np.ndarray, indices: np.ndarray, grad_x: np.ndarray) -> None:
+    _, OH, OW = grad_out.shape
+    _, cells = grad_x.shape
+    for plane in range(first, last):
+        grad_x[plane] = 0
+        for oh in range(OH):
+            for ow in range(OW):
+                index = indices[plane, oh, ow]
+                if index < cells:
+                    grad_x[plane, index] += grad_out[plane, oh, ow]
+
+
+RUNGS = Ladder(
+    "max_pool2d",
+    Rung("naive", naive_forward, naive_backward),
+    Rung("numpy", numpy_forward, numpy_backward),
+    Rung("numba", numba_forward, numba_backward),
+)

@@ -1,0 +1,36 @@
+"""2-D max pooling, by ``torch.nn.functional.max_pool2d``; mirrors ``scratch/max_pool2d.py``."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from torch_impl.core import autograd
+from torch_impl.core.autograd import Cache
+
+
+def forward(
+    x: torch.Tensor,
+    *,
+    kernel_size: int | tuple[int, int],
+    stride: int | tuple[int, int] | None = None,
+    padding: int | tuple[int, int] = 0,
+    dilation: int | tuple[int, int] = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> tuple[torch.Tensor | tuple[torch.Tensor, torch.Tensor], Cache]:
+    """Take the maximum under every window of ``x`` (N,C,H,W) or (C,H,W)."""
+    indices: list[torch.Tensor] = []
+
+    def max_pool2d(x: torch.Tensor) -> torch.Tensor:
+        out, index = F.max_pool2d_with_indices(x, kernel_size, stride, padding, dilation, ceil_mode)
+        indices.append(index)
+        return out
+
+    out, cache = autograd.forward(max_pool2d, x)
+    return ((out, indices[0]) if return_indices else out), cache
+
+
+def backward(grad_out: torch.Tensor, cache: Cache) -> tuple[torch.Tensor | None, ...]:
+    """``(grad_x,)``: every gradient goes to the cell that was the maximum."""
+    return autograd.backward(grad_out, cache)
