@@ -10,7 +10,7 @@ reduction='mean' divides the sum of all losses by Σ w[t] over the positions tha
 number of positions. Backward, with g the gradient of a position's loss and a[c] the factor of -logp[c] above:
 
     grad_logits[c] = g · (softmax[c] · Σ a - a[c])
-    grad_target[c] = -g · w[c]·logp[c]·(1-ε)                 (for probabilities)
+    grad_target[c] = -g · (1-ε)·w[c]·logp[c]                 (for probabilities)
 
 Every rung sees the logits x as (N,C,D), where D is all axes behind the classes and N is 1 for logits (C,), and the target t as
 (N,D) for classes, -1 where ignored, or (N,C,D) for probabilities. What a target class leaves out is skipped, never multiplied
@@ -192,7 +192,7 @@ def naive_backward(grad_out: np.ndarray, options: Options, logp: np.ndarray, t: 
         return gradients
     grad_t = np.empty_like(t)
     for n, c, d in np.ndindex(t.shape):
-        grad_t[n, c, d] = -g[n, d] * options.weight[c] * logp[n, c, d] * options.own
+        grad_t[n, c, d] = -g[n, d] * (options.own * options.weight[c] * logp[n, c, d])
     return *gradients, grad_t
 
 
@@ -232,14 +232,14 @@ def numpy_backward(grad_out: np.ndarray, options: Options, logp: np.ndarray, t: 
     N, _, D = logp.shape
     g = _spread(grad_out, options, N, D)
     if t.ndim == 3:
-        g_w = g[:, np.newaxis] * weight[:, np.newaxis]  # (N,1,D) · (C,1) -> (N,C,D)
-        return *log_softmax.numpy_backward(-g_w * (own * t + share), logp, 1), -g_w * logp * own
+        g, weight = g[:, np.newaxis], weight[:, np.newaxis]  # (N,1,D) and (C,1), for (N,C,D)
+        return *log_softmax.numpy_backward(-g * (weight * (own * t + share)), logp, 1), -g * (own * weight * logp)
     grad_logp = np.zeros_like(logp)
     n, d = np.nonzero(t >= 0)
     c = t[n, d]
     if share > 0:
-        grad_logp[n, :, d] = -share * weight * g[n, d, np.newaxis]
-    grad_logp[n, c, d] -= own * weight[c] * g[n, d]
+        grad_logp[n, :, d] = -g[n, d, np.newaxis] * (share * weight)
+    grad_logp[n, c, d] -= g[n, d] * (own * weight[c])
     return log_softmax.numpy_backward(grad_logp, logp, 1)
 
 
@@ -307,22 +307,22 @@ def _backward_kernel(
         total = 0.0  # g · Σ a
         if t.ndim == 3:
             for c in range(C):
-                total += g[n, d] * weight[c] * (own * t[n, c, d] + share)
+                total += g[n, d] * (weight[c] * (own * t[n, c, d] + share))
         elif t[n, d] >= 0:
-            total += g[n, d] * own * weight[t[n, d]]
+            total += g[n, d] * (own * weight[t[n, d]])
             for c in range(C if share > 0 else 0):
-                total += g[n, d] * share * weight[c]
+                total += g[n, d] * (share * weight[c])
 
         for c in range(C):
             logp = (x[n, c, d] - norms[n, d, 0]) - norms[n, d, 1]
             grad_x[n, c, d] = np.exp(logp) * total
             if t.ndim == 3:
-                grad_x[n, c, d] -= g[n, d] * weight[c] * (own * t[n, c, d] + share)
-                grad_t[n, c, d] = -g[n, d] * weight[c] * logp * own
+                grad_x[n, c, d] -= g[n, d] * (weight[c] * (own * t[n, c, d] + share))
+                grad_t[n, c, d] = -g[n, d] * (own * weight[c] * logp)
             elif t[n, d] >= 0 and share > 0:
-                grad_x[n, c, d] -= g[n, d] * share * weight[c]
+                grad_x[n, c, d] -= g[n, d] * (share * weight[c])
         if t.ndim == 2 and t[n, d] >= 0:
-            grad_x[n, t[n, d], d] -= g[n, d] * own * weight[t[n, d]]
+            grad_x[n, t[n, d], d] -= g[n, d] * (own * weight[t[n, d]])
 
 
 RUNGS = Ladder(
