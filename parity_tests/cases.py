@@ -68,7 +68,8 @@ def max_pool2d(draw: DrawFn, dtype: Dtype) -> Case:
     kernel, reach = _both(kernel_size), _both(dilation)
     # torch takes padding of up to half a window.
     padding = tuple(draw(st.integers(0, k // 2)) for k in kernel)
-    H, W = (max(1, d * (k - 1) + 1 - 2 * p) + draw(st.integers(0, 4)) for k, d, p in zip(kernel, reach, padding, strict=True))
+    # At least as long as the taps are apart: else a window may miss the image, where torch's index is no cell's.
+    H, W = (max(d, d * (k - 1) + 1 - 2 * p) + draw(st.integers(0, 4)) for k, d, p in zip(kernel, reach, padding, strict=True))
     x, palette = draw(arrays(dtype, _batch(draw, draw(st.integers(1, 2)), H, W)))
     params = {
         "kernel_size": kernel_size,

@@ -146,7 +146,7 @@ def relu(rounding: Rounding, x: Any) -> Result:
 
 
 def dropout(rounding: Rounding, x: Any, *, p: float = 0.5, training: bool = True, mask: Any = None) -> Result:
-    """Two roundings: of the factor 1/(1-p) and of the product. What the mask drops is multiplied by zero, so NaN stays NaN."""
+    """Three roundings: of 1-p, of its inverse and of the product. What the mask drops is multiplied by zero, so NaN stays NaN."""
     if not training:
         return (rounding.exact(x),), lambda g: (rounding.exact(g),)
     factor = np.where(mask, 1 / (1 - np.longdouble(p)), 0) if p < 1 else np.zeros(x.shape)
@@ -154,7 +154,7 @@ def dropout(rounding: Rounding, x: Any, *, p: float = 0.5, training: bool = True
 
 
 def _scaled(rounding: Rounding, x: np.ndarray, factor: np.ndarray) -> Bounded:
-    return rounding.linear(lambda a: a * factor.astype(a.dtype), x, 2)
+    return rounding.linear(lambda a: a * factor.astype(a.dtype), x, 3)
 
 
 # --- pooling ----------------------------------------------------------------------------------------------------------

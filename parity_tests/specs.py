@@ -56,6 +56,7 @@ SPECS = (
     Spec("relu", cases.relu, reference.relu, exact=True),
     Spec("linear", cases.linear, reference.linear),
     Spec("local_response_norm", cases.local_response_norm, reference_nonlinear.local_response_norm),
+    Spec("max_pool2d", cases.max_pool2d, reference.max_pool2d, exact=True),
     Spec(
         "dropout",
         cases.dropout,

@@ -1,0 +1,60 @@
+"""Results in which scratch differs from torch on purpose: the second half of DECISIONS.md's list."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import scratch
+from parity_tests.specs import SPECS
+from torch_impl import dropout as torch_dropout
+
+DECISIONS = (Path(__file__).parent.parent / "DECISIONS.md").read_text()
+POOLING = next(spec for spec in SPECS if spec.name == "max_pool2d")
+
+
+def documented(name: str) -> bool:
+    return f"**{name}.**" in DECISIONS
+
+
+@pytest.mark.parametrize("rung", POOLING.rungs)
+def test_a_window_without_cells_has_no_index_and_no_gradient(rung):
+    assert documented("A window without cells")
+    x = np.arange(8, dtype=np.float32).reshape(1, 2, 1, 4)
+    params = {"kernel_size": (2, 2), "stride": 1, "padding": (1, 0), "dilation": (2, 1), "return_indices": True}
+    with scratch.use_rung(rung):
+        (out, indices), cache = POOLING.scratch.forward(x, **params)
+        (grad_x,) = POOLING.scratch.backward(np.ones_like(out), cache)
+    assert np.all(out == -np.inf)
+    assert np.all(indices == 4)
+    assert np.all(grad_x == 0)
+    (torch_out, torch_indices), _ = POOLING.torch.forward(torch.from_numpy(x), **params)
+    assert torch.all(torch_out == -torch.inf)
+    assert torch_indices.max() > 4
+
+
+def test_writing_between_the_passes_goes_unnoticed():
+    assert documented("Writing between the passes")
+    x = np.array([1.0, 2.0])
+    out, cache = scratch.relu.forward(x)
+    out[0] = -1
+    np.testing.assert_array_equal(scratch.relu.backward(np.ones(2), cache)[0], [0, 1])
+    leaf = torch.tensor([1.0, 2.0], requires_grad=True)
+    torch_out = torch.relu(leaf)
+    torch_out[0] = -1
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        torch_out.sum().backward()
+
+
+def test_a_seed_gives_another_mask_than_torch():
+    assert documented("Other random numbers")
+    _, ours = scratch.dropout.forward(np.ones(1000), rng=np.random.default_rng(0))
+    _, theirs = torch_dropout.forward(torch.ones(1000), rng=torch.Generator().manual_seed(0))
+    mask = scratch.dropout.kept(ours)
+    assert not np.array_equal(mask, torch_dropout.kept(theirs).numpy())
+    out, _ = scratch.dropout.forward(np.ones(1000), mask=mask)
+    torch_out, _ = torch_dropout.forward(torch.ones(1000, dtype=torch.float64), mask=torch.from_numpy(mask))
+    np.testing.assert_array_equal(out, torch_out.numpy())
