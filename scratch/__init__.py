@@ -1,10 +1,40 @@
 """AlexNet's operations, forward and backward, by hand in NumPy and Numba.
 
-Every operation is a file: ``out, cache = scratch.relu.forward(x)``, then ``(grad_x,) = scratch.relu.backward(grad_out, cache)``.
+Every operation is a file with two functions::
+
+    out, cache = scratch.relu.forward(x)
+    (grad_x,) = scratch.relu.backward(grad_out, cache)
 """
 
-from scratch import relu
+from scratch import (
+    adaptive_avg_pool2d,
+    conv2d,
+    cross_entropy,
+    dropout,
+    linear,
+    local_response_norm,
+    log_softmax,
+    max_pool2d,
+    relu,
+    sgd,
+    softmax,
+)
 from scratch.core.jit import get_num_threads, set_num_threads
 from scratch.core.ladder import use_rung
 
-__all__ = ["get_num_threads", "relu", "set_num_threads", "use_rung"]
+__all__ = [
+    "adaptive_avg_pool2d",
+    "conv2d",
+    "cross_entropy",
+    "dropout",
+    "get_num_threads",
+    "linear",
+    "local_response_norm",
+    "log_softmax",
+    "max_pool2d",
+    "relu",
+    "set_num_threads",
+    "sgd",
+    "softmax",
+    "use_rung",
+]
