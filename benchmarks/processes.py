@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -28,10 +29,12 @@ class Process:
     """An object of ``kind(*arguments)`` in a process of its own, whose thread pools all have ``threads`` threads."""
 
     def __init__(self, threads: int, kind: Callable[..., Any], *arguments: Any, **environment: str) -> None:
+        self.said = tempfile.TemporaryFile()  # noqa: SIM115 - close() closes it; what is printed matters only if the process dies
         self.process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.serve"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=self.said,
             # Every pool is set before its library is loaded: some read this once only.
             env={**os.environ, **dict.fromkeys(POOLS, str(threads)), **environment},
             start_new_session=True,  # Ctrl-C is the parent's to handle
@@ -68,12 +71,16 @@ class Process:
         return answer
 
     def _gone(self) -> None:
-        raise WorkerError(f"the process ended with code {self.process.wait()} (-9 means that memory ran out)") from None
+        code = self.process.wait()
+        self.said.seek(0)
+        said = self.said.read().decode(errors="replace")
+        raise WorkerError(f"{said}\nthe process ended with code {code} (-9: it was killed, most likely for memory)") from None
 
     def close(self) -> None:
         """End the process."""
         self.process.kill()
         self.process.communicate()
+        self.said.close()
 
     def __enter__(self) -> Process:
         return self
