@@ -31,7 +31,7 @@ def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None) -
 
     Args:
         x: (…,IN) with any number of leading axes, none included; float32 or float64.
-        weight: (OUT,IN), or (IN,) for a single output without an axis of its own, as torch takes it; of x's dtype.
+        weight: (OUT,IN), of x's dtype.
         bias: (OUT,), of x's dtype, or None.
 
     Returns:
