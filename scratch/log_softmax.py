@@ -136,7 +136,7 @@ def _forward_kernel(first: int, last: int, x: np.ndarray, out: np.ndarray) -> No
         for c in range(C):
             out[o, c, i] = x[o, c, i] - peak
             total += np.exp(out[o, c, i])
-        log_total = np.log(total)
+        log_total = x.dtype.type(np.log(total))
         for c in range(C):
             out[o, c, i] -= log_total
 

@@ -141,8 +141,9 @@ def _forward_kernel(first: int, last: int, x: np.ndarray, out: np.ndarray) -> No
         for c in range(C):
             out[o, c, i] = np.exp(x[o, c, i] - peak)
             total += out[o, c, i]
+        norm = x.dtype.type(total)
         for c in range(C):
-            out[o, c, i] /= total
+            out[o, c, i] /= norm
 
 
 @kernel
