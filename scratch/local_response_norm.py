@@ -35,6 +35,7 @@ class Window(NamedTuple):
     alpha: float  # alpha/size
     beta: float
     k: float
+    by_roots: bool  # whether scale^0.75 may be √scale·√√scale: never negative, as pow is inf at -inf where a root is NaN
 
 
 def forward(x: np.ndarray, *, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> tuple[np.ndarray, Cache]:
@@ -62,7 +63,8 @@ def forward(x: np.ndarray, *, size: int, alpha: float = 1e-4, beta: float = 0.75
     alpha = checks.real("local_response_norm", "alpha", alpha)
     beta = checks.real("local_response_norm", "beta", beta)
     k = checks.real("local_response_norm", "k", k)
-    return RUNGS.forward(x, Window(min(size // 2, C), min((size - 1) // 2, C), alpha / size, beta, k))
+    by_roots = beta == 0.75 and alpha >= 0 and k >= 0
+    return RUNGS.forward(x, Window(min(size // 2, C), min((size - 1) // 2, C), alpha / size, beta, k, by_roots))
 
 
 def backward(grad_out: np.ndarray, cache: Cache) -> tuple[np.ndarray]:
@@ -158,14 +160,14 @@ def numba_forward(x: np.ndarray, window: Window) -> tuple[np.ndarray, tuple[Any,
     """A tile of places at a time, all channels: no sum leaves the cache, and backward finds scale anew rather than read it."""
     out = np.empty_like(x)
     by_place = _merge_places(x)
-    for_each(_forward_kernel, _tiles(by_place), by_place, window, _merge_places(out))
+    for_each(_forward_kernel, _pieces(by_place), by_place, window, _merge_places(out))
     return out, (x, window)
 
 
 def numba_backward(grad_out: np.ndarray, x: np.ndarray, window: Window) -> tuple[np.ndarray]:
     grad_x = np.empty_like(x)
     by_place = _merge_places(x)
-    for_each(_backward_kernel, _tiles(by_place), _merge_places(grad_out), by_place, window, _merge_places(grad_x))
+    for_each(_backward_kernel, _pieces(by_place), _merge_places(grad_out), by_place, window, _merge_places(grad_x))
     return (grad_x,)
 
 
@@ -174,10 +176,11 @@ def _merge_places(x: np.ndarray) -> np.ndarray:
     return x.reshape(*x.shape[:2], math.prod(x.shape[2:]))
 
 
-def _tiles(x: np.ndarray) -> int:
-    """How many pieces of work there are: a piece is a tile of one image."""
+def _pieces(x: np.ndarray) -> int:
+    """How many pieces of work (N,C,P) is: a piece is a tile of one image."""
     N, _, P = x.shape
-    return N * -(-P // TILE)
+    pieces: int = N * -(-P // TILE)
+    return pieces
 
 
 @kernel
@@ -197,7 +200,7 @@ def _forward_kernel(first: int, last: int, x: np.ndarray, window: Window, out: n
             if c >= 0:
                 _sum_rows(squares, total)
                 row, out_row = x[n, c, start:stop], out[n, c, start:stop]
-                if window.beta == 0.75:
+                if window.by_roots:
                     for p in range(row.size):
                         root = np.sqrt(k + alpha * total[p])
                         out_row[p] = row[p] / (root * np.sqrt(root))
@@ -217,18 +220,19 @@ def _backward_kernel(first: int, last: int, grad_out: np.ndarray, x: np.ndarray,
     for piece in range(first, last):
         n, start = piece // tiles, piece % tiles * TILE
         stop = min(P, start + TILE)
-        squares, total = np.zeros((size, stop - start), x.dtype), np.empty(stop - start, x.dtype)
-        pulls = np.zeros_like(squares)
+        squares, pulls = np.zeros((size, stop - start), x.dtype), np.zeros((size, stop - start), x.dtype)
+        total = np.empty(stop - start, x.dtype)
         for i in range(C + window.after + window.before):
             _enter(x[n], i, start, stop, squares)
             c = i - window.after
             slot = c % size
             if c >= C:
-                pulls[slot] = 0
+                for p in range(stop - start):
+                    pulls[slot, p] = 0
             elif c >= 0:
                 _sum_rows(squares, total)
                 row, g, grad_row = x[n, c, start:stop], grad_out[n, c, start:stop], grad_x[n, c, start:stop]
-                if window.beta == 0.75:
+                if window.by_roots:
                     for p in range(row.size):
                         root = np.sqrt(k + alpha * total[p])
                         fourth_root = np.sqrt(root)
@@ -242,7 +246,8 @@ def _backward_kernel(first: int, last: int, grad_out: np.ndarray, x: np.ndarray,
                         grad_row[p] = g[p] * inverse
                         pulls[slot, p] = -g[p] * (row[p] * inverse * inverse) * (beta * scale**slope)
                 else:
-                    grad_row[:] = g
+                    for p in range(row.size):
+                        grad_row[p] = g[p]
             j = c - window.before
             if j >= 0:  # the channels that j's square is in the window of have all pulled
                 _sum_rows(pulls, total)
@@ -260,7 +265,8 @@ def _enter(image: np.ndarray, i: int, start: int, stop: int, squares: np.ndarray
         for p in range(row.size):
             squares[slot, p] = row[p] * row[p]
     else:
-        squares[slot] = 0
+        for p in range(stop - start):
+            squares[slot, p] = 0
 
 
 @kernel

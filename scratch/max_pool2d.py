@@ -45,7 +45,7 @@ def forward(
     dilation: int | tuple[int, int] = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
-) -> tuple[np.ndarray | tuple[np.ndarray, np.ndarray], Cache]:
+) -> tuple[Any, Cache]:
     """Take the maximum under every window.
 
     Args:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 
@@ -18,12 +20,12 @@ def forward(
     dilation: int | tuple[int, int] = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
-) -> tuple[torch.Tensor | tuple[torch.Tensor, torch.Tensor], Cache]:
-    """Take the maximum under every window of ``x`` (N,C,H,W) or (C,H,W)."""
+) -> tuple[Any, Cache]:
+    """Take the maximum under every window of ``x`` (N,C,H,W) or (C,H,W): ``out``, or with return_indices ``(out, indices)``."""
     indices: list[torch.Tensor] = []
 
     def max_pool2d(x: torch.Tensor) -> torch.Tensor:
-        out, index = F.max_pool2d_with_indices(x, kernel_size, stride, padding, dilation, ceil_mode)
+        out, index = F.max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode, return_indices=True)
         indices.append(index)
         return out
 
