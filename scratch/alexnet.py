@@ -1,0 +1,170 @@
+"""AlexNet in four variants: five convolutional layers, then three fully connected ones.
+
+=============  ==========  ===========================================================================================
+variant        parameters  what it is (1000 classes)
+=============  ==========  ===========================================================================================
+one_tower      62,378,344  the paper's layer sizes on one device: every channel sees every other
+paper          60,965,224  the paper's two halves: conv2, conv4 and conv5 see one half of the channels each (``groups=2``)
+torchvision    61,100,840  torchvision's: "One weird trick", narrower, without response normalization; loads its weights
+mini              551,146  the same eight layers for grey 28×28 images (10 classes, 2.2 MB)
+=============  ==========  ===========================================================================================
+
+The paper says 224×224 and gets 55×55 out of conv1, which an 11×11 window at stride 4 does not give: here conv1 pads by 2, as
+torchvision does (227×227 without padding is the same arithmetic). Other image sizes work too, as ``avgpool`` brings them all
+to the size that the first fully connected layer was made for; at 224×224 it changes nothing.
+
+LRN's constants are the paper's; they were chosen for pixels from 0 to 255, minus the mean (see ``data.py``).
+
+Paper: Krizhevsky, Sutskever, Hinton 2012, sections 3.5 and 5; Krizhevsky 2014, arXiv 1404.5997, for torchvision's.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from scratch.core import checks
+from scratch.core.module import Module, random_generator
+from scratch.modules import AdaptiveAvgPool2d, Conv2d, Dropout, Flatten, Linear, LocalResponseNorm, MaxPool2d, ReLU, Sequential
+
+
+class Conv(NamedTuple):
+    """A row: convolution and ReLU, then where it says so response normalization and overlapping max-pooling (3, stride 2)."""
+
+    channels: int
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+    groups: int = 1
+    bias: int = 0  # where the paper's initialisation starts it
+    norm: bool = False
+    pool: bool = False
+
+
+class Variant(NamedTuple):
+    """The rows of a network and the sizes around them."""
+
+    convs: tuple[Conv, ...]
+    in_channels: int = 3
+    pooled: int = 6  # height and width that reach the fully connected layers
+    hidden: int = 4096
+    dropout_first: bool = False  # before each hidden fully connected layer (torchvision) or after it (the paper)
+
+
+VARIANTS = {
+    "one_tower": Variant(
+        convs=(
+            Conv(96, kernel=11, stride=4, padding=2, norm=True, pool=True),
+            Conv(256, kernel=5, padding=2, bias=1, norm=True, pool=True),
+            Conv(384, kernel=3, padding=1),
+            Conv(384, kernel=3, padding=1, bias=1),
+            Conv(256, kernel=3, padding=1, bias=1, pool=True),
+        ),
+    ),
+    "paper": Variant(
+        convs=(
+            Conv(96, kernel=11, stride=4, padding=2, norm=True, pool=True),
+            Conv(256, kernel=5, padding=2, groups=2, bias=1, norm=True, pool=True),
+            Conv(384, kernel=3, padding=1),
+            Conv(384, kernel=3, padding=1, groups=2, bias=1),
+            Conv(256, kernel=3, padding=1, groups=2, bias=1, pool=True),
+        ),
+    ),
+    "torchvision": Variant(
+        convs=(
+            Conv(64, kernel=11, stride=4, padding=2, pool=True),
+            Conv(192, kernel=5, padding=2, bias=1, pool=True),
+            Conv(384, kernel=3, padding=1),
+            Conv(256, kernel=3, padding=1, bias=1),
+            Conv(256, kernel=3, padding=1, bias=1, pool=True),
+        ),
+        dropout_first=True,
+    ),
+    "mini": Variant(
+        convs=(
+            Conv(32, kernel=5, padding=2, norm=True, pool=True),  # 28 → 13
+            Conv(64, kernel=5, padding=2, bias=1, norm=True, pool=True),  # 13 → 6
+            Conv(128, kernel=3, padding=1),
+            Conv(128, kernel=3, padding=1, bias=1),
+            Conv(96, kernel=3, padding=1, bias=1, pool=True),  # 6 → 2
+        ),
+        in_channels=1,
+        pooled=2,
+        hidden=256,
+    ),
+}
+
+
+class AlexNet(Sequential):
+    """``features``, ``avgpool``, ``flatten`` and ``classifier``, one after the other; images (N,C,H,W) to logits (N,classes).
+
+    Args:
+        variant: a key of ``VARIANTS``.
+        num_classes: columns of the output.
+        dropout: probability with which a hidden value of the fully connected layers is dropped in training.
+        init: "torch": torch's default, U(-1/√n, 1/√n) for n inputs; "paper": N(0, 0.01), biases 1 in conv2, conv4, conv5 and
+            the hidden fully connected layers, else 0.
+        dtype: float32 or float64, of the parameters and therefore of the images.
+        rng: draws the starting values, and later what dropout keeps.
+
+    Raises:
+        TypeError: an argument has the wrong type.
+        ValueError: there is no such variant or init, or a number is out of its range.
+    """
+
+    def __init__(
+        self,
+        variant: str = "one_tower",
+        num_classes: int = 1000,
+        *,
+        dropout: float = 0.5,
+        init: str = "torch",
+        dtype: DTypeLike = np.float32,
+        rng: np.random.Generator | None = None,
+    ) -> None:
+        if variant not in list(VARIANTS):
+            raise ValueError(f"AlexNet: variant must be one of {', '.join(VARIANTS)}, got {variant!r}")
+        if init not in ("torch", "paper"):
+            raise ValueError(f"AlexNet: init must be 'torch' or 'paper', got {init!r}")
+        num_classes = checks.integer("AlexNet", "num_classes", num_classes, low=1)
+        rng = random_generator("AlexNet", rng)
+        table = VARIANTS[variant]
+
+        features: list[Module] = []
+        channels = table.in_channels
+        for row in table.convs:
+            conv = Conv2d(channels, row.channels, row.kernel, row.stride, row.padding, groups=row.groups, dtype=dtype, rng=rng)
+            features += [conv, ReLU()]
+            if row.norm:
+                features.append(LocalResponseNorm(size=5, alpha=1e-4, beta=0.75, k=2.0))
+            if row.pool:
+                features.append(MaxPool2d(kernel_size=3, stride=2))
+            channels = row.channels
+
+        classifier: list[Module] = []
+        inputs = channels * table.pooled**2
+        for _ in range(2):
+            hidden = [Linear(inputs, table.hidden, dtype=dtype, rng=rng), ReLU()]
+            dropped = Dropout(dropout, rng=rng)
+            classifier += [dropped, *hidden] if table.dropout_first else [*hidden, dropped]
+            inputs = table.hidden
+        classifier.append(Linear(inputs, num_classes, dtype=dtype, rng=rng))
+
+        super().__init__(
+            {
+                "features": Sequential(*features),
+                "avgpool": AdaptiveAvgPool2d((table.pooled, table.pooled)),
+                "flatten": Flatten(),
+                "classifier": Sequential(*classifier),
+            }
+        )
+        if init == "paper":
+            biases = iter([*(row.bias for row in table.convs), 1, 1, 0])
+            for name, parameter in self.named_parameters():
+                if name.endswith("weight"):
+                    rng.standard_normal(dtype=parameter.data.dtype.type, out=parameter.data)
+                    parameter.data *= 0.01
+                else:
+                    parameter.data.fill(next(biases))

@@ -1,0 +1,223 @@
+"""What all modules share: parameters, gradients, train and eval, state dicts."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from types import ModuleType
+from typing import Any, NamedTuple, Self, TypeVar
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from scratch.core import checks
+
+Out = TypeVar("Out")
+
+
+class Parameter:
+    """An array that is learned, ``data``, and the gradient of the loss with respect to it, ``grad`` (None: not known)."""
+
+    __slots__ = ("data", "grad")
+
+    def __init__(self, data: np.ndarray) -> None:
+        self.data = checks.array("Parameter", "data", data)
+        self.grad: np.ndarray | None = None
+
+    def accumulate(self, gradient: np.ndarray) -> None:
+        """Add to the gradient: as in torch, gradients add up until they are cleared by ``zero_grad``."""
+        if self.grad is None:
+            self.grad = gradient
+        else:
+            self.grad += gradient
+
+    def __repr__(self) -> str:
+        return f"Parameter(shape={self.data.shape}, dtype={self.data.dtype})"
+
+
+class IncompatibleKeys(NamedTuple):
+    """What ``load_state_dict(strict=False)`` passed over."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+class Module:
+    """What all modules share. Parameters and sub-modules are plain attributes, in the order in which they were set.
+
+    A subclass defines ``forward(*inputs) -> out`` and ``backward(grad_out, *, need_input_grad=True) -> grad_input``. With
+    ``need_input_grad=False``, for what comes first in a network, the gradient may be left out and be None.
+    """
+
+    training = True
+    forward: Callable[..., Any]
+    backward: Callable[..., Any]
+
+    def __call__(self, *inputs: Any) -> Any:
+        return self.forward(*inputs)
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        return ((name, value) for name, value in vars(self).items() if isinstance(value, Module))
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """The module itself, named ``prefix``, then those inside it by dotted names, outer before inner."""
+        yield prefix, self
+        for name, child in self.named_children():
+            yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        for prefix, module in self.named_modules():
+            for name, value in vars(module).items():
+                if isinstance(value, Parameter):
+                    yield (f"{prefix}.{name}" if prefix else name), value
+
+    def parameters(self) -> Iterator[Parameter]:
+        return (parameter for _, parameter in self.named_parameters())
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode, or with False eval mode, here and in everything inside."""
+        mode = checks.flag(type(self).__name__ + ".train", "mode", mode)
+        for _, module in self.named_modules():
+            module.training = mode
+        return self
+
+    def eval(self) -> Self:
+        return self.train(False)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear the gradients: forget them, or with ``set_to_none=False`` fill them with zeros where they are."""
+        for parameter in self.parameters():
+            if set_to_none:
+                parameter.grad = None
+            elif parameter.grad is not None:
+                parameter.grad.fill(0)
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Every parameter's array by its dotted name: the arrays themselves, no copies, as in torch."""
+        return {name: parameter.data for name, parameter in self.named_parameters()}
+
+    def load_state_dict(self, state_dict: Mapping[str, np.ndarray], strict: bool = True) -> IncompatibleKeys:
+        """Copy arrays into the parameters of the same names; a float array of another precision is converted, as in torch.
+
+        Returns:
+            The keys that were missing and that were unexpected; both are empty if ``strict``.
+
+        Raises:
+            TypeError: ``state_dict`` is not a mapping.
+            ValueError: all that is wrong, in one message: keys that are missing or unexpected (if ``strict``), values that
+                are not arrays of floats, shapes that differ. No parameter was changed then.
+        """
+        here = type(self).__name__ + ".load_state_dict"
+        if not isinstance(state_dict, Mapping):
+            raise TypeError(f"{here}: state_dict must be a mapping of names to arrays, got {type(state_dict).__name__}")
+        own = self.state_dict()
+        missing = [name for name in own if name not in state_dict]
+        unexpected = [name for name in state_dict if name not in own]
+        problems = []
+        if strict and missing:
+            problems.append(f"missing keys: {', '.join(missing)}")
+        if strict and unexpected:
+            problems.append(f"unexpected keys: {', '.join(map(str, unexpected))}")
+        common = [name for name in own if name in state_dict]
+        for name in common:
+            value = state_dict[name]
+            if not isinstance(value, np.ndarray):
+                problems.append(f"{name} must be a NumPy array, got {type(value).__name__}")
+            elif not np.issubdtype(value.dtype, np.floating):
+                problems.append(f"{name} must be an array of floats, got {value.dtype}")
+            elif value.shape != own[name].shape:
+                problems.append(f"{name} must have shape {own[name].shape}, got {value.shape}")
+        if problems:
+            raise ValueError(f"{here}: state_dict must fit the module, got\n" + textwrap.indent("\n".join(problems), "  "))
+        for name in common:
+            own[name][...] = state_dict[name]
+        return IncompatibleKeys(missing, unexpected)
+
+    def extra_repr(self) -> str:
+        """What stands between the brackets of ``repr``."""
+        return ""
+
+    def __repr__(self) -> str:
+        children = [f"({name}): {child!r}" for name, child in self.named_children()]
+        inside = textwrap.indent("\n".join(children), "  ")
+        return f"{type(self).__name__}(\n{inside}\n)" if children else f"{type(self).__name__}({self.extra_repr()})"
+
+
+class Layer(Module):
+    """A module over one operation, which a subclass names and calls in its ``forward``."""
+
+    operation: ModuleType
+    _cache: Any = None
+
+    def backward(self, grad_out: np.ndarray, *, need_input_grad: bool = True) -> np.ndarray | None:
+        """Add to the gradients of the parameters; return the gradient of the input.
+
+        Raises:
+            RuntimeError: there was no forward pass in training mode since the last ``backward``.
+            TypeError, ValueError: ``grad_out`` does not fit the output.
+        """
+        grad_x = self._backward(grad_out, self._remembered(), need_input_grad)
+        self._cache = None
+        return grad_x
+
+    def _backward(self, grad_out: np.ndarray, cache: Any, need_input_grad: bool) -> np.ndarray | None:
+        grad_x: np.ndarray = self.operation.backward(grad_out, cache)[0]
+        return grad_x
+
+    def _remember(self, out: Out, cache: Any) -> Out:
+        self._cache = cache if self.training else None
+        return out
+
+    def _remembered(self) -> Any:
+        if self._cache is None:
+            raise RuntimeError(
+                f"{type(self).__name__}.backward: must follow a forward pass in training mode, one backward for each, "
+                f"got none since the last backward (training is {self.training})"
+            )
+        return self._cache
+
+
+class WeightedLayer(Layer):
+    """A layer with a weight and perhaps a bias."""
+
+    weight: Parameter
+    bias: Parameter | None
+
+    def _start(self, weight_shape: tuple[int, ...], bias: bool, dtype: DTypeLike, rng: np.random.Generator | None) -> None:
+        """Draw weight and bias from U(-1/√n, 1/√n), n inputs for an output: torch's ``kaiming_uniform_(a=√5)``."""
+        name = type(self).__name__
+        if dtype is None or dtype not in checks.FLOATS:  # None would be float64 to NumPy, float32 to torch
+            raise TypeError(f"{name}: dtype must be float32 or float64, got {dtype!r}")
+        scalar: Any = np.dtype(dtype).type
+        rng = random_generator(name, rng)
+        bound = 1 / math.sqrt(max(1, math.prod(weight_shape[1:])))
+
+        def uniform(shape: tuple[int, ...]) -> Parameter:
+            values = rng.random(shape, dtype=scalar)
+            values *= 2 * bound
+            values -= bound
+            return Parameter(values)
+
+        self.weight = uniform(weight_shape)
+        self.bias = uniform(weight_shape[:1]) if checks.flag(name, "bias", bias) else None
+
+    def _arrays(self) -> tuple[np.ndarray, np.ndarray | None]:
+        return self.weight.data, None if self.bias is None else self.bias.data
+
+    def _backward(self, grad_out: np.ndarray, cache: Any, need_input_grad: bool) -> np.ndarray | None:
+        grad_x: np.ndarray | None
+        grad_x, grad_weight, grad_bias = self.operation.backward(grad_out, cache, need_grad_x=need_input_grad)
+        self.weight.accumulate(grad_weight)
+        if self.bias is not None:
+            self.bias.accumulate(grad_bias)
+        return grad_x
+
+
+def random_generator(name: str, rng: np.random.Generator | None) -> np.random.Generator:
+    """``rng``, or where there is none a generator of its own, which no seed repeats."""
+    if rng is None:
+        return np.random.default_rng()
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(f"{name}: rng must be a numpy.random.Generator or None, got {rng!r}")
+    return rng

@@ -1,0 +1,45 @@
+"""torch.nn's classes, which ``scratch/modules.py`` mirrors; Dropout also takes a mask, so that two sides can drop the same."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import (
+    AdaptiveAvgPool2d,
+    Conv2d,
+    CrossEntropyLoss,
+    Flatten,
+    Linear,
+    LocalResponseNorm,
+    MaxPool2d,
+    Module,
+    Parameter,
+    ReLU,
+    Sequential,
+)
+
+__all__ = [
+    "AdaptiveAvgPool2d",
+    "Conv2d",
+    "CrossEntropyLoss",
+    "Dropout",
+    "Flatten",
+    "Linear",
+    "LocalResponseNorm",
+    "MaxPool2d",
+    "Module",
+    "Parameter",
+    "ReLU",
+    "Sequential",
+]
+
+
+class Dropout(nn.Dropout):
+    """``torch.nn.Dropout``, in which ``mask``, where it is not None, says what is kept: bool of the input's shape."""
+
+    mask: torch.Tensor | None = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.mask is None or not self.training:
+            return super().forward(x)
+        return x * self.mask.to(x.dtype).div(1 - self.p)  # multiplied, as torch does: a dropped NaN stays NaN
