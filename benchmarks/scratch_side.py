@@ -126,7 +126,7 @@ class UpdateInScratch:
         self.parameters = {}
         for name in arrays:
             if not name.startswith("grad_"):
-                self.parameters[name] = modules.Parameter(arrays[name])
+                self.parameters[name] = modules.Parameter(arrays[name].copy())
                 self.parameters[name].grad = arrays[f"grad_{name}"]
         self.step = slowed(sgd.SGD(self.parameters.values(), **SGD).step, factor)
 
