@@ -1,4 +1,7 @@
-"""For each operation, the strategy that draws its valid calls. Every axis is drawn by itself: N is not C, H is not W."""
+"""For each operation, the strategy that draws its valid calls. Every axis is drawn by itself: N is not C, H is not W.
+
+Calls are small, which finds nearly everything and shrinks well; ``large`` ones fill register tiles and several threads.
+"""
 
 from __future__ import annotations
 
@@ -25,16 +28,26 @@ def _batch(draw: DrawFn, *image: int) -> tuple[int, ...]:
 
 
 @st.composite
-def relu(draw: DrawFn, dtype: Dtype) -> Case:
-    shape = tuple(draw(st.lists(st.integers(0, 4), max_size=4)))
+def _shapes(draw: DrawFn, large: bool, least: int = 0) -> tuple[int, ...]:
+    """Up to four axes, any of them empty; or one to three, among them a long one."""
+    if not large:
+        return tuple(draw(st.lists(st.integers(0, 4), min_size=least, max_size=4)))
+    shape = draw(st.lists(st.integers(1, 3), max_size=2))
+    shape.insert(draw(st.integers(0, len(shape))), draw(st.integers(20, 300)))
+    return tuple(shape)
+
+
+@st.composite
+def relu(draw: DrawFn, dtype: Dtype, large: bool = False) -> Case:
+    shape = draw(_shapes(large))
     x, palette = draw(arrays(dtype, shape))
     return Case((x,), {}, palette)
 
 
 @st.composite
-def conv2d(draw: DrawFn, dtype: Dtype) -> Case:
+def conv2d(draw: DrawFn, dtype: Dtype, large: bool = False) -> Case:
     groups = draw(st.integers(1, 3))
-    c_group, oc_group = draw(st.integers(1, 3)), draw(st.integers(1, 2))
+    c_group, oc_group = draw(st.integers(1, 3)), draw(st.integers(1, 20 if large else 2))
     KH, KW = draw(st.integers(1, 3)), draw(st.integers(1, 4))
     dilation = draw(int_or_pair(st.integers(1, 2)))
     padding = draw(st.one_of(int_or_pair(st.integers(0, 2)), st.sampled_from(["valid", "same"])))
@@ -42,7 +55,7 @@ def conv2d(draw: DrawFn, dtype: Dtype) -> Case:
     frame = (9, 9) if padding == "same" else (0, 0) if padding == "valid" else _both(padding)
     # As small as the window allows, or up to four cells more: sizes that the stride divides, and that it does not.
     H, W = (
-        max(1, reach * (k - 1) + 1 - 2 * p) + draw(st.integers(0, 4))
+        max(1, reach * (k - 1) + 1 - 2 * p) + draw(st.integers(0, 12 if large else 4))
         for reach, k, p in zip(_both(dilation), (KH, KW), frame, strict=True)
     )
     shape = _batch(draw, groups * c_group, H, W)
@@ -53,23 +66,28 @@ def conv2d(draw: DrawFn, dtype: Dtype) -> Case:
 
 
 @st.composite
-def linear(draw: DrawFn, dtype: Dtype) -> Case:
-    leading = draw(st.lists(st.integers(0, 4), max_size=3))
-    IN, OUT = draw(st.integers(1, 6)), draw(st.integers(1, 5))
+def linear(draw: DrawFn, dtype: Dtype, large: bool = False) -> Case:
+    if large:
+        leading, IN, OUT = [draw(st.integers(8, 40))], draw(st.integers(32, 90)), draw(st.integers(14, 40))
+    else:
+        leading, IN, OUT = draw(st.lists(st.integers(0, 4), max_size=3)), draw(st.integers(1, 6)), draw(st.integers(1, 5))
     bias = (OUT,) if draw(st.booleans()) else None
     x, weight, bias, palette = draw(arrays(dtype, (*leading, IN), (OUT, IN), bias))
     return Case((x, weight, bias), {}, palette)
 
 
 @st.composite
-def max_pool2d(draw: DrawFn, dtype: Dtype) -> Case:
+def max_pool2d(draw: DrawFn, dtype: Dtype, large: bool = False) -> Case:
     kernel_size = draw(int_or_pair(st.integers(1, 4)))
     dilation = draw(int_or_pair(st.integers(1, 2)))
     kernel, reach = _both(kernel_size), _both(dilation)
     # torch takes padding of up to half a window.
     padding = tuple(draw(st.integers(0, k // 2)) for k in kernel)
     # At least as long as the taps are apart: else a window may miss the image, where torch's index is no cell's.
-    H, W = (max(d, d * (k - 1) + 1 - 2 * p) + draw(st.integers(0, 4)) for k, d, p in zip(kernel, reach, padding, strict=True))
+    H, W = (
+        max(d, d * (k - 1) + 1 - 2 * p) + draw(st.integers(0, 20 if large else 4))
+        for k, d, p in zip(kernel, reach, padding, strict=True)
+    )
     x, palette = draw(arrays(dtype, _batch(draw, draw(st.integers(1, 2)), H, W)))
     params = {
         "kernel_size": kernel_size,
@@ -83,8 +101,9 @@ def max_pool2d(draw: DrawFn, dtype: Dtype) -> Case:
 
 
 @st.composite
-def adaptive_avg_pool2d(draw: DrawFn, dtype: Dtype) -> Case:
-    shape = _batch(draw, draw(st.integers(1, 2)), draw(st.integers(1, 6)), draw(st.integers(1, 6)))
+def adaptive_avg_pool2d(draw: DrawFn, dtype: Dtype, large: bool = False) -> Case:
+    sides = st.integers(1, 20 if large else 6)
+    shape = _batch(draw, draw(st.integers(1, 2)), draw(sides), draw(sides))
     x, palette = draw(arrays(dtype, shape))
     side = st.integers(1, 7)
     output_size = draw(st.one_of(side, st.tuples(st.one_of(st.none(), side), st.one_of(st.none(), side))))
@@ -92,9 +111,9 @@ def adaptive_avg_pool2d(draw: DrawFn, dtype: Dtype) -> Case:
 
 
 @st.composite
-def local_response_norm(draw: DrawFn, dtype: Dtype) -> Case:
+def local_response_norm(draw: DrawFn, dtype: Dtype, large: bool = False) -> Case:
     N, C = draw(st.integers(0, 3)), draw(st.integers(1, 7))
-    shape = (N, C, *draw(st.lists(st.integers(1, 3), min_size=1, max_size=3)))
+    shape = (N, C, *draw(st.lists(st.integers(1, 3), min_size=1, max_size=3)), *([draw(st.integers(100, 300))] if large else []))
     x, palette = draw(arrays(dtype, shape))
     params = {
         "size": draw(st.integers(1, 9)),  # odd and even, smaller and larger than C
@@ -106,15 +125,15 @@ def local_response_norm(draw: DrawFn, dtype: Dtype) -> Case:
 
 
 @st.composite
-def softmax(draw: DrawFn, dtype: Dtype) -> Case:
-    shape = tuple(draw(st.lists(st.integers(0, 6), min_size=1, max_size=4)))
+def softmax(draw: DrawFn, dtype: Dtype, large: bool = False) -> Case:
+    shape = draw(_shapes(large, least=1))
     x, palette = draw(arrays(dtype, shape))
     return Case((x,), {"dim": draw(st.integers(-len(shape), len(shape) - 1))}, palette)
 
 
 @st.composite
-def cross_entropy(draw: DrawFn, dtype: Dtype) -> Case:
-    C = draw(st.integers(1, 6))
+def cross_entropy(draw: DrawFn, dtype: Dtype, large: bool = False) -> Case:
+    C = draw(st.integers(1, 90 if large else 6))
     batch = draw(st.sampled_from([(3,), (1,), (0,), None]))
     rest = tuple(draw(st.lists(st.integers(1, 3), max_size=2))) if batch else ()
     shape, places = ((C,), ()) if batch is None else ((*batch, C, *rest), (*batch, *rest))
@@ -130,19 +149,18 @@ def cross_entropy(draw: DrawFn, dtype: Dtype) -> Case:
         bytes_too = not rest and (weight is None or smoothing == 0)
         kind = draw(st.sampled_from([np.int64, np.uint8] if bytes_too else [np.int64]))
         raw = draw(st.binary(min_size=math.prod(places), max_size=math.prod(places)))
-        target = np.frombuffer(raw, np.uint8).reshape(places).astype(kind) % kind(C)
-        target = np.asarray(target)
+        target = (np.frombuffer(raw, np.uint8) % C).astype(kind).reshape(places)
     return Case((logits, target), params, palette)
 
 
 @st.composite
-def dropout(draw: DrawFn, dtype: Dtype) -> Case:
-    shape = tuple(draw(st.lists(st.integers(0, 4), max_size=4)))
+def dropout(draw: DrawFn, dtype: Dtype, large: bool = False) -> Case:
+    shape = draw(_shapes(large))
     x, palette = draw(arrays(dtype, shape))
-    raw = draw(st.binary(min_size=x.size, max_size=x.size))
+    kept = draw(values(dtype, shape, "integers")) >= 0
     params = {
         "p": draw(st.sampled_from([0.5, 0.1, 0.9, 0.0, 1.0])),
         "training": draw(st.booleans()),
-        "mask": np.asarray(np.frombuffer(raw, np.uint8) % 2 == 0).reshape(shape),
+        "mask": np.asarray(kept),
     }
     return Case((x,), params, palette)

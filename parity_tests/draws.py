@@ -7,6 +7,7 @@ are the plain numbers 0, 1, -1, 2 …; repeated values, hence ties, are common i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -49,9 +50,10 @@ PALETTES = {dtype: _palettes(dtype) for dtype in FLOATS}
 @st.composite
 def values(draw: DrawFn, dtype: np.dtype[Any], shape: tuple[int, ...], palette: str) -> np.ndarray:
     """A C-contiguous array of ``shape`` with numbers of ``palette``."""
-    size = int(np.prod(shape))
-    raw = draw(st.binary(min_size=size, max_size=size))
-    return PALETTES[dtype][palette][np.frombuffer(raw, np.uint8)].reshape(shape)
+    size = math.prod(shape)
+    # A long array repeats itself; the period is a prime, so that no axis does.
+    raw = draw(st.binary(min_size=min(size, 509), max_size=min(size, 509)))
+    return PALETTES[dtype][palette][np.resize(np.frombuffer(raw, np.uint8), size)].reshape(shape)
 
 
 def _sliced(array: np.ndarray) -> np.ndarray:

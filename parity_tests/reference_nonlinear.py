@@ -113,7 +113,7 @@ def cross_entropy(
     if probabilities:
         smoothed = exact(target) if label_smoothing == 0 else exact(target) * keep + smooth
         coefficients = smoothed * weights
-        reached = np.True_
+        reached = np.ones(logits.shape, np.bool_)
         losses = (-(log_p * coefficients)).sum(axis)
         total = exact(logits.size // C)
     else:

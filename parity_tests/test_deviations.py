@@ -53,8 +53,10 @@ def test_a_seed_gives_another_mask_than_torch():
     assert documented("Other random numbers")
     _, ours = scratch.dropout.forward(np.ones(1000), rng=np.random.default_rng(0))
     _, theirs = torch_dropout.forward(torch.ones(1000), rng=torch.Generator().manual_seed(0))
-    mask = scratch.dropout.kept(ours)
-    assert not np.array_equal(mask, torch_dropout.kept(theirs).numpy())
+    mask, torch_mask = scratch.dropout.kept(ours), torch_dropout.kept(theirs)
+    assert mask is not None
+    assert torch_mask is not None
+    assert not np.array_equal(mask, torch_mask.numpy())
     out, _ = scratch.dropout.forward(np.ones(1000), mask=mask)
     torch_out, _ = torch_dropout.forward(torch.ones(1000, dtype=torch.float64), mask=torch.from_numpy(mask))
     np.testing.assert_array_equal(out, torch_out.numpy())

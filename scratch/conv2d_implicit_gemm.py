@@ -44,8 +44,9 @@ def implicit_gemm_forward(
     """No column matrix: panels of it are copied from the image into the cache when the register tile needs them."""
     OC, C_group, KH, KW = weight.shape
     G = geometry.groups
-    if x.size == 0:
-        raise NotTakenError("conv2d: implicit_gemm takes no empty arrays")
+    # grad_x's windows reach into the frame of zeros, and 0 · inf is NaN.
+    if x.size == 0 or not np.isfinite(weight.sum()):
+        raise NotTakenError("conv2d: implicit_gemm takes neither empty arrays nor infinite weights")
     frame = Frame.around_x(x.shape, geometry)
     framed = _framed(x, frame)
     # (OC,C/G,KH,KW) -> (G, OC/G, C/G, KH·KW)

@@ -1,0 +1,99 @@
+"""SGD in the shape of an operation, for the generic test: ``forward(parameter, *gradients, lr=...)`` takes one step a gradient.
+
+There is no backward: the gradients of an optimizer are nobody's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn
+
+from parity_tests.bounds import Rounding
+from parity_tests.draws import Case, arrays
+from parity_tests.reference import Result
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The operation by ``module``, scratch's or torch_impl's ``sgd``."""
+
+    module: ModuleType
+
+    @property
+    def RUNGS(self) -> Any:  # noqa: N802 - as in every operation's file
+        return self.module.RUNGS
+
+    def forward(self, data: Any, *gradients: Any, lr: tuple[float, ...], **options: Any) -> tuple[Any, Any]:
+        parameter: Any
+        if isinstance(data, torch.Tensor):
+            parameter = data.clone()
+        else:
+            parameter = SimpleNamespace(data=np.array(data, data.dtype.newbyteorder("=")), grad=None)
+        optimizer = self.module.SGD([parameter], lr=lr[0], **options)
+        for rate, gradient in zip(lr, gradients, strict=True):
+            for group in getattr(optimizer, "param_groups", []):
+                group["lr"] = rate
+            optimizer.lr = rate
+            parameter.grad = gradient
+            optimizer.step()
+        out = parameter.data
+        return out, SimpleNamespace(rung=self.module.RUNGS.chosen()[0]) if isinstance(out, np.ndarray) else None
+
+    def backward(self, grad_out: Any, cache: Any) -> tuple[()]:
+        return ()
+
+
+@st.composite
+def cases(draw: DrawFn, dtype: np.dtype[Any], large: bool = False) -> Case:
+    shape = tuple(draw(st.lists(st.integers(0, 5), max_size=3))) if not large else (draw(st.integers(50, 300)),)
+    steps = draw(st.integers(1, 4))
+    *given, palette = draw(arrays(dtype, *[shape] * (steps + 1)))
+    momentum = draw(st.sampled_from([0.9, 0.0, 0.5]))
+    nesterov = momentum > 0 and draw(st.booleans())
+    update = "torch" if nesterov else draw(st.sampled_from(["torch", "paper"]))
+    params = {
+        "lr": tuple(draw(st.lists(st.sampled_from([0.1, 0.01, 1.0, 0.0]), min_size=steps, max_size=steps))),
+        "momentum": momentum,
+        "dampening": 0.0 if nesterov or update == "paper" else draw(st.sampled_from([0.0, 0.3])),
+        "weight_decay": draw(st.sampled_from([0.0, 5e-4, 0.5])),
+        "nesterov": nesterov,
+        "maximize": draw(st.booleans()),
+        "update": update,
+    }
+    return Case(tuple(given), params, palette)
+
+
+def reference(
+    rounding: Rounding,
+    data: Any,
+    *gradients: Any,
+    lr: tuple[float, ...],
+    momentum: float,
+    dampening: float,
+    weight_decay: float,
+    nesterov: bool,
+    maximize: bool,
+    update: str,
+) -> Result:
+    """The rule as torch's page and the paper's section 5 print it, each step rounding what it computes."""
+    w, v = rounding.exact(data), None
+    m, decay = rounding.rounded(momentum), rounding.rounded(weight_decay)
+    for rate, gradient in zip(lr, gradients, strict=True):
+        g = rounding.exact(-gradient if maximize else gradient)
+        d = g + decay * w if weight_decay else g
+        step = rounding.rounded(rate)
+        if update == "paper":
+            v = -(step * d) if v is None or not momentum else m * v - step * d
+            w = w + v
+            continue
+        if momentum:
+            v = d if v is None else m * v + rounding.rounded(1 - dampening) * d
+            d = d + m * v if nesterov else v
+        w = w - step * d
+    return (w,), lambda grad_out: ()
