@@ -107,7 +107,7 @@ def _window(o: int, cells: int, outputs: int) -> range:
 
 
 def numpy_forward(x: np.ndarray, OH: int, OW: int) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """First down the columns, then along the rows, each for all windows at once: a cell is added twice, not OH·OW-fold."""
+    """All windows at once, first down the columns and then along the rows: the loops over the cells run in C."""
     H, W = x.shape[2:]
     return _divide(_sums(_sums(x, 2, OH), 3, OW), H, W), (H, W)
 
@@ -146,7 +146,7 @@ def _sums(values: np.ndarray, axis: int, outputs: int) -> np.ndarray:
 
 
 def numba_forward(x: np.ndarray, OH: int, OW: int) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """Plane by plane and on all cores, with nothing written but the sums."""
+    """The same two steps for one row of windows after the other, in one pass over memory and on all cores."""
     H, W = x.shape[2:]
     return _divide(_plane_sums(x, OH, OW), H, W), (H, W)
 
@@ -166,15 +166,21 @@ def _plane_sums(values: np.ndarray, OH: int, OW: int) -> np.ndarray:
 
 @kernel
 def _sum_kernel(first: int, last: int, values: np.ndarray, bounds: tuple[np.ndarray, ...], sums: np.ndarray) -> None:
+    W = values.shape[2]
     _, OH, OW = sums.shape
     top, bottom, left, right = bounds
+    down = np.empty(W, values.dtype)  # the sums of each column's cells in one row of windows
     for plane in range(first, last):
         for oh in range(OH):
+            for w in range(W):
+                down[w] = 0
+            for h in range(top[oh], bottom[oh]):
+                for w in range(W):
+                    down[w] += values[plane, h, w]
             for ow in range(OW):
                 total = values.dtype.type(0)
-                for h in range(top[oh], bottom[oh]):
-                    for w in range(left[ow], right[ow]):
-                        total += values[plane, h, w]
+                for w in range(left[ow], right[ow]):
+                    total += down[w]
                 sums[plane, oh, ow] = total
 
 

@@ -35,7 +35,7 @@ def integer(operation: str, name: str, value: Any, *, low: int | None = None) ->
 
     Raises:
         TypeError: not an integer (a bool is none here, as in torch).
-        ValueError: below ``low``.
+        ValueError: below ``low``, or too large for a 64-bit integer, which is what kernels take.
     """
     if isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{operation}: {name} must be an int, got {value!r}")
@@ -45,6 +45,8 @@ def integer(operation: str, name: str, value: Any, *, low: int | None = None) ->
         raise TypeError(f"{operation}: {name} must be an int, got {value!r}") from None
     if low is not None and number < low:
         raise ValueError(f"{operation}: {name} must be at least {low}, got {number}")
+    if abs(number) >= 2**63:
+        raise ValueError(f"{operation}: {name} must fit into 64 bits, got {number}")
     return number
 
 
