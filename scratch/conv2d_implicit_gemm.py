@@ -119,12 +119,15 @@ def _framed(batch: np.ndarray, frame: Frame) -> np.ndarray:
 @kernel
 def _frame_kernel(first: int, last: int, planes: np.ndarray, frame: Frame, framed: np.ndarray) -> None:
     _, H, W = planes.shape
+    zero = planes.dtype.type(0)
     for i in range(first, last):
-        framed[i * frame.plane : (i + 1) * frame.plane] = 0
+        for j in range(i * frame.plane, (i + 1) * frame.plane):
+            framed[j] = zero
         for h in range(H):
             row = i * frame.plane + (frame.top + h) * frame.row
-            if frame.stride == 1:  # the same as below, in one copy
-                framed[row + frame.left : row + frame.left + W] = planes[i, h]
+            if frame.stride == 1:  # the same as below, which the compiler then turns into vectors
+                for w in range(W):
+                    framed[row + frame.left + w] = planes[i, h, w]
                 continue
             remainder, column = frame.left % frame.stride, frame.left // frame.stride
             for w in range(W):
@@ -263,7 +266,6 @@ def _correlate_kernel(
     pixel_panels = (N * P + columns - 1) // columns
     at, pixels, lengths = np.empty(columns, np.intp), np.empty(columns, np.intp), np.empty(columns, np.intp)
     to, start = np.empty(columns, np.intp), np.empty(columns, np.intp)
-    panel[(K - 1) * columns : K * columns] = 1
     for i in range(first, last):
         group, pixel = i // pixel_panels, i % pixel_panels * columns
         count = min(columns, N * P - pixel)
@@ -274,7 +276,8 @@ def _correlate_kernel(
         for k in range(K - 1):
             for v in range(vectors):
                 copy_vector(framed, start[v] + taps[k], panel, k * columns + to[v])
-        panel[(K - 1) * columns : (K - 1) * columns + width] = 1  # the last copies wrote into it
+        for j in range(columns):
+            panel[(K - 1) * columns + j] = 1  # what the bias is the weight of
         # A tile goes straight to its place where its pixels are neighbours there, else through a buffer.
         n, p = divmod(pixel, P)
         neighbours = grid.step_h == 1 and grid.step_w == 1 and grid.columns == W and count == columns and p + columns <= P
@@ -400,7 +403,8 @@ def _grad_weight_kernel(
     tap_panels = len(taps) // columns
     at, pixels, lengths = np.empty(PIXELS, np.intp), np.empty(PIXELS, np.intp), np.empty(PIXELS, np.intp)
     to, start = np.empty(PIXELS, np.intp), np.empty(PIXELS, np.intp)
-    tiles[: (last - first) * channel_panels * ROWS * columns] = 0
+    for j in range((last - first) * channel_panels * ROWS * columns):
+        tiles[j] = 0
     for block in range(images * blocks):
         n, p = block // blocks, block % blocks * P // blocks
         count = (block % blocks + 1) * P // blocks - p
