@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help venv check test bench clean
+.PHONY: help venv check test bench bench-report clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -25,6 +25,9 @@ test: venv  ## Run the parity suite
 
 bench: venv  ## Verify, then time scratch beside torch, in about five minutes
 	$(BIN)/python -m benchmarks
+
+bench-report: venv  ## Write the committed results into the documents
+	$(BIN)/python -m benchmarks report README.md docs/benchmarks.md docs/benchmark-traps.md
 
 clean:  ## Remove the environment and all caches
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,17 +1,21 @@
 """Figures into documents: fill what stands between markers, in any Markdown file.
 
 ``<!-- benchmark:begin ladder -->`` … ``<!-- benchmark:end -->`` holds the block named; a marker without a name holds
-the summary. The blocks are those of ``tables.BLOCKS``, ``plots.PLOTS`` and ``traps.TRAPS``, ``machine`` and ``selfcheck``.
+the summary. The blocks are those of ``tables.BLOCKS``, ``plots.PLOTS`` and ``traps.TRAPS``, ``machine``, ``selfcheck`` and
+``walkthrough``.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import re
 from pathlib import Path
 
 from benchmarks import plots, selfcheck, tables, traps
 from benchmarks.results import Report
+from scratch import walkthrough
 
 BLOCK = re.compile(r"<!-- benchmark:begin(?: ([\w-]+))? -->\n.*?<!-- benchmark:end -->", re.DOTALL)
 MARKER = re.compile(r"<!-- benchmark:(begin|end)")
@@ -51,9 +55,13 @@ def block(name: str, report: Report, here: Path, pictures: Path) -> str:
     if name in plots.PLOTS:
         path = os.path.relpath(pictures / f"{name}.svg", here)
         return f"![{plots.PLOTS[name].__doc__}]({Path(path).as_posix()})"
+    if name == "walkthrough":
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            walkthrough.main()
+        return f"```\n{printed.getvalue()}```"
     if name == "machine":
         return f"Made on {tables.machine(report)}."
-    known = sorted([*tables.BLOCKS, *plots.PLOTS, *traps.TRAPS, "summary", "machine", "selfcheck"])
+    known = sorted([*tables.BLOCKS, *plots.PLOTS, *traps.TRAPS, "summary", "machine", "selfcheck", "walkthrough"])
     raise ValueError(f"no block is called {name!r}; the blocks are {known}")
 
 
