@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from scratch.core import checks
+from scratch.core import checks, memory
 from scratch.core.jit import for_each, kernel
 from scratch.core.ladder import Cache, Ladder, Rung
 
@@ -158,7 +158,7 @@ def numba_backward(grad_out: np.ndarray, H: int, W: int) -> tuple[np.ndarray]:
 def _plane_sums(values: np.ndarray, OH: int, OW: int) -> np.ndarray:
     """(N,C,H,W) -> (N,C,OH,OW): the sums over windows."""
     N, C, H, W = values.shape
-    sums = np.empty((N, C, OH, OW), values.dtype)
+    sums = memory.empty((N, C, OH, OW), values.dtype)
     bounds = (*_bounds(H, OH), *_bounds(W, OW))
     for_each(_sum_kernel, N * C, values.reshape(N * C, H, W), bounds, sums.reshape(N * C, OH, OW))
     return sums

@@ -27,10 +27,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from scratch.core import memory
 from scratch.core.jit import for_each, kernel
 from scratch.core.ladder import NotTakenError
 from scratch.core.microkernel import ROWS, VECTORS, copy_vector, lanes, multiply_tile, transpose_tile
-from scratch.core.workspace import workspace
 
 if TYPE_CHECKING:
     from scratch.conv2d import Geometry, Gradients
@@ -52,7 +52,7 @@ def implicit_gemm_forward(
     # (OC,C/G,KH,KW) -> (G, OC/G, C/G, KH·KW)
     matrix = weight.reshape(G, OC // G, C_group, KH * KW)
     biases = (np.zeros(OC, x.dtype) if bias is None else bias).reshape(G, OC // G)
-    out = np.empty((len(x), OC, geometry.OH, geometry.OW), x.dtype)
+    out = memory.empty((len(x), OC, geometry.OH, geometry.OW), x.dtype)
     grid = Grid(geometry.OH, geometry.OW, geometry.stride[0] * frame.row, 0, 0, 1, 1)
     _correlate(framed, frame, frame.taps_of_x(C_group, KH, KW, geometry), matrix, np.arange(KH * KW), biases, grid, out)
     return out, (x, weight, bias is not None, geometry)
@@ -111,7 +111,9 @@ class Frame(NamedTuple):
 def _framed(batch: np.ndarray, frame: Frame) -> np.ndarray:
     """(N,C,H,W) -> flat (N, C, rows, stride, columns)."""
     N, C, H, W = batch.shape
-    framed = workspace("framed", N * frame.image + VECTORS * lanes(batch), batch.dtype)  # copies may read past the last cell
+    framed = memory.workspace(
+        "framed", N * frame.image + VECTORS * lanes(batch), batch.dtype
+    )  # copies may read past the last cell
     for_each(_frame_kernel, N * C, batch.reshape(N * C, H, W), frame, framed)
     return framed
 
@@ -171,13 +173,13 @@ def _correlate(
     G, M, _, _ = matrix.shape
     # The bias is the weight of one more tap, whose cell is always 1.
     K = len(taps) + 1
-    weights = workspace("weights", G * math.ceil(M / ROWS) * K * ROWS, out.dtype)
+    weights = memory.workspace("weights", G * math.ceil(M / ROWS) * K * ROWS, out.dtype)
     for_each(_pack_kernel, G * math.ceil(M / ROWS), matrix, which, bias, weights)
     columns = VECTORS * lanes(out)
 
     def run(first: int, last: int) -> None:
-        panel = workspace("columns", K * columns + columns, out.dtype)
-        tile = workspace("tile", ROWS * columns, out.dtype)
+        panel = memory.workspace("columns", K * columns + columns, out.dtype)
+        tile = memory.workspace("tile", ROWS * columns, out.dtype)
         _correlate_kernel(first, last, framed, frame, taps, weights, grid, panel, tile, out, G)
 
     for_each(run, G * math.ceil(N * grid.rows * grid.columns / columns))
@@ -308,7 +310,7 @@ def _grad_x(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, geometry: G
     H, W = x.shape[2:]
     OC, C_group, KH, KW = weight.shape
     G = geometry.groups
-    grad_x = np.empty_like(x)
+    grad_x = memory.empty_like(x)
     # The outermost shifts say how many rows and columns of zeros grad_out needs around it.
     (sh, sw), (dh, dw) = geometry.stride, geometry.dilation
     top, left = (KH - 1) * dh // sh, (KW - 1) * dw // sw
@@ -361,11 +363,11 @@ def _grad_weight(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, geomet
     g = grad_out.ravel()
     if OC_group < ROWS:  # the tile reads ROWS channels all the same, past the last image's end too
         g = np.concatenate([g, np.zeros(ROWS * geometry.OH * geometry.OW, g.dtype)])
-    grad_weight = np.empty_like(weight)
+    grad_weight = memory.empty_like(weight)
 
     def run(first: int, last: int) -> None:
-        panel = workspace("columns", (PIXELS + lanes(x)) * columns, x.dtype)
-        tiles = workspace("tiles", (last - first) * math.ceil(OC_group / ROWS) * ROWS * columns, x.dtype)
+        panel = memory.workspace("columns", (PIXELS + lanes(x)) * columns, x.dtype)
+        tiles = memory.workspace("tiles", (last - first) * math.ceil(OC_group / ROWS) * ROWS * columns, x.dtype)
         _grad_weight_kernel(
             first, last, g, framed, frame, taps, grid, len(x), geometry.groups, panel, tiles, grad_weight.reshape(OC, K)
         )

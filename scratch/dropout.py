@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from scratch.core import checks
+from scratch.core import checks, memory
 from scratch.core.jit import for_each, kernel
 from scratch.core.ladder import Cache, Ladder, Rung
 
@@ -151,13 +151,13 @@ def numpy_backward(grad_out: np.ndarray, mask: np.ndarray, scale: np.floating[An
 
 def numba_forward(x: np.ndarray, mask: np.ndarray, scale: np.floating[Any]) -> tuple[np.ndarray, tuple[Any, ...]]:
     """One pass over memory, compiled and on all cores; the scaled mask never leaves the registers."""
-    out = np.empty_like(x)
+    out = memory.empty_like(x)
     for_each(_kernel, x.size, x.ravel(), mask.ravel(), scale, out.ravel())
     return out, (mask, scale)
 
 
 def numba_backward(grad_out: np.ndarray, mask: np.ndarray, scale: np.floating[Any]) -> tuple[np.ndarray]:
-    grad_x = np.empty_like(grad_out)
+    grad_x = memory.empty_like(grad_out)
     for_each(_kernel, grad_x.size, grad_out.ravel(), mask.ravel(), scale, grad_x.ravel())
     return (grad_x,)
 

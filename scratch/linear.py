@@ -17,11 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from scratch.core import checks
+from scratch.core import checks, memory
 from scratch.core.jit import for_each, kernel
 from scratch.core.ladder import Cache, Ladder, NotTakenError, Rung
 from scratch.core.microkernel import ROWS, VECTORS, lanes, multiply_tile
-from scratch.core.workspace import workspace
 
 Gradients = tuple[np.ndarray | None, np.ndarray, np.ndarray | None]
 
@@ -136,7 +135,7 @@ def numba_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) ->
     rows = math.prod(x.shape[:-1])
     if rows < 8 or VECTORS * lanes(x) > IN or ROWS > OUT:
         raise NotTakenError(f"linear: numba takes at least 8 rows and a tile of weight, got x {x.shape}, weight {weight.shape}")
-    out = np.empty((*x.shape[:-1], OUT), x.dtype)
+    out = memory.empty((*x.shape[:-1], OUT), x.dtype)
     # out' (OUT, rows) = weight (OUT,IN) · x' (IN, rows)
     _product(weight, (IN, 1), OUT, IN, _batch_panels(x.reshape(rows, IN)), out.reshape(rows, OUT))
     if bias is not None:
@@ -150,10 +149,10 @@ def numba_backward(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, has_
     g = grad_out.reshape(rows, OUT)
     grad_x = None
     if need_grad_x:
-        grad_x = np.empty_like(x)
+        grad_x = memory.empty_like(x)
         # grad_x' (IN, rows) = weight' (IN,OUT) · g' (OUT, rows)
         _product(weight, (1, IN), IN, OUT, _batch_panels(g), grad_x.reshape(rows, IN))
-    grad_weight = np.empty_like(weight)
+    grad_weight = memory.empty_like(weight)
     for_each(_grad_weight_kernel, math.ceil(OUT / ROWS), g, x.reshape(rows, IN), grad_weight)
     return grad_x, grad_weight, g.sum(axis=0) if has_bias else None
 
@@ -162,7 +161,7 @@ def _batch_panels(matrix: np.ndarray) -> np.ndarray:
     """(rows,K) -> flat (⌈rows/COLUMNS⌉, K, COLUMNS), zero where there is no row."""
     rows, K = matrix.shape
     columns = VECTORS * lanes(matrix)
-    panels = workspace("batch panels", math.ceil(rows / columns) * K * columns, matrix.dtype)
+    panels = memory.workspace("batch panels", math.ceil(rows / columns) * K * columns, matrix.dtype)
     for_each(_batch_panels_kernel, math.ceil(rows / columns) * K, matrix, panels)
     return panels
 
@@ -184,7 +183,7 @@ def _product(weight: np.ndarray, strides: tuple[int, int], M: int, K: int, panel
     tiles_at_once = GROUP * math.ceil(len(result) / (VECTORS * lanes(result)))
 
     def run(first: int, last: int) -> None:
-        tiles = workspace("tiles", tiles_at_once * ROWS * VECTORS * lanes(result), result.dtype)
+        tiles = memory.workspace("tiles", tiles_at_once * ROWS * VECTORS * lanes(result), result.dtype)
         _product_kernel(first, last, weight.ravel(), strides[0], strides[1], M, K, panels, tiles, result)
 
     for_each(run, math.ceil(M / (GROUP * ROWS)))

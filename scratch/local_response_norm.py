@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from scratch.core import checks
+from scratch.core import checks, memory
 from scratch.core.jit import for_each, kernel
 from scratch.core.ladder import Cache, Ladder, Rung
 
@@ -158,14 +158,14 @@ TILE = 1024  # places that a kernel takes at a time: long rows to stream from me
 
 def numba_forward(x: np.ndarray, window: Window) -> tuple[np.ndarray, tuple[Any, ...]]:
     """A tile of places at a time, all channels: no sum leaves the cache, and backward finds scale anew rather than read it."""
-    out = np.empty_like(x)
+    out = memory.empty_like(x)
     by_place = _merge_places(x)
     for_each(_forward_kernel, _pieces(by_place), by_place, window, _merge_places(out))
     return out, (x, window)
 
 
 def numba_backward(grad_out: np.ndarray, x: np.ndarray, window: Window) -> tuple[np.ndarray]:
-    grad_x = np.empty_like(x)
+    grad_x = memory.empty_like(x)
     by_place = _merge_places(x)
     for_each(_backward_kernel, _pieces(by_place), _merge_places(grad_out), by_place, window, _merge_places(grad_x))
     return (grad_x,)

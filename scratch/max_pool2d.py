@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from scratch.core import checks
+from scratch.core import checks, memory
 from scratch.core.jit import for_each, kernel
 from scratch.core.ladder import Cache, Ladder, Rung
 
@@ -199,15 +199,15 @@ def _taps(geometry: Geometry, axis: int, cells: int) -> Iterator[tuple[slice, sl
 def numba_forward(x: np.ndarray, geometry: Geometry) -> tuple[np.ndarray, tuple[Any, ...]]:
     """Plane by plane in the cache, along the rows and then down the columns, by passes that each double the window."""
     N, C, H, W = x.shape
-    out = np.empty((N, C, geometry.OH, geometry.OW), x.dtype)
-    indices = np.empty(out.shape, _index_type(H, W))
+    out = memory.empty((N, C, geometry.OH, geometry.OW), x.dtype)
+    indices = memory.empty(out.shape, np.dtype(_index_type(H, W)))
     for_each(_forward_kernel, N * C, _planes(x), geometry, _planes(out), _planes(indices))
     return out, (indices, x.shape)
 
 
 def numba_backward(grad_out: np.ndarray, indices: np.ndarray, x_shape: tuple[int, ...]) -> tuple[np.ndarray]:
     N, C, H, W = x_shape
-    grad_x = np.empty(x_shape, grad_out.dtype)
+    grad_x = memory.empty(x_shape, grad_out.dtype)
     for_each(_backward_kernel, N * C, _planes(grad_out), _planes(indices), grad_x.reshape(N * C, H * W))
     return (grad_x,)
 

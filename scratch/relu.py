@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from scratch.core import checks
+from scratch.core import checks, memory
 from scratch.core.jit import for_each, kernel
 from scratch.core.ladder import Cache, Ladder, Rung
 
@@ -88,13 +88,13 @@ def numpy_backward(grad_out: np.ndarray, out: np.ndarray) -> tuple[np.ndarray]:
 
 def numba_forward(x: np.ndarray) -> tuple[np.ndarray, tuple[Any, ...]]:
     """One pass over memory for everything, compiled and on all cores."""
-    out = np.empty_like(x)
+    out = memory.empty_like(x)
     for_each(_forward_kernel, x.size, x.ravel(), out.ravel())
     return out, (out,)
 
 
 def numba_backward(grad_out: np.ndarray, out: np.ndarray) -> tuple[np.ndarray]:
-    grad_x = np.empty_like(out)
+    grad_x = memory.empty_like(out)
     for_each(_backward_kernel, out.size, grad_out.ravel(), out.ravel(), grad_x.ravel())
     return (grad_x,)
 

@@ -1,0 +1,96 @@
+"""Memory that is used again: asking the system for fresh pages, and touching them first, costs more than a pass over them.
+
+:func:`empty` is np.empty for an operation's results: its memory goes back to a shelf when the last array that looks at it is
+gone, and the next result of that size takes it from there. :func:`workspace` is for buffers that never leave an operation.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from typing import Any
+
+import numpy as np
+
+ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+SMALL = 1 << 20  # bytes: up to here the system's own allocator keeps what is freed
+SHELF = 1 << 30  # bytes that may lie free on the shelf; beyond it memory goes back to the system
+
+
+def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+    """An array of that shape and dtype, C-contiguous, holding whatever was left in its memory."""
+    size = math.prod(shape) * dtype.itemsize
+    if size <= SMALL:
+        return np.empty(shape, dtype)
+    block = _shelf.take(size)
+    if block is None:
+        block = _aligned(size, np.dtype(np.uint8))
+    return np.asarray(_Lease(block)).view(dtype).reshape(shape)
+
+
+def empty_like(array: np.ndarray) -> np.ndarray:
+    """:func:`empty`, of the array's shape and dtype."""
+    return empty(array.shape, array.dtype)
+
+
+class _Shelf:
+    """Blocks that are free."""
+
+    def __init__(self) -> None:
+        self.blocks: dict[int, list[np.ndarray]] = {}  # by size in bytes
+        self.bytes = 0
+        self.lock = threading.RLock()  # taken again where freeing something inside ends a lease
+
+    def take(self, size: int) -> np.ndarray | None:
+        with self.lock:
+            blocks = self.blocks.get(size)
+            if not blocks:
+                return None
+            self.bytes -= size
+            return blocks.pop()
+
+    def put(self, block: np.ndarray) -> None:
+        with self.lock:
+            if self.bytes + block.nbytes <= SHELF:
+                self.bytes += block.nbytes
+                self.blocks.setdefault(block.nbytes, []).append(block)
+
+
+_shelf = _Shelf()
+
+
+class _Lease:
+    """Holds a block for the arrays that look at it: every view of them keeps the lease alive, whose end frees the block."""
+
+    def __init__(self, block: np.ndarray) -> None:
+        self.block = block
+        self.put = _shelf.put  # bound here: at exit the module's own names may be gone
+        self.__array_interface__ = block.__array_interface__
+
+    def __del__(self) -> None:
+        self.put(self.block)
+
+
+class _Buffers(threading.local):
+    def __init__(self) -> None:
+        self.by_name: dict[tuple[str, np.dtype[Any]], np.ndarray] = {}
+
+
+_buffers = _Buffers()
+
+
+def workspace(name: str, size: int, dtype: np.dtype[Any]) -> np.ndarray:
+    """The calling thread's buffer of that name: at least ``size`` elements, 1-D, aligned, holding whatever was left in it.
+
+    It is the same memory at every call with the name, so it must not leave the operation that asked for it.
+    """
+    buffer = _buffers.by_name.get((name, dtype))
+    if buffer is None or buffer.size < size:
+        buffer = _buffers.by_name[name, dtype] = _aligned(size, dtype)
+    return buffer
+
+
+def _aligned(size: int, dtype: np.dtype[Any]) -> np.ndarray:
+    raw = np.empty(size + ALIGNMENT // dtype.itemsize, dtype)
+    start = -raw.ctypes.data % ALIGNMENT // dtype.itemsize
+    return raw[start : start + size]
