@@ -39,6 +39,6 @@ def run(settings: Settings, report: Report, say: Callable[[str], None], done: Ca
         threads = int(number) if word == "threads" else settings.threads
         row = blank(case, BATCH, threads)
         report.rows.append(row)
-        with Team(threads) as team, Process(settings.threads, Judge, BATCH, settings.seed) as judge:
+        with Team(threads, settings.sides(case)) as team, Process(settings.threads, Judge, BATCH, settings.seed) as judge:
             measure(row, case, settings.sides(case), team, judge, settings.effort, named(say, case.name))
         done(case)

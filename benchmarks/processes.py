@@ -39,7 +39,8 @@ class Process:
             env={**os.environ, **dict.fromkeys(POOLS, str(threads)), **environment},
             start_new_session=True,  # Ctrl-C is the parent's to handle
         )
-        self.ask("", kind, *arguments)
+        self._send("", kind, *arguments)  # its libraries load while the caller starts the next; the answer is awaited below
+        self.loading = True
 
     def ask(self, command: str, *arguments: Any) -> Any:
         """Send a command and wait for its answer.
@@ -47,11 +48,14 @@ class Process:
         Raises:
             WorkerError: the command raised, or the process is gone.
         """
-        self.send(command, *arguments)
-        return self.receive()
+        if self.loading:
+            self.loading = False
+            self._receive()
+        self._send(command, *arguments)
+        return self._receive()
 
-    def send(self, command: str, *arguments: Any) -> None:
-        """Send a command; :meth:`receive` gets the answer."""
+    def _send(self, command: str, *arguments: Any) -> None:
+        """Send a command; :meth:`_receive` gets the answer."""
         assert self.process.stdin is not None
         try:
             pickle.dump((command, arguments), self.process.stdin, protocol=pickle.HIGHEST_PROTOCOL)
@@ -59,7 +63,7 @@ class Process:
         except BrokenPipeError:
             self._gone()
 
-    def receive(self) -> Any:
+    def _receive(self) -> Any:
         """The answer to the last command."""
         assert self.process.stdout is not None
         try:

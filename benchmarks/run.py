@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ from benchmarks.results import Report, Row
 from benchmarks.roof import Roof
 from benchmarks.sides import Arrays, Side, torch_sides
 from benchmarks.verify import Judge
-from benchmarks.worker import Worker
+from benchmarks.worker import REST, Worker
 
 WARM = 0.1  # a pass that takes longer than so many seconds does not notice whether it begins cold
 CONTROLS = ("relu1", "conv3")  # the A/A rows: one that memory limits, one that arithmetic does
@@ -73,11 +73,11 @@ class Asked(Protocol):
 
 
 class Team:
-    """One process for each side, started when first needed."""
+    """One process for each side, started when first needed; those of the same case load their libraries side by side."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, sides: Iterable[Side]) -> None:
         self.threads = threads
-        self.processes: dict[str, Process] = {}
+        self.processes = {side.name: Process(threads, Worker, side) for side in sides}
 
     def __call__(self, side: Side) -> Process:
         """The side's process."""
@@ -100,7 +100,11 @@ class Team:
 def run(settings: Settings, report: Report, say: Callable[[str], None], done: Callable[[Case], None]) -> None:
     """Fill ``report``, row by row, so that whoever interrupts keeps what was measured; say what is being done."""
     report.machine = machine.describe()
-    with Team(settings.threads) as team, Process(settings.threads, Judge, settings.batch, settings.seed) as judge:
+    shared = next((settings.sides(case) for case in settings.cases if not alone(case)), [])
+    with (
+        Team(settings.threads, shared) as team,
+        Process(settings.threads, Judge, settings.batch, settings.seed) as judge,
+    ):
         say("the machine's limits")
         with Process(settings.threads, Roof, settings.threads) as roof:
             report.roof = roof.ask("measure")
@@ -108,15 +112,19 @@ def run(settings: Settings, report: Report, say: Callable[[str], None], done: Ca
             row = blank(case, settings.batch, settings.threads)
             report.rows.append(row)
             tell = named(say, case.name)
-            if isinstance(case, Network):
-                # In processes of its own, so that its peak of memory is its own too, and nobody keeps gigabytes afterwards.
-                with Team(settings.threads) as fresh:
+            if alone(case):
+                with Team(settings.threads, settings.sides(case)) as fresh:
                     measure(row, case, settings.sides(case), fresh, judge, settings.effort, tell)
                     report.libraries |= fresh.facts()
             else:
                 measure(row, case, settings.sides(case), team, judge, settings.effort, tell)
                 report.libraries |= team.facts()
             done(case)
+
+
+def alone(case: Case) -> bool:
+    """Whether a case gets new processes: a training step does, so that its peak of memory is its own and then given back."""
+    return isinstance(case, Network) and case.phase == "step"
 
 
 def named(say: Callable[[str], None], name: str) -> Callable[[str], None]:
@@ -170,7 +178,7 @@ def measure(
         if not any(name.startswith("scratch") for name in right):
             return
         timed(row, right, effort, say)
-        if isinstance(case, Network):
+        if alone(case):
             row.peak = {name: worker.ask("peak") for name, worker in right.items()}
     finally:
         for side in sides:
@@ -202,7 +210,7 @@ def timed(row: Row, workers: Mapping[str, Asked], effort: Effort, say: Callable[
     seconds = {name: worker.ask("seconds") for name, worker in workers.items()}
     passes = {name: effort.passes_of(seconds[name]) for name in workers}
     extra = {name: int(seconds[name] < WARM) for name in workers}
-    rounds = effort.rounds_of(2 * sum(seconds[name] * (passes[name] + extra[name]) for name in workers))
+    rounds = effort.rounds_of(2 * sum(REST + seconds[name] * (passes[name] + extra[name]) for name in workers))
     leaked = 0.0
 
     def turn(name: str) -> pairing.Laps:
