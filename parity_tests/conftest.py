@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-PROFILES = {"quick": 15, "default": 150, "deep": 10_000}  # cases for each operation, rung and dtype
+PROFILES = {"quick": 15, "default": 300, "deep": 10_000}  # cases for each operation, rung and dtype
 
 for name, examples in PROFILES.items():
     settings.register_profile(

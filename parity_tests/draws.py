@@ -8,7 +8,7 @@ are the plain numbers 0, 1, -1, 2 …; repeated values, hence ties, are common i
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,8 +30,9 @@ def _palettes(dtype: np.dtype[Any]) -> dict[str, np.ndarray]:
     # Four of five of the exponents are spread, so that sums meet terms that they must not lose, and terms that they must.
     wide = reals * np.ldexp(dtype.type(1), (steps * 7) % 25 - 12)
     scale = info.maxexp // 4
-    special = np.where(steps < 128, integers, reals)
-    special[-12:] = [-0.0] * 4 + [info.smallest_subnormal, -info.tiny / 4, info.tiny, np.inf, np.inf, -np.inf, np.nan, np.nan]
+    odd = np.array([-np.inf, np.nan, np.inf, -0.0, 0.0, info.smallest_subnormal, -info.tiny / 4, info.tiny])[steps % 8]
+    few_special = np.where(steps < 240, reals, odd)
+    many_special = np.where(steps < 128, integers, odd)
     return {
         "integers": integers,
         "reals": reals,
@@ -40,7 +41,8 @@ def _palettes(dtype: np.dtype[Any]) -> dict[str, np.ndarray]:
         "huge": np.ldexp(reals, scale).astype(dtype),
         "tiny": np.ldexp(reals, -scale).astype(dtype),
         "subnormal": (np.round(reals * 8) * info.smallest_subnormal).astype(dtype),
-        "special": special.astype(dtype),
+        "few special": few_special.astype(dtype),
+        "many special": many_special.astype(dtype),
     }
 
 
@@ -123,7 +125,9 @@ def int_or_pair(numbers: st.SearchStrategy[int]) -> st.SearchStrategy[int | tupl
 
 
 @st.composite
-def arrays(draw: DrawFn, dtype: np.dtype[Any], *shapes: tuple[int, ...] | None, palettes: Any = None) -> tuple[Any, ...]:
+def arrays(
+    draw: DrawFn, dtype: np.dtype[Any], *shapes: tuple[int, ...] | None, palettes: Sequence[str] | None = None
+) -> tuple[Any, ...]:
     """An array for each shape (None for None), the palette's name behind them; one palette for all, as in real data."""
     palette = draw(st.sampled_from(palettes or list(PALETTES[dtype])))
     return *(None if shape is None else draw(values(dtype, shape, palette)) for shape in shapes), palette

@@ -5,6 +5,7 @@ There is no backward: the gradients of an optimizer are nobody's.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -50,21 +51,20 @@ class Steps:
 
 
 @st.composite
-def cases(draw: DrawFn, dtype: np.dtype[Any], large: bool = False) -> Case:
-    shape = tuple(draw(st.lists(st.integers(0, 5), max_size=3))) if not large else (draw(st.integers(50, 300)),)
+def cases(draw: DrawFn, dtype: np.dtype[Any], large: bool = False, palettes: Sequence[str] | None = None) -> Case:
+    shape = (draw(st.integers(50, 300)),) if large else tuple(draw(st.lists(st.sampled_from([1, 2, 3, 0]), max_size=3)))
     steps = draw(st.integers(1, 4))
-    *given, palette = draw(arrays(dtype, *[shape] * (steps + 1)))
-    momentum = draw(st.sampled_from([0.9, 0.0, 0.5]))
-    nesterov = momentum > 0 and draw(st.booleans())
-    update = "torch" if nesterov else draw(st.sampled_from(["torch", "paper"]))
+    *given, palette = draw(arrays(dtype, *[shape] * (steps + 1), palettes=palettes))
+    rule = draw(st.sampled_from(["momentum", "dampening", "nesterov", "paper"]))
+    rates = st.sampled_from([0.1, 0.01, 1.0])
     params = {
-        "lr": tuple(draw(st.lists(st.sampled_from([0.1, 0.01, 1.0, 0.0]), min_size=steps, max_size=steps))),
-        "momentum": momentum,
-        "dampening": 0.0 if nesterov or update == "paper" else draw(st.sampled_from([0.0, 0.3])),
+        "lr": tuple(draw(st.lists(rates, min_size=steps, max_size=steps))),
+        "momentum": draw(st.sampled_from([0.9, 0.5] if rule == "nesterov" else [0.9, 0.5, 0.0])),
+        "dampening": 0.3 if rule == "dampening" else 0.0,
         "weight_decay": draw(st.sampled_from([0.0, 5e-4, 0.5])),
-        "nesterov": nesterov,
+        "nesterov": rule == "nesterov",
         "maximize": draw(st.booleans()),
-        "update": update,
+        "update": "paper" if rule == "paper" else "torch",
     }
     return Case(tuple(given), params, palette)
 

@@ -1,0 +1,216 @@
+"""Mistakes in softmax, log_softmax and cross_entropy; and, for every assertion of the generic test, one that it alone sees."""
+
+from __future__ import annotations
+
+from parity_tests.mutants import Mutant, planting
+
+NAIVE, NUMPY = "# --- naive", "# --- numpy"
+
+SOFTMAX = (
+    *planting(
+        "softmax",
+        "numpy",
+        (
+            "the maximum is not subtracted",
+            "np.exp(x_rows - x_rows.max(axis=1, keepdims=True, initial=-np.inf))",
+            "np.exp(x_rows)",
+        ),
+        (
+            "one maximum is taken for all rows",
+            "x_rows.max(axis=1, keepdims=True, initial=-np.inf)",
+            "x_rows.max(initial=-np.inf)",
+        ),
+        ("the sum is not exp's", "out.sum(axis=1, keepdims=True)", "abs(x_rows).sum(axis=1, keepdims=True)"),
+        ("backward knows the diagonal only", "s * (g - (g * s).sum(axis=1, keepdims=True))", "g * s * (1 - s)"),
+        ("backward subtracts the sum of g alone", "(g * s).sum(axis=1, keepdims=True)", "g.sum(axis=1, keepdims=True)"),
+        (
+            "backward forgets its last factor",
+            "s * (g - (g * s).sum(axis=1, keepdims=True))",
+            "g - (g * s).sum(axis=1, keepdims=True)",
+        ),
+        ("the axis is always the last", "x_rows = rows(x, dim)", "x_rows = rows(x, x.ndim - 1)"),
+        after=NUMPY,
+    ),
+    *planting(
+        "log_softmax",
+        "numpy",
+        ("the maximum is not subtracted", "x_rows - x_rows.max(axis=1, keepdims=True, initial=-np.inf)", "x_rows.copy()"),
+        (
+            "it is softmax's logarithm",
+            "out -= np.log(np.exp(out).sum(axis=1, keepdims=True))",
+            "out = np.log(np.exp(out) / np.exp(out).sum(axis=1, keepdims=True))",
+        ),
+        ("the logarithm has base 2", "np.log(np.exp(out)", "np.log2(np.exp(out)"),
+        (
+            "backward is softmax's, with a product too many",
+            "g - np.exp(rows(out, dim)) * g.sum(axis=1, keepdims=True)",
+            "np.exp(rows(out, dim)) * (g - g.sum(axis=1, keepdims=True))",
+        ),
+        ("backward takes the mean of g", "g.sum(axis=1, keepdims=True)", "g.mean(axis=1, keepdims=True)"),
+        ("backward forgets g's sum", "np.exp(rows(out, dim)) * g.sum(axis=1, keepdims=True)", "np.exp(rows(out, dim)) * g"),
+        after=NUMPY,
+    ),
+)
+
+CROSS_ENTROPY = (
+    *planting(
+        "cross_entropy",
+        "naive",
+        ("the weighted mean divides by N", "total = weight[t[t >= 0]].sum(dtype=np.float64)", "total = np.count_nonzero(t >= 0)"),
+        (
+            "what is ignored counts in the mean",
+            "total = weight[t[t >= 0]].sum(dtype=np.float64)",
+            "total = weight[t].sum(dtype=np.float64)",
+        ),
+        ("what is ignored counts as class 0", "classes[ignored] = -1", "classes[ignored] = 0"),
+        ("smoothing spreads over the other classes only", "smoothing / max(C, 1)", "smoothing / max(C - 1, 1)"),
+        ("smoothing leaves the target its whole weight", "1 - smoothing, smoothing", "1, smoothing"),
+        (
+            "the mean of probabilities is weighted",
+            "total = N * D if C else 0",
+            "total = weight.sum(dtype=np.float64) * N * D / C",
+        ),
+        ("the mean of probabilities is over N alone", "total = N * D if C else 0", "total = N"),
+        ("'sum' is a mean", 'if reduction == "mean" else 1.0', 'if reduction != "none" else 1.0'),
+    ),
+    *planting(
+        "cross_entropy",
+        "naive",
+        (
+            "the gradient of the mean is not divided",
+            "np.full((N, D), grad_out / options.divisor, grad_out.dtype)",
+            "np.full((N, D), grad_out, grad_out.dtype)",
+        ),
+        (
+            "the upstream gradient is forgotten",
+            "np.full((N, D), grad_out / options.divisor, grad_out.dtype)",
+            "np.full((N, D), 1 / options.divisor, grad_out.dtype)",
+        ),
+    ),
+    *planting(
+        "cross_entropy",
+        "naive",
+        ("smoothing ignores the classes' weights", "yield c, share * weight[c]", "yield c, share"),
+        ("a class's weight is forgotten", "yield t[n, d], own * weight[t[n, d]]", "yield t[n, d], own"),
+        ("the gradient has the wrong sign", "grad_logp[n, c, d] -= g[n, d] * factor", "grad_logp[n, c, d] += g[n, d] * factor"),
+        (
+            "the gradient is assigned: smoothing overwrites the target's",
+            "grad_logp[n, c, d] -= g[n, d] * factor",
+            "grad_logp[n, c, d] = -g[n, d] * factor",
+        ),
+        ("the target's gradient has the wrong sign", "grad_t[n, c, d] = -g[n, d]", "grad_t[n, c, d] = g[n, d]"),
+        (
+            "the target's gradient forgets the smoothing",
+            "(options.own * options.weight[c] * logp[n, c, d])",
+            "(options.weight[c] * logp[n, c, d])",
+        ),
+        after=NAIVE,
+    ),
+)
+
+SCALE = "one / x.dtype.type(1 - p)"
+TORCH_UNSCALED = ("torch_impl.dropout", "mask.to(x.dtype).div_(1 - p)", "mask.to(x.dtype)")
+REFERENCE_UNSCALED = ("parity_tests.reference", "1 / (1 - np.longdouble(p))", "np.longdouble(1)")
+
+NEEDED = (
+    Mutant(
+        "linear",
+        "numpy",
+        "the rung hands everything down",
+        "    out = x @ weight.T\n",
+        "    raise NotTakenError\n    out = x @ weight.T\n",
+        NUMPY,
+        only="assert_rung_ran",
+    ),
+    Mutant(
+        "linear",
+        "numpy",
+        "a bias that is not there has a gradient",
+        "g.sum(axis=0) if has_bias else None",
+        "g.sum(axis=0)",
+        NUMPY,
+        only="assert_same_parts",
+    ),
+    Mutant(
+        "linear",
+        "numpy",
+        "grad_bias keeps the summed axis",
+        "g.sum(axis=0)",
+        "g.sum(axis=0, keepdims=True)",
+        NUMPY,
+        only="assert_same_shapes",
+    ),
+    Mutant(
+        "linear",
+        "numpy",
+        "grad_bias comes in float64",
+        "g.sum(axis=0)",
+        "g.sum(axis=0, dtype=np.float64)",
+        NUMPY,
+        only="assert_same_dtypes",
+    ),
+    Mutant(
+        "dropout",
+        "numpy",
+        "nothing is scaled, nor in torch_impl",
+        SCALE,
+        "one",
+        also=(TORCH_UNSCALED,),
+        only="assert_near_reference",
+    ),
+    Mutant(
+        "dropout",
+        "numpy",
+        "nothing is scaled, nor in the reference",
+        SCALE,
+        "one",
+        also=(REFERENCE_UNSCALED,),
+        only="assert_near_torch",
+    ),
+    Mutant(
+        "relu",
+        "numpy",
+        "-0.0 becomes 0.0",
+        "np.where(x < 0, x.dtype.type(0), x)",
+        "np.where(x <= 0, x.dtype.type(0), x)",
+        NUMPY,
+        only="assert_same_zeros",
+    ),
+    Mutant(
+        "max_pool2d",
+        "numpy",
+        "indices count from 1",
+        "indices.astype(np.int64).reshape(out.shape)",
+        "indices.astype(np.int64).reshape(out.shape) + 1",
+        only="assert_same_integers",
+    ),
+    Mutant(
+        "relu",
+        "numpy",
+        "it works in place where it can",
+        "    out = np.where(x < 0, x.dtype.type(0), x)",
+        "    out = np.where(x < 0, x.dtype.type(0), x)\n    if x.flags.writeable:\n        x[...] = out",
+        NUMPY,
+        only="assert_inputs_unchanged",
+    ),
+    Mutant(
+        "relu",
+        "numpy",
+        "backward works in the cache",
+        "    return (np.where(out <= 0, out.dtype.type(0), grad_out),)",
+        "    np.copyto(out, grad_out, where=~(out <= 0))\n    return (out,)",
+        NUMPY,
+        only="assert_backward_repeats",
+    ),
+    Mutant(
+        "relu",
+        "numpy",
+        "the input comes back where nothing is negative",
+        "    out = np.where(x < 0, x.dtype.type(0), x)",
+        "    out = np.where(x < 0, x.dtype.type(0), x) if (x < 0).any() else x",
+        NUMPY,
+        only="assert_own_memory",
+    ),
+)
+
+MUTANTS: tuple[Mutant, ...] = (*SOFTMAX, *CROSS_ENTROPY, *NEEDED)

@@ -1,0 +1,114 @@
+"""The same input gives the same bits: run after run, for any number of threads, from eight Python threads, in a forked child."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import scratch
+from parity_tests.draws import Case, values
+from parity_tests.specs import RUNGS, SPECS, Spec
+
+FLOAT32 = np.dtype(np.float32)
+COMPILED = [row for row in RUNGS if row[1] not in ("naive", "numpy", "im2col")]
+
+
+@pytest.fixture(autouse=True)
+def _threads():
+    before = scratch.get_num_threads()
+    yield
+    scratch.set_num_threads(before)
+
+
+def digest(spec: Spec, rung: str, case: Case, g: np.ndarray) -> str:
+    """All results of a forward and a backward pass, to the bit."""
+    with scratch.use_rung(rung):
+        out, cache = spec.scratch.forward(*case.arrays, **case.params)
+        outs = out if isinstance(out, tuple) else (out,)
+        gradients = spec.scratch.backward(g, cache)
+    results = [array for array in (*outs, *gradients) if array is not None]
+    return hashlib.sha256(b"".join(array.tobytes() for array in results)).hexdigest()
+
+
+def cotangent(spec: Spec, case: Case) -> np.ndarray:
+    out, _ = spec.scratch.forward(*case.arrays, **case.params)
+    shape = (out[0] if isinstance(out, tuple) else out).shape
+    return np.random.default_rng(1).standard_normal(shape).astype(FLOAT32)
+
+
+@pytest.mark.parametrize(("spec", "rung"), COMPILED, ids=str)
+@given(data=st.data())
+def test_any_number_of_threads_gives_the_same_bits(spec, rung, data):
+    case = data.draw(spec.cases(FLOAT32, True))
+    out = cotangent(spec, case)
+    g = data.draw(values(FLOAT32, out.shape, "reals"))
+    digests = set()
+    for threads in (1, 2, 3, 7, 2):
+        scratch.set_num_threads(threads)
+        digests.add(digest(spec, rung, case, g))
+    assert len(digests) == 1, str(case)
+
+
+def big_case(spec: Spec) -> Case:
+    """One call that keeps several threads busy."""
+    normal = np.random.default_rng(0).standard_normal
+
+    def array(*shape: int) -> np.ndarray:
+        return normal(shape).astype(FLOAT32)
+
+    arrays: dict[str, tuple] = {
+        "conv2d": (array(2, 8, 17, 19), array(18, 4, 3, 3), array(18)),
+        "linear": (array(16, 70), array(40, 70), array(40)),
+        "cross_entropy": (array(64, 10), np.arange(64) % 10),
+        "sgd": (array(5000), array(5000)),
+    }
+    params = {
+        "conv2d": {"stride": 2, "padding": 1, "groups": 2},
+        "local_response_norm": {"size": 5},
+        "max_pool2d": {"kernel_size": 3, "stride": 2},
+        "adaptive_avg_pool2d": {"output_size": 6},
+        "dropout": {"mask": normal((4, 6, 20, 21)) > 0},
+        "sgd": {"lr": (0.1,), "momentum": 0.9},
+    }
+    return Case(arrays.get(spec.name, (array(4, 6, 20, 21),)), params.get(spec.name, {}), "normal")
+
+
+@pytest.mark.parametrize(("spec", "rung"), COMPILED, ids=str)
+def test_eight_python_threads_at_once(spec, rung):
+    case = big_case(spec)
+    g = cotangent(spec, case)
+    alone = digest(spec, rung, case, g)
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda _: digest(spec, rung, case, g), range(32)))
+    assert set(together) == {alone}
+
+
+def _in_child(queue, names: list[tuple[str, str]]) -> None:
+    specs = {spec.name: spec for spec in SPECS}
+    queue.put(
+        [digest(specs[name], rung, big_case(specs[name]), cotangent(specs[name], big_case(specs[name]))) for name, rung in names]
+    )
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_computes_the_same():
+    """As in a DataLoader's worker: the parent's threads are not in the child."""
+    scratch.set_num_threads(3)
+    names = [(spec.name, rung) for spec, rung in COMPILED]
+    here = [digest(spec, rung, big_case(spec), cotangent(spec, big_case(spec))) for spec, rung in COMPILED]
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=_in_child, args=(queue, names))
+    child.start()
+    there = queue.get(timeout=120)
+    child.join()
+    assert child.exitcode == 0
+    assert there == here

@@ -1,0 +1,34 @@
+"""A test of the tests: the generic test kills every planted mistake, and needs each of its assertions to do so."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from parity_tests import mutants_convolution, mutants_loss, mutants_pooling
+from parity_tests.mutants import hunt
+from parity_tests.parity import ASSERTIONS
+
+MUTANTS = (*mutants_convolution.MUTANTS, *mutants_pooling.MUTANTS, *mutants_loss.MUTANTS)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=str)
+def test_the_generic_test_kills_the_mutant(mutant):
+    kill = hunt(mutant, ASSERTIONS, shrink=False)
+    assert kill, f"{mutant} lives"
+    assert kill.by == (mutant.only or kill.by)
+
+
+@pytest.mark.parametrize("assertion", ASSERTIONS, ids=lambda assertion: assertion.__name__)
+def test_without_the_assertion_a_mutant_lives(assertion):
+    (mutant,) = (mutant for mutant in mutants_loss.NEEDED if mutant.only == assertion.__name__)
+    others = tuple(other for other in ASSERTIONS if other is not assertion)
+    assert hunt(mutant, others, shrink=False) is None
+
+
+def test_the_unchanged_source_lives():
+    """Planting nothing changes nothing: what dies, dies of its mistake."""
+    for mutant in {mutant.operation: mutant for mutant in MUTANTS}.values():
+        untouched = replace(mutant, new=mutant.old, also=())
+        assert hunt(untouched, ASSERTIONS, shrink=False) is None
