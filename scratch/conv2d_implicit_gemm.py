@@ -35,6 +35,7 @@ from scratch.core.microkernel import ROWS, VECTORS, copy_vector, lanes, multiply
 if TYPE_CHECKING:
     from scratch.conv2d import Geometry, Gradients
 
+PANELS = 3  # copied in one go: neighbouring panels read the same cells of the image, which leave the cache in between
 PIXELS = 192  # in one block of grad_weight's sum: its panel of columns, PIXELS·COLUMNS float32, stays in the L1 cache
 
 
@@ -178,9 +179,9 @@ def _correlate(
     columns = VECTORS * lanes(out)
 
     def run(first: int, last: int) -> None:
-        panel = memory.workspace("columns", K * columns + columns, out.dtype)
+        panels = memory.workspace("columns", PANELS * (K + 1) * columns, out.dtype)
         tile = memory.workspace("tile", ROWS * columns, out.dtype)
-        _correlate_kernel(first, last, framed, frame, taps, weights, grid, panel, tile, out, G)
+        _correlate_kernel(first, last, framed, frame, taps, weights, grid, panels, tile, out, G)
 
     for_each(run, G * math.ceil(N * grid.rows * grid.columns / columns))
 
@@ -251,7 +252,7 @@ def _correlate_kernel(
     taps: np.ndarray,
     weights: np.ndarray,
     grid: Grid,
-    panel: np.ndarray,
+    panels: np.ndarray,
     tile: np.ndarray,
     out: np.ndarray,
     groups: int,
@@ -260,6 +261,7 @@ def _correlate_kernel(
     width = lanes(framed)
     columns = VECTORS * width
     K = len(taps) + 1
+    size = (K + 1) * columns  # of a panel: what the last copy writes too much is one row more
     N, M_all, H, W = out.shape
     flat_out = out.reshape(N * M_all * H * W)
     P = grid.rows * grid.columns
@@ -267,38 +269,48 @@ def _correlate_kernel(
     weight_panels = (M + ROWS - 1) // ROWS
     pixel_panels = (N * P + columns - 1) // columns
     at, pixels, lengths = np.empty(columns, np.intp), np.empty(columns, np.intp), np.empty(columns, np.intp)
-    to, start = np.empty(columns, np.intp), np.empty(columns, np.intp)
-    for i in range(first, last):
-        group, pixel = i // pixel_panels, i % pixel_panels * columns
-        count = min(columns, N * P - pixel)
-        runs = _runs(pixel, count, grid.columns, at, pixels, lengths)
-        for run in range(runs):
-            pixels[run] = _cell(pixels[run], frame, grid) + group * (frame.image // groups)
-        vectors = _vectors(runs, width, at, pixels, lengths, to, start)
+    to, start = np.empty(PANELS * columns, np.intp), np.empty(PANELS * columns, np.intp)
+    i = first
+    while i < last:
+        group = i // pixel_panels
+        together = min(PANELS, last - i, (group + 1) * pixel_panels - i)
+        vectors = 0
+        for b in range(together):
+            pixel = (i + b) % pixel_panels * columns
+            runs = _runs(pixel, min(columns, N * P - pixel), grid.columns, at, pixels, lengths)
+            for run in range(runs):
+                at[run] += b * size
+                pixels[run] = _cell(pixels[run], frame, grid) + group * (frame.image // groups)
+            vectors += _vectors(runs, width, at, pixels, lengths, to[vectors:], start[vectors:])
         for k in range(K - 1):
             for v in range(vectors):
-                copy_vector(framed, start[v] + taps[k], panel, k * columns + to[v])
-        for j in range(columns):
-            panel[(K - 1) * columns + j] = 1  # what the bias is the weight of
-        # A tile goes straight to its place where its pixels are neighbours there, else through a buffer.
-        n, p = divmod(pixel, P)
-        neighbours = grid.step_h == 1 and grid.step_w == 1 and grid.columns == W and count == columns and p + columns <= P
+                copy_vector(framed, start[v] + taps[k], panels, k * columns + to[v])
+        for b in range(together):
+            for j in range(columns):
+                panels[b * size + (K - 1) * columns + j] = 1  # what the bias is the weight of
         for m in range(weight_panels):
             channel = group * M + m * ROWS
             rows = min(ROWS, M - m * ROWS)
             a_at = (group * weight_panels + m) * K * ROWS
-            if neighbours and rows == ROWS:
-                c_at = (n * M_all + channel) * H * W + p
-                multiply_tile(K, weights, a_at, ROWS, 1, panel, 0, columns, flat_out, c_at, H * W, False)
-                continue
-            multiply_tile(K, weights, a_at, ROWS, 1, panel, 0, columns, tile, 0, columns, False)
-            for j in range(count):
-                image, place = divmod(pixel + j, P)
-                row, column = divmod(place, grid.columns)
-                h, w = grid.h + row * grid.step_h, grid.w + column * grid.step_w
-                target = ((image * M_all + channel) * H + h) * W + w
-                for r in range(rows):
-                    flat_out[target + r * H * W] = tile[r * columns + j]
+            for b in range(together):
+                pixel = (i + b) % pixel_panels * columns
+                count = min(columns, N * P - pixel)
+                n, p = divmod(pixel, P)
+                # A tile goes straight to its place where its pixels are neighbours there, else through a buffer.
+                neighbours = grid.step_h == 1 and grid.step_w == 1 and grid.columns == W and p + columns <= P
+                if neighbours and rows == ROWS:
+                    c_at = (n * M_all + channel) * H * W + p
+                    multiply_tile(K, weights, a_at, ROWS, 1, panels, b * size, columns, flat_out, c_at, H * W, False)
+                    continue
+                multiply_tile(K, weights, a_at, ROWS, 1, panels, b * size, columns, tile, 0, columns, False)
+                for j in range(count):
+                    image, place = divmod(pixel + j, P)
+                    row, column = divmod(place, grid.columns)
+                    h, w = grid.h + row * grid.step_h, grid.w + column * grid.step_w
+                    target = ((image * M_all + channel) * H + h) * W + w
+                    for r in range(rows):
+                        flat_out[target + r * H * W] = tile[r * columns + j]
+        i += together
 
 
 def _grad_x(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, geometry: Geometry) -> np.ndarray:
