@@ -1,12 +1,18 @@
-"""One option chooses how long the suite looks: ``--profile quick``, ``default`` or ``deep``; another the oracle's device."""
+"""One option chooses how long the suite looks: ``--profile quick``, ``default`` or ``deep``; others the device and the report."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-PROFILES = {"quick": 15, "default": 300, "deep": 10_000}  # cases for each operation, rung and dtype
+from parity_tests.report import Report
+
+PROFILES = {"quick": 10, "default": 300, "deep": 10_000}  # cases for each operation, rung and dtype
+# What takes long and is not about the line just edited.
+NOT_QUICK = ("test_mutants", "test_networks", "test_exact")
 
 for name, examples in PROFILES.items():
     settings.register_profile(
@@ -17,11 +23,14 @@ for name, examples in PROFILES.items():
         suppress_health_check=[HealthCheck.too_slow],
     )
 
+REPORT = pytest.StashKey[Report]()
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("parity")
     group.addoption("--profile", choices=PROFILES, default="default", help="how many cases: quick, default or deep")
     group.addoption("--device", choices=("cpu", "cuda"), default="cpu", help="where torch runs")
+    group.addoption("--report", type=Path, help="folder for parity.md, parity.json and parity.svg; also shrinks the mutants")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -30,6 +39,25 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile(config.getoption("--profile"))
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
+    config.stash[REPORT] = Report()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--profile") == "quick":
+        slow = [item for item in items if item.path.stem in NOT_QUICK]
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    folder = session.config.getoption("--report")
+    if folder:
+        session.config.stash[REPORT].write(folder, session.config.getoption("--profile"), session.config.getoption("--device"))
+
+
+@pytest.fixture(scope="session")
+def report(request: pytest.FixtureRequest) -> Report:
+    return request.config.stash[REPORT]
 
 
 @pytest.fixture(scope="session")

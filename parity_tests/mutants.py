@@ -47,9 +47,11 @@ class Mutant:
         return next(spec for spec in SPECS if spec.name == self.operation)
 
 
-def planting(operation: str, rung: str, *rows: tuple[str, ...], after: str = "") -> tuple[Mutant, ...]:
+def planting(
+    operation: str, rung: str, *rows: tuple[str, str, str] | tuple[str, str, str, str], after: str = ""
+) -> tuple[Mutant, ...]:
     """Mutants of one rung, from rows (title, old, new), with a mark of their own behind or with the common one."""
-    return tuple(Mutant(operation, rung, *row) if len(row) > 3 else Mutant(operation, rung, *row, after) for row in rows)
+    return tuple(Mutant(operation, rung, *row[:3], *(row[3:] or (after,))) for row in rows)
 
 
 @dataclass(frozen=True)

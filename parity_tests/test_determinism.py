@@ -6,6 +6,7 @@ import hashlib
 import multiprocessing
 import os
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,13 +64,13 @@ def big_case(spec: Spec) -> Case:
     def array(*shape: int) -> np.ndarray:
         return normal(shape).astype(FLOAT32)
 
-    arrays: dict[str, tuple] = {
+    arrays: dict[str, tuple[Any, ...]] = {
         "conv2d": (array(2, 8, 17, 19), array(18, 4, 3, 3), array(18)),
         "linear": (array(16, 70), array(40, 70), array(40)),
         "cross_entropy": (array(64, 10), np.arange(64) % 10),
         "sgd": (array(5000), array(5000)),
     }
-    params = {
+    params: dict[str, dict[str, Any]] = {
         "conv2d": {"stride": 2, "padding": 1, "groups": 2},
         "local_response_norm": {"size": 5},
         "max_pool2d": {"kernel_size": 3, "stride": 2},

@@ -5,6 +5,8 @@ The sums may be long here, for an error bound cannot see one product missing amo
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -20,7 +22,7 @@ SUMS = [(BY_NAME[name], rung) for name in ("conv2d", "linear", "max_pool2d") for
 
 
 def assert_equal_bits(
-    spec: Spec, rung: str, arrays: list[np.ndarray | None], params: dict, integers: np.random.Generator
+    spec: Spec, rung: str, arrays: list[np.ndarray], params: dict[str, Any], integers: np.random.Generator
 ) -> None:
     tensors = [to_torch(array, "cpu") for array in arrays]
     expected, torch_cache = spec.torch.forward(*tensors, **params)

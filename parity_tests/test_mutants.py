@@ -14,9 +14,10 @@ MUTANTS = (*mutants_convolution.MUTANTS, *mutants_pooling.MUTANTS, *mutants_loss
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=str)
-def test_the_generic_test_kills_the_mutant(mutant):
-    kill = hunt(mutant, ASSERTIONS, shrink=False)
+def test_the_generic_test_kills_the_mutant(mutant, report, request):
+    kill = hunt(mutant, ASSERTIONS, shrink=request.config.getoption("--report") is not None)
     assert kill, f"{mutant} lives"
+    report.kills.append((mutant, kill))
     assert kill.by == (mutant.only or kill.by)
 
 

@@ -14,8 +14,9 @@ from parity_tests.specs import RUNGS
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 @pytest.mark.parametrize(("spec", "rung"), RUNGS, ids=str)
 @given(data=st.data())
-def test_parity(spec, rung, dtype, device, data):
+def test_parity(spec, rung, dtype, device, report, data):
     large = rung != "naive" and data.draw(st.integers(0, 4), label="4 for a large case") == 4
     evidence = examine(spec, data.draw(spec.cases(dtype, large)), data.draw, rung=rung, device=device)
     for assertion in ASSERTIONS:
         assertion(evidence)
+    report.row(spec.name, rung, str(dtype)).add(evidence)
