@@ -80,7 +80,7 @@ class Report:
     def _markdown(self, facts: dict[str, object]) -> Iterator[str]:
         yield "# Parity\n"
         yield "Written by `make parity`. Errors are in units of the a-priori bound on rounding (`parity_tests/bounds.py`), the"
-        yield "worst over all cases, outputs and gradients, against a reference in higher precision; above 1 would be a failure.\n"
+        yield "worst of all outputs and gradients, against a reference in higher precision; above 1 would be a failure.\n"
         yield ", ".join(f"{name}: {value}" for name, value in facts.items()) + ".\n"
         if self.rows:
             yield "![worst errors](parity.svg)\n"
