@@ -37,7 +37,9 @@ def get_num_threads() -> int:
 
 
 def set_num_threads(n: int) -> None:
-    """Split kernels over ``n`` threads, for the whole process. At the start: one for each core this process may use.
+    """Split kernels over ``n`` threads, for the whole process.
+
+    At the start it is SCRATCH_NUM_THREADS, or where that is not set one for each core this process may use.
 
     Raises:
         ValueError: ``n`` is not a positive int.
@@ -89,11 +91,16 @@ def _forget_pool() -> None:
     _threads = None  # its threads end once the work they have is done
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _threads_at_the_start() -> int:
+    asked = os.environ.get("SCRATCH_NUM_THREADS")
+    if asked is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not asked.isdecimal() or int(asked) < 1:
+        raise ValueError(f"SCRATCH_NUM_THREADS must be a positive int, got {asked!r}")
+    return int(asked)
 
 
-_num_threads = int(os.environ.get("SCRATCH_NUM_THREADS", _cores()))
+_num_threads = _threads_at_the_start()
 _threads: ThreadPoolExecutor | None = None
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_pool)  # a forked child inherits the pool but none of its threads
