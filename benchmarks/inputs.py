@@ -51,6 +51,8 @@ class Inputs:
 
     def _layer(self, case: Layer, batch: int) -> Arrays:
         x = self._output(case.source)[:batch]
+        if len(case.shape) == 1:
+            x = x.reshape(batch, -1)  # as the network flattens what the last pool leaves
         for axis, size in enumerate(case.shape, start=1):
             x = x.take(np.arange(size), axis=axis)
         arrays = {"x": x, **self._parameters(case)}
