@@ -64,6 +64,7 @@ DEVIATIONS = (
     Deviation(
         "The default stride is None", "max_pool2d", r"stride .* got (\(\)|\[\])", _call((1, 3, 3), kernel_size=2, stride=())
     ),
+    Deviation("Average pooling takes images", "adaptive_avg_pool2d", "x must have shape", _call((2, 3), output_size=1)),
     Deviation("A mask has its input's shape", "dropout", "mask must", _call((2, 3), mask=MASK)),
     Deviation("A softmax names its axis", "softmax", "dim must be an int, got None", _call((2, 3), dim=None), "log_softmax"),
     Deviation("Smoothing is a share", "cross_entropy", "label_smoothing must", _call((2, 3), (2, 3), label_smoothing=-2.0)),
