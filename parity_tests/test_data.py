@@ -119,6 +119,13 @@ def test_absent_packages_are_named(side, function, module, monkeypatch):
         (lambda: SIDES[0].batch("2"), TypeError, "batch: n must be an int, got '2'"),
         (lambda: scratch.data.batch(15247), ValueError, "batch: n must be at most 15246, the number of crops, got 15247"),
         (lambda: torch_impl.data.batch(15247), ValueError, "batch: n must be from 1 to 15246, the number of crops, got 15247"),
+        (
+            lambda: scratch.data.prepare(np.ones((300, 300), np.uint8)),
+            ValueError,
+            r"prepare: photograph .*got \(300, 300\) and uint8",
+        ),
+        (lambda: scratch.data.prepare(np.ones((300, 300, 3))), ValueError, r"got \(300, 300, 3\) and float64"),
+        (lambda: scratch.data.centre_crop(np.ones((3, 9, 5)), 6), ValueError, r"at least 6 high and wide, got \(3, 9, 5\)"),
         (lambda: scratch.data.resize(np.ones(3), (2, 2)), ValueError, r"resize: images must have shape .*, got \(3,\)"),
         (lambda: scratch.data.resize(np.ones((0, 3)), (2, 2)), ValueError, r"H and W of at least 1, got \(0, 3\)"),
         (lambda: scratch.data.resize(np.ones((3, 3)), (0, 2)), ValueError, "resize: size must be at least 1, got 0"),

@@ -19,6 +19,7 @@ import pytest
 import torch
 
 import scratch.modules
+import torch_impl.modules
 from scratch.modules import Module
 
 modules: Any = scratch.modules  # Any: what the types forbid must raise, too
@@ -230,6 +231,20 @@ def test_dropout_takes_a_mask():
     assert np.array_equal(layer(x), x)
 
 
+@pytest.mark.parametrize("p", [0.3, 1.0])
+@pytest.mark.parametrize("training", [True, False])
+def test_a_mask_does_the_same_on_both_sides(p, training):
+    ours, theirs = Dropout(p).train(training), torch_impl.modules.Dropout(p).train(training)
+    rng = np.random.default_rng(0)
+    x, mask = rng.standard_normal((5, 6)), rng.random((5, 6)) < 0.5
+    ours.mask, theirs.mask = mask, torch.from_numpy(mask)
+    tensor = torch.tensor(x, requires_grad=True)
+    expected = theirs(tensor)
+    assert_equal(ours(x), expected)
+    expected.backward(torch.from_numpy(x))
+    assert_equal(ours.backward(x), tensor.grad)
+
+
 def test_dropout_switched_off_alone_lets_gradients_by():
     network = Sequential(Linear(3, 4), Dropout(0.5))
     network[1].eval()
@@ -418,6 +433,12 @@ def test_modules_can_be_pickled():
         (lambda: Flatten(3)(np.ones((2, 3, 4))), ValueError, r"start_dim must be an axis of x.*\(2, 3, 4\)"),
         (lambda: Flatten()(np.ones((2, 3), np.int64)), TypeError, "Flatten: x must be float32 or float64, got int64"),
         (lambda: Sequential(ReLU, Flatten()), TypeError, "Sequential: module 0 must be a Module, got <class"),
+        (
+            lambda: Sequential({"training": ReLU()}),
+            ValueError,
+            "Sequential: names must be free, and without dots, got 'training'",
+        ),
+        (lambda: Sequential({"a.b": ReLU()}), ValueError, "Sequential: names must be free, and without dots, got 'a.b'"),
         (lambda: ReLU().train(1), TypeError, "ReLU.train: mode must be True or False, got 1"),
         (lambda: modules.Parameter([1.0]), TypeError, "Parameter: data must be a NumPy array, got list"),
     ],

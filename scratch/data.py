@@ -85,15 +85,28 @@ def _weights(old: int, new: int, dtype: np.dtype[Any]) -> np.ndarray:
 
 
 def prepare(photograph: np.ndarray) -> np.ndarray:
-    """(H,W,3) uint8 to (3,256,256) float64 from 0 to 255: shorter side to 256, then the middle."""
-    H, W, _ = photograph.shape
+    """(H,W,3) uint8 to (3,256,256) float64 from 0 to 255: shorter side to 256, then the middle.
+
+    Raises:
+        ValueError: ``photograph`` is something else.
+    """
+    shape, dtype = np.shape(photograph), getattr(photograph, "dtype", type(photograph).__name__)
+    if len(shape) != 3 or shape[2] != 3 or 0 in shape or dtype != np.uint8:
+        raise ValueError(f"prepare: photograph must have shape (H,W,3) and dtype uint8, got {shape} and {dtype}")
+    H, W, _ = shape
     shorter = min(H, W)
     image = photograph.transpose(2, 0, 1).astype(np.float64)
     return centre_crop(resize(image, (256 * H // shorter, 256 * W // shorter)), 256)
 
 
 def centre_crop(images: np.ndarray, size: int) -> np.ndarray:
-    """The middle (…,size,size) of images (…,H,W)."""
+    """The middle (…,size,size) of images (…,H,W).
+
+    Raises:
+        ValueError: the images are smaller than that.
+    """
+    if min(images.shape[-2:]) < size:
+        raise ValueError(f"centre_crop: images must be at least {size} high and wide, got {images.shape}")
     top, left = (images.shape[-2] - size) // 2, (images.shape[-1] - size) // 2
     return images[..., top : top + size, left : left + size]
 

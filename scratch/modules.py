@@ -57,7 +57,7 @@ class Sequential(Module):
 
     Raises:
         TypeError: an argument is not a module.
-        ValueError: a module comes twice; it could remember only one of its two forward passes.
+        ValueError: a module comes twice, which could remember only one of its two forward passes; or a name is taken.
     """
 
     def __init__(self, *modules: Module | Mapping[str, Module]) -> None:
@@ -67,6 +67,8 @@ class Sequential(Module):
         for name, module in named.items():
             if not isinstance(module, Module):
                 raise TypeError(f"Sequential: module {name} must be a Module, got {module!r}")
+            if hasattr(self, name) or "." in name:
+                raise ValueError(f"Sequential: names must be free, and without dots, got {name!r}")
             if any(module is other for other in self):
                 raise ValueError(f"Sequential: module {name} must come once, got the same {module!r} before")
             setattr(self, name, module)

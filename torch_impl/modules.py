@@ -42,4 +42,5 @@ class Dropout(nn.Dropout):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.mask is None or not self.training:
             return super().forward(x)
-        return x * self.mask.to(x.dtype).div(1 - self.p)  # multiplied, as torch does: a dropped NaN stays NaN
+        noise = self.mask.to(x.dtype).div(1 - self.p) if self.p < 1 else torch.zeros_like(x)
+        return x * noise  # as in torch itself: a dropped NaN stays NaN
