@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 
 from parity_tests.report import Report
 
-PROFILES = {"quick": 10, "default": 100, "deep": 10_000}  # cases for each operation, rung and dtype
+PROFILES = {"quick": 10, "default": 300, "deep": 10_000}  # cases for each operation, rung and dtype
 # What takes long and is not about the line just edited.
 NOT_QUICK = ("test_mutants", "test_networks", "test_exact")
 

@@ -96,7 +96,7 @@ def naive_forward(x: np.ndarray, window: Window) -> tuple[np.ndarray, tuple[Any,
         for i in range(max(0, c - window.before), min(C, c + window.after + 1)):
             squares += x[n, i, *place] * x[n, i, *place]
         scale[n, c, *place] = window.k + window.alpha * squares
-        out[n, c, *place] = x[n, c, *place] * scale[n, c, *place] ** -window.beta
+        out[n, c, *place] = x[n, c, *place] / scale[n, c, *place] ** window.beta
     return out, (x, scale, window)
 
 
@@ -109,7 +109,7 @@ def naive_backward(grad_out: np.ndarray, x: np.ndarray, scale: np.ndarray, windo
         pulls = x.dtype.type(0)
         for c in range(max(0, j - window.after), min(C, j + window.before + 1)):
             pulls += pull[n, c, *place]
-        direct = grad_out[n, j, *place] * scale[n, j, *place] ** -window.beta
+        direct = grad_out[n, j, *place] / scale[n, j, *place] ** window.beta
         grad_x[n, j, *place] = direct + 2 * window.alpha * x[n, j, *place] * pulls
     return (grad_x,)
 
@@ -121,8 +121,8 @@ def _pull(grad_out: Any, x: Any, scale: Any, beta: float) -> Any:
     """
     if beta == 0:  # scale^0 is a constant, and torch takes it as one where scale^-1 would be infinite
         return np.zeros_like(x)
-    inverse = scale**-beta
-    return -grad_out * (x * inverse * inverse) * (beta * scale ** (beta - 1))
+    power = scale**beta
+    return -grad_out * (x / power / power) * (beta * scale ** (beta - 1))
 
 
 # --- numpy ------------------------------------------------------------------------------------------------------------
@@ -131,13 +131,13 @@ def _pull(grad_out: Any, x: Any, scale: Any, beta: float) -> Any:
 def numpy_forward(x: np.ndarray, window: Window) -> tuple[np.ndarray, tuple[Any, ...]]:
     """All windows at once, as a sum of shifted arrays: the loop runs in C, but each shift is a pass over memory."""
     scale = window.k + window.alpha * _sum_of_shifted(x * x, window.before, window.after)
-    return x * scale**-window.beta, (x, scale, window)
+    return x / scale**window.beta, (x, scale, window)
 
 
 def numpy_backward(grad_out: np.ndarray, x: np.ndarray, scale: np.ndarray, window: Window) -> tuple[np.ndarray]:
     pull = _pull(grad_out, x, scale, window.beta)
     pulls = _sum_of_shifted(pull, window.after, window.before)
-    return (grad_out * scale**-window.beta + 2 * window.alpha * x * pulls,)
+    return (grad_out / scale**window.beta + 2 * window.alpha * x * pulls,)
 
 
 def _sum_of_shifted(values: np.ndarray, before: int, after: int) -> np.ndarray:
@@ -187,7 +187,7 @@ def _pieces(x: np.ndarray) -> int:
 def _forward_kernel(first: int, last: int, x: np.ndarray, window: Window, out: np.ndarray) -> None:
     _, C, P = x.shape
     tiles = -(-P // TILE)
-    alpha, k, power = x.dtype.type(window.alpha), x.dtype.type(window.k), x.dtype.type(-window.beta)
+    alpha, k, beta = x.dtype.type(window.alpha), x.dtype.type(window.k), x.dtype.type(window.beta)
     size = window.before + 1 + window.after
     for piece in range(first, last):
         n, start = piece // tiles, piece % tiles * TILE
@@ -206,14 +206,14 @@ def _forward_kernel(first: int, last: int, x: np.ndarray, window: Window, out: n
                         out_row[p] = row[p] / (root * np.sqrt(root))
                 else:
                     for p in range(row.size):
-                        out_row[p] = row[p] * (k + alpha * total[p]) ** power
+                        out_row[p] = row[p] / (k + alpha * total[p]) ** beta
 
 
 @kernel
 def _backward_kernel(first: int, last: int, grad_out: np.ndarray, x: np.ndarray, window: Window, grad_x: np.ndarray) -> None:
     _, C, P = x.shape
     tiles = -(-P // TILE)
-    alpha, k, power = x.dtype.type(window.alpha), x.dtype.type(window.k), x.dtype.type(-window.beta)
+    alpha, k = x.dtype.type(window.alpha), x.dtype.type(window.k)
     one, beta, slope = x.dtype.type(1), x.dtype.type(window.beta), x.dtype.type(window.beta - 1)
     twice_alpha = x.dtype.type(2 * window.alpha)
     size = window.before + 1 + window.after
@@ -242,9 +242,9 @@ def _backward_kernel(first: int, last: int, grad_out: np.ndarray, x: np.ndarray,
                 elif window.beta != 0:
                     for p in range(row.size):
                         scale = k + alpha * total[p]
-                        inverse = scale**power
-                        grad_row[p] = g[p] * inverse
-                        pulls[slot, p] = -g[p] * (row[p] * inverse * inverse) * (beta * scale**slope)
+                        power = scale**beta
+                        grad_row[p] = g[p] / power
+                        pulls[slot, p] = -g[p] * (row[p] / power / power) * (beta * scale**slope)
                 else:
                     for p in range(row.size):
                         grad_row[p] = g[p]
