@@ -207,7 +207,7 @@ def _time(row: Row, phase: str, side: str, best: str | None) -> str:
     if side in row.failed:
         return "**FAILED**"
     if side not in row.sides:
-        return "cannot run" if side in row.absent else "–"
+        return "left out" if side in row.absent else "–"
     text = milliseconds(row.seconds(phase, side))
     return f"**{text}**" if side == best else text
 
