@@ -32,7 +32,7 @@ class Row:
     failed: dict[str, str] = field(default_factory=dict)  # side → which of its results are wrong
     absent: dict[str, str] = field(
         default_factory=dict
-    )  # side → why it is left out: it could not run, or torch.compile was wrong
+    )  # side → why it is left out: it cannot run, or is compiled wrong
     ran: dict[str, str] = field(default_factory=dict)  # scratch's side → the rung that took the case
     rounds: list[Round] = field(default_factory=list)
     threads: int = 0

@@ -59,6 +59,6 @@ def show(report: Report) -> None:
     console.print(tables.machine(report))
     for row in report.rows:
         for side, why in row.absent.items():
-            console.print(f"{row.case}: {side} cannot run here: {why}", markup=False)
+            console.print(f"{row.case}: {side} is left out: {why}", markup=False)
     for failure in report.failures():
         console.print(f"FAILED {failure}", markup=False, style="red")
