@@ -30,9 +30,7 @@ class Row:
     traffic: dict[str, float] = field(default_factory=dict)
     checked: dict[str, float] = field(default_factory=dict)  # side → the largest error, as a share of what rounding allows
     failed: dict[str, str] = field(default_factory=dict)  # side → which of its results are wrong
-    absent: dict[str, str] = field(
-        default_factory=dict
-    )  # side → why it is left out: it cannot run, or is compiled wrong
+    absent: dict[str, str] = field(default_factory=dict)  # side → why it is left out: it cannot run, or is compiled wrong
     ran: dict[str, str] = field(default_factory=dict)  # scratch's side → the rung that took the case
     rounds: list[Round] = field(default_factory=list)
     threads: int = 0
