@@ -23,7 +23,7 @@ check: venv  ## Lint, format and types
 test: venv  ## Run the parity suite
 	$(BIN)/python -m pytest
 
-bench: venv  ## Verify, then time scratch beside torch, in about five minutes
+bench: venv  ## Verify, then time scratch beside torch
 	$(BIN)/python -m benchmarks
 
 bench-report: venv  ## Write the committed results into the documents

@@ -97,7 +97,7 @@ def run(
 
 @app.command()
 def growth(threads: Threads = None, json: Json = Path("runs/growth.json"), seed: Seed = 0) -> None:
-    """How time and memory of a training step grow with batch, threads and image size: about a quarter of an hour."""
+    """How time and memory of a training step grow with batch, threads and image size."""
     settings = Settings(sweep.cases(threads or machine.cores()), pairing.QUICK, threads=threads or machine.cores(), seed=seed)
     report = Report(settings=describe(settings, "growth"))
     with interruptible(report), progress(settings.cases) as (say, done):

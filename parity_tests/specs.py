@@ -1,4 +1,4 @@
-"""The table of operations: for each how to draw its calls, what judges it, what it must refuse, and AlexNet's own sizes.
+"""The table of operations: for each how to draw its calls, what judges it, and what a rung may decline.
 
 A new operation is one row here. The tests go through the table, and through the rungs of each operation's own ``RUNGS``.
 """

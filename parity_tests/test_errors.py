@@ -25,7 +25,7 @@ from parity_tests.draws import Case
 from parity_tests.parity import to_torch
 from parity_tests.specs import SPECS
 
-OPERATIONS = [spec for spec in SPECS if spec.name != "sgd"]  # what an optimizer takes is tested in test_sgd.py
+OPERATIONS = [spec for spec in SPECS if spec.name != "sgd"]  # an optimizer has no call like the others
 
 ODD_VALUES = st.one_of(
     st.integers(-2, 4),
