@@ -1,56 +1,216 @@
-"""Real input, with nothing to download: photographs and digits that come with scikit-image and scikit-learn.
+"""From pictures to a network's input: the paper's preprocessing and augmentation by hand.
 
-The paper's preprocessing by hand (Krizhevsky, Sutskever, Hinton 2012, sections 2 and 4.1): the shorter side is scaled to 256
-pixels, the central 256×256 are kept, the mean image is subtracted, and the network sees crops of 224×224 or their mirror
-images. Pixels keep their scale, 0 to 255 before the mean is taken away: the paper's constants for response normalization
-would do almost nothing to pixels from 0 to 1.
+Krizhevsky, Sutskever, Hinton 2012, sections 2 and 4.1. To train: the shorter side is scaled to 256 pixels, the central 256×256
+are kept, the mean image is subtracted, all colours are shifted together along their principal components, and the network sees a
+random 224×224 of it or of its mirror image. To test: the middle, or ten crops whose probabilities are averaged. Pixels keep
+their scale, 0 to 255 before the mean is taken away: the paper's constants for response normalization would do almost nothing
+to pixels from 0 to 1.
+
+Small images have no margin to crop: they are shifted by a pixel in fourteen, over a border of zeros, and scaled to unit
+variance, which is what torch's starting weights are made for.
+
+Reading files is ``training/datasets.py``'s, for both sides; so are the random decisions (``training/data_choices.py``).
 """
 
 from __future__ import annotations
 
-import importlib
 import math
-from types import ModuleType
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
+from scratch import softmax
 from scratch.core import checks
+from training.data_choices import Choices
+from training.datasets import PHOTOGRAPHS, photographs
 
-# Names in skimage.data; who made the picture and on what terms, as scikit-image's documentation has it.
-PHOTOGRAPHS = (
-    "astronaut",  # Eileen Collins; NASA, public domain
-    "chelsea",  # a cat; Stéfan van der Walt, CC0
-    "coffee",  # a cup; Rachel Michetti, courtesy of Pikolo Espresso Bar, CC0
-    "rocket",  # Falcon 9 with DSCOVR; SpaceX, public domain
-    "hubble_deep_field",  # galaxies; NASA, public domain
-    "immunohistochemistry",  # colonic glands; Center for Microscopy and Molecular Imaging, no known copyright restrictions
-    "retina",  # fundus of an eye; Mikael Häggström, CC0
-)
+SMALL = 64  # below this size an image is shifted, not cropped, and scaled to unit variance
+LUMA = (0.299, 0.587, 0.114)  # what red, green and blue add to brightness (ITU-R BT.601)
+COLOUR_NOISE = 0.1  # the paper's: standard deviation of how far colours are shifted, in standard deviations of the pixels
 
 
-def photographs() -> dict[str, np.ndarray]:
-    """The photographs by name, each (H,W,3), uint8.
+@dataclass(frozen=True)
+class Preprocessing:
+    """Images, uint8 of any size, (H,W) or (H,W,3), to a network's input (N,C,size,size), float32.
 
-    Raises:
-        ModuleNotFoundError: scikit-image is not installed.
-    """
-    data = _optional("skimage.data", "scikit-image")
-    return {name: getattr(data, name)() for name in PHOTOGRAPHS}
-
-
-def digits() -> tuple[np.ndarray, np.ndarray]:
-    """The 1,797 handwritten digits of scikit-learn, scaled up from 8×8, and which digit each one is.
-
-    Returns:
-        images (1797,1,28,28), float32 from 0 to 1, and labels (1797,), int64.
+    Attributes:
+        size: height and width of the network's input.
+        mirror: whether mirror images show the same class and may be trained and tested on.
+        mean: (C,S,S), float64, the mean image: what is subtracted from images scaled to S×S. S is 8/7 of ``size``, as the
+            paper's 256 is of 224; small images keep theirs.
+        deviation: what pixels are divided by then.
+        colour: (C,C), float64: in column i the i-th principal component of the pixels' colours, as long as their standard
+            deviation along it. Section 4.1 says eigenvalue, which is the variance: of pixels from 0 to 255 that is in the
+            thousands, and a tenth of it would leave no picture. The authors' program takes the standard deviation, as here.
 
     Raises:
-        ModuleNotFoundError: scikit-learn is not installed.
+        ValueError: the arrays do not fit together, or are not finite.
     """
-    bunch = _optional("sklearn.datasets", "scikit-learn").load_digits()
-    images = resize(bunch.images[:, np.newaxis] / 16, (28, 28))
-    return images.astype(np.float32), bunch.target.astype(np.int64)
+
+    size: int
+    mirror: bool
+    mean: np.ndarray
+    deviation: float
+    colour: np.ndarray
+
+    def __post_init__(self) -> None:
+        S = scaled(self.size)
+        if self.mean.shape not in ((1, S, S), (3, S, S)) or self.colour.shape != 2 * self.mean.shape[:1]:
+            raise ValueError(
+                f"Preprocessing: for size {self.size}, mean must have shape (C,{S},{S}) and colour (C,C) with C 1 or 3, "
+                f"got {self.mean.shape} and {self.colour.shape}"
+            )
+        if not (np.isfinite(self.mean).all() and np.isfinite(self.colour).all() and 0 < self.deviation < math.inf):
+            raise ValueError("Preprocessing: mean and colour must be finite, and deviation above 0")
+
+    @classmethod
+    def fit(cls, images: Iterable[np.ndarray], *, size: int, channels: int, mirror: bool) -> Preprocessing:
+        """The preprocessing for images like these, which are all held to be of equal weight.
+
+        Args:
+            images: what the network is trained on, or a fair sample.
+            size: height and width of the network's input.
+            channels: 1, for grey, or 3.
+            mirror: whether mirror images show the same class.
+
+        Raises:
+            ValueError: there are no images, or one is not uint8 of shape (H,W) or (H,W,3).
+        """
+        S, count = scaled(size), 0
+        total, products = np.zeros((channels, S, S)), np.zeros((channels, channels))
+        for image in images:
+            pixels = prepare(image, S, channels)
+            total += pixels
+            pixels = pixels.reshape(channels, -1)
+            products += pixels @ pixels.T
+            count += 1
+        if count == 0:
+            raise ValueError("Preprocessing.fit: there must be at least one image, got none")
+        mean = total / count
+        centre = mean.mean(axis=(1, 2))
+        covariance = products / (count * S * S) - np.outer(centre, centre)
+        if size < SMALL:
+            # At least one grey level: between images all alike, only rounding errors differ, and are not to be blown up.
+            deviation = max(1.0, math.sqrt(max(0.0, np.trace(covariance) / channels)))
+            return cls(size, mirror, mean, deviation, np.zeros_like(covariance))
+        variances, directions = np.linalg.eigh(covariance)
+        colour = directions * np.sqrt(np.maximum(variances, 0))
+        # An eigenvector's sign is arbitrary: its largest component is made positive, so that both sides shift the same way.
+        colour *= np.sign(np.take_along_axis(directions, np.abs(directions).argmax(axis=0)[np.newaxis], axis=0))
+        return cls(size, mirror, mean, 1.0, colour)
+
+    def training(self, images: list[np.ndarray], choices: Choices) -> np.ndarray:
+        """Images (N) as the network is trained on them, altered at random as ``choices`` say: (N,C,size,size), float32.
+
+        Raises:
+            ValueError: an image is not uint8 of shape (H,W) or (H,W,3), or there are not as many choices.
+        """
+        if len(choices.mirror) != len(images):
+            raise ValueError(f"Preprocessing.training: choices must be for {len(images)} images, got {len(choices.mirror)}")
+        out = np.empty((len(images), len(self.mean), self.size, self.size), np.float32)
+        for i, image in enumerate(images):
+            shift = self.colour @ (COLOUR_NOISE * choices.colour[i, : len(self.mean)])
+            canvas = self._canvas(image, shift)
+            top, left = (int(place * (canvas.shape[-1] - self.size + 1)) for place in choices.place[i])
+            crop = canvas[:, top : top + self.size, left : left + self.size]
+            out[i] = crop[..., ::-1] if self.mirror and choices.mirror[i] else crop
+        return out
+
+    def evaluation(self, images: list[np.ndarray]) -> np.ndarray:
+        """Images (N) as the network is tested on them, the middle of each: (N,C,size,size), float32.
+
+        Raises:
+            ValueError: an image is not uint8 of shape (H,W) or (H,W,3).
+        """
+        out = np.empty((len(images), len(self.mean), self.size, self.size), np.float32)
+        for i, image in enumerate(images):
+            out[i] = centre_crop(self._canvas(image), self.size)
+        return out
+
+    def ten_crops(self, images: list[np.ndarray]) -> np.ndarray:
+        """Each image's four corners and its middle, and the mirror images of all five: (N,10,C,size,size), float32.
+
+        Without ``mirror``, five: (N,5,C,size,size). Their probabilities are averaged by :func:`mean_probabilities`.
+
+        Raises:
+            ValueError: an image is not uint8 of shape (H,W) or (H,W,3).
+        """
+        out = np.empty((len(images), 10 if self.mirror else 5, len(self.mean), self.size, self.size), np.float32)
+        for i, image in enumerate(images):
+            canvas = self._canvas(image)
+            end = canvas.shape[-1] - self.size
+            for j, (top, left) in enumerate([(0, 0), (0, end), (end, 0), (end, end), (end // 2, end // 2)]):
+                out[i, j] = canvas[:, top : top + self.size, left : left + self.size]
+            if self.mirror:
+                out[i, 5:] = out[i, :5, ..., ::-1]
+        return out
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """All of it as arrays, to be stored beside a network's weights."""
+        return {
+            "size": np.array(self.size, np.int64),
+            "mirror": np.array(self.mirror),
+            "mean": self.mean,
+            "deviation": np.array(self.deviation),
+            "colour": self.colour,
+        }
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, np.ndarray]) -> Preprocessing:
+        """What :meth:`state_dict` was called on.
+
+        Raises:
+            ValueError: names or shapes are others.
+        """
+        names = ("size", "mirror", "mean", "deviation", "colour")
+        if set(state) != set(names) or any(state[name].ndim for name in ("size", "mirror", "deviation")):
+            raise ValueError(
+                f"Preprocessing: state must have the numbers size, mirror and deviation and the arrays mean and colour, "
+                f"got { ({name: array.shape for name, array in state.items()}) }"
+            )
+        size, mirror, mean, deviation, colour = (state[name] for name in names)
+        return cls(int(size), bool(mirror), mean.astype(np.float64), float(deviation), colour.astype(np.float64))
+
+    def _canvas(self, image: np.ndarray, shift: np.ndarray | None = None) -> np.ndarray:
+        """What crops are taken from, (C,S,S) without its mean, its colours shifted; small images have a border of zeros."""
+        C, S, _ = self.mean.shape
+        pixels = prepare(image, S, C) - self.mean
+        if shift is not None:
+            pixels += shift[:, np.newaxis, np.newaxis]
+        pixels /= self.deviation
+        if self.size >= SMALL:
+            return pixels
+        border = self.size // 14
+        canvas = np.zeros((C, S + 2 * border, S + 2 * border))
+        canvas[:, border : border + S, border : border + S] = pixels
+        return canvas
+
+
+def scaled(size: int) -> int:
+    """What images are scaled to for a network that sees ``size`` pixels of it: 256 for 224; small images are not cropped.
+
+    Raises:
+        TypeError: ``size`` is not an int.
+        ValueError: ``size`` is below 1.
+    """
+    size = checks.integer("Preprocessing", "size", size, low=1)
+    return size if size < SMALL else size * 8 // 7
+
+
+def mean_probabilities(logits: np.ndarray) -> np.ndarray:
+    """What a network says of several crops of an image, in one: (N,crops,classes) to probabilities (N,classes).
+
+    Raises:
+        TypeError: ``logits`` is not a float32 or float64 array.
+        ValueError: ``logits`` has not three axes.
+    """
+    logits = checks.array("mean_probabilities", "logits", logits)
+    if logits.ndim != 3:
+        raise ValueError(f"mean_probabilities: logits must have shape (N,crops,classes), got {logits.shape}")
+    probabilities, _ = softmax.forward(logits, dim=2)
+    mean: np.ndarray = probabilities.mean(axis=1)
+    return mean
 
 
 def resize(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -84,19 +244,25 @@ def _weights(old: int, new: int, dtype: np.dtype[Any]) -> np.ndarray:
     return weights.astype(dtype)
 
 
-def prepare(photograph: np.ndarray) -> np.ndarray:
-    """(H,W,3) uint8 to (3,256,256) float64 from 0 to 255: shorter side to 256, then the middle.
+def prepare(image: np.ndarray, size: int = 256, channels: int = 3) -> np.ndarray:
+    """The middle square of an image (H,W) or (H,W,3), uint8, scaled: (channels,size,size), float64 from 0 to 255.
+
+    The paper scales first and then takes the middle. This order is the same up to the outermost pixels, and has no need to
+    scale what is thrown away, of which a very long image would have more than memory holds.
 
     Raises:
-        ValueError: ``photograph`` is something else.
+        ValueError: ``image`` is something else.
     """
-    shape, dtype = np.shape(photograph), getattr(photograph, "dtype", type(photograph).__name__)
-    if len(shape) != 3 or shape[2] != 3 or 0 in shape or dtype != np.uint8:
-        raise ValueError(f"prepare: photograph must have shape (H,W,3) and dtype uint8, got {shape} and {dtype}")
-    H, W, _ = shape
-    shorter = min(H, W)
-    image = photograph.transpose(2, 0, 1).astype(np.float64)
-    return centre_crop(resize(image, (256 * H // shorter, 256 * W // shorter)), 256)
+    shape, dtype = np.shape(image), getattr(image, "dtype", type(image).__name__)
+    if not (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)) or 0 in shape or dtype != np.uint8:
+        raise ValueError(f"prepare: image must have shape (H,W) or (H,W,3) and dtype uint8, got {shape} and {dtype}")
+    planes = image[np.newaxis] if image.ndim == 2 else image.transpose(2, 0, 1)
+    square = centre_crop(planes, min(planes.shape[1:])).astype(np.float64)
+    if channels < len(square):
+        red, green, blue = square
+        square = (LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue)[np.newaxis]
+    pixels = resize(square, (size, size))
+    return pixels.repeat(channels // len(pixels), axis=0)
 
 
 def centre_crop(images: np.ndarray, size: int) -> np.ndarray:
@@ -139,12 +305,3 @@ def batch(n: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         crop = prepared[label, :, top : top + 224, left : left + 224]
         images[i] = crop[..., ::-1] if mirror else crop
     return images, labels
-
-
-def _optional(module: str, distribution: str) -> ModuleType:
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"{distribution}, which brings the photographs or digits, is not installed: pip install 'alexnet-from-scratch[data]'"
-        ) from error

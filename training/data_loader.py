@@ -1,0 +1,125 @@
+"""Batches in time: images are decoded and preprocessed by threads while the network is at the batch before.
+
+What a batch shows is a function of seed, epoch and the batch's number, whatever the number of threads and wherever a run was
+interrupted. So there is no state to save: to resume, ask for the epoch's batches from ``first`` on.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+
+from training.data_choices import Choices
+from training.datasets import Split
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+X = TypeVar("X", covariant=True)
+
+
+class Preprocessing(Protocol[X]):
+    """What both sides' ``data.Preprocessing`` can do; X is an array or a tensor."""
+
+    def training(self, images: list[np.ndarray], choices: Choices) -> X:
+        """uint8 images to the network's input, altered at random as ``choices`` say."""
+
+    def evaluation(self, images: list[np.ndarray]) -> X:
+        """uint8 images to the network's input."""
+
+    def ten_crops(self, images: list[np.ndarray]) -> X:
+        """uint8 images to several inputs each."""
+
+
+@dataclass(frozen=True)
+class Loader(Generic[X]):
+    """A split's images in batches, on their way to a network.
+
+    Attributes:
+        split: the images and labels.
+        preprocessing: what makes the network's input of them.
+        batch: how many images there are in a batch. An epoch's last batch is smaller if they do not divide evenly.
+        seed: chooses the order of the images and how each is altered.
+        workers: the number of threads; each has one batch in hand.
+        rank: this process's part of every batch, where several processes share it: a number from 0 to ``world`` - 1.
+        world: the number of processes. Their parts, put together, are the batch that a single process would see.
+    """
+
+    split: Split
+    preprocessing: Preprocessing[X]
+    batch: int
+    seed: int = 0
+    workers: int = 2
+    rank: int = 0
+    world: int = 1
+
+    def __len__(self) -> int:
+        """The number of batches in an epoch."""
+        return -(-len(self.split) // self.batch)
+
+    def training(self, epoch: int, first: int = 0) -> Generator[tuple[X, np.ndarray], None, None]:
+        """The batches of an epoch, from batch ``first`` on: images shuffled and altered at random, and labels (n,), int64.
+
+        Raises:
+            images.BrokenImageError: an image cannot be decoded; raised when its batch's turn comes.
+        """
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.split))
+
+        def load(number: int) -> tuple[X, np.ndarray]:
+            indices = order[number * self.batch : (number + 1) * self.batch]
+            # Drawn for the whole batch, so that every image gets the same choices however many processes share it.
+            choices = Choices.draw(len(indices), np.random.default_rng([self.seed, epoch, number]))
+            part = slice(*(len(indices) * rank // self.world for rank in (self.rank, self.rank + 1)))
+            return self.preprocessing.training(self._images(indices[part]), choices[part]), self.split.labels[indices[part]]
+
+        return ahead(load, range(first, len(self)), workers=self.workers)
+
+    def evaluation(self, *, ten_crops: bool = False) -> Generator[tuple[X, np.ndarray], None, None]:
+        """All images once, in their own order and unaltered, and labels (n,), int64; by ten crops each if asked for.
+
+        With several processes, each gets its part of every batch.
+
+        Raises:
+            images.BrokenImageError: an image cannot be decoded; raised when its batch's turn comes.
+        """
+        transform = self.preprocessing.ten_crops if ten_crops else self.preprocessing.evaluation
+
+        def load(number: int) -> tuple[X, np.ndarray]:
+            start, stop = number * self.batch, min((number + 1) * self.batch, len(self.split))
+            part = np.arange(*(start + (stop - start) * rank // self.world for rank in (self.rank, self.rank + 1)))
+            return transform(self._images(part)), self.split.labels[part]
+
+        return ahead(load, range(len(self)), workers=self.workers)
+
+    def _images(self, indices: np.ndarray) -> list[np.ndarray]:
+        return [self.split.image(int(index)) for index in indices]
+
+
+def sample(split: Split, limit: int = 5000, *, workers: int = 2) -> Generator[np.ndarray, None, None]:
+    """At most ``limit`` of a split's images, evenly spread over it, for statistics."""
+    count = min(limit, len(split))
+    return ahead(split.image, (i * len(split) // count for i in range(count)), workers=workers)
+
+
+def ahead(work: Callable[[Job], Result], jobs: Iterable[Job], *, workers: int) -> Generator[Result, None, None]:
+    """``map(work, jobs)`` by threads that run ahead of whoever takes the results, by two jobs a thread at most.
+
+    Results come in the jobs' order. An error in ``work`` is raised where its result is due. When the generator is closed or
+    forgotten, what has not begun is dropped and what has is waited for: no thread outlives it.
+    """
+    pending: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(workers, thread_name_prefix="data") as pool:
+        try:
+            for job in jobs:
+                pending.append(pool.submit(work, job))
+                if len(pending) == 2 * workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()

@@ -1,0 +1,147 @@
+"""Data sets as uint8 images and labels, read from disk and otherwise untouched: the arithmetic is in both sides' ``data.py``.
+
+=============  =======================================================================================================
+digits         1,797 handwritten digits, 8×8, that come with scikit-learn; one in five is held out
+fashion-mnist  70,000 pictures of clothes, 28×28 (Xiao, Rasul, Vollgraf 2017, arXiv 1708.07747), its own test images
+photographs    seven photographs that come with scikit-image, each a class of its own
+imagefolder    FOLDER/train/CLASS/*.JPEG and FOLDER/val/CLASS/*.JPEG, as ImageNet lies on disk, or FOLDER/CLASS/*.JPEG
+=============  =======================================================================================================
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+NAMES = ("digits", "fashion-mnist", "photographs", "imagefolder")
+
+# Names in skimage.data; who made the picture and on what terms, as scikit-image's documentation has it.
+PHOTOGRAPHS = (
+    "astronaut",  # Eileen Collins; NASA, public domain
+    "chelsea",  # a cat; Stéfan van der Walt, CC0
+    "coffee",  # a cup; Rachel Michetti, courtesy of Pikolo Espresso Bar, CC0
+    "rocket",  # Falcon 9 with DSCOVR; SpaceX, public domain
+    "hubble_deep_field",  # galaxies; NASA, public domain
+    "immunohistochemistry",  # colonic glands; Center for Microscopy and Molecular Imaging, no known copyright restrictions
+    "retina",  # fundus of an eye; Mikael Häggström, CC0
+)
+SHOWN = 16  # how often an epoch shows each photograph, every time by another crop
+
+
+@dataclass(frozen=True)
+class Split:
+    """The images that a network trains on, or those that test it.
+
+    Attributes:
+        labels: (n,), int64, indices into the data set's classes.
+        image: from an index to its image, uint8, (H,W) if grey or (H,W,3); read from disk if need be, and safe to call from
+            several threads at once. Raises ``images.BrokenImageError`` for a file that cannot be decoded.
+        skipped: what was left out and why, a line each.
+    """
+
+    labels: np.ndarray
+    image: Callable[[int], np.ndarray]
+    skipped: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set in its two parts.
+
+    Attributes:
+        name: one of ``NAMES``.
+        classes: what the labels stand for.
+        mirror: whether a mirror image shows the same class: of a shoe it does, of a 3 it does not.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    mirror: bool
+    train: Split
+    test: Split
+
+
+def open_dataset(name: str, folder: Path | str | None = None, *, skip_broken: bool = False, seed: int = 0) -> Dataset:
+    """The data set of that name.
+
+    Args:
+        name: one of ``NAMES``.
+        folder: where imagefolder's images lie, or fashion-mnist's four files if not where Debian puts them.
+        skip_broken: leave out and list in ``Split.skipped`` what is an error otherwise. To know all of it from the start, and
+            so to have the same images under the same indices every time, this decodes every file once.
+        seed: chooses the images held out of an imagefolder that has no ``val``.
+
+    Raises:
+        ValueError: there is no such data set, it takes no folder or needs one, or what lies there is not as it should be.
+        FileNotFoundError: the files are not there; the message says how to get them.
+        ModuleNotFoundError: the package that brings the images or reads them is not installed.
+    """
+    if name not in NAMES:
+        raise ValueError(f"open_dataset: name must be one of {', '.join(NAMES)}, got {name!r}")
+    if name == "digits":
+        return _digits()
+    raise NotImplementedError(name)
+
+
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """The digits of scikit-learn: images (1797,8,8), uint8 from 0 to 255, and labels (1797,), int64.
+
+    Raises:
+        ModuleNotFoundError: scikit-learn is not installed.
+    """
+    bunch = optional("sklearn.datasets", "scikit-learn").load_digits()
+    return np.rint(bunch.images * (255 / 16)).astype(np.uint8), bunch.target.astype(np.int64)
+
+
+def photographs() -> dict[str, np.ndarray]:
+    """The photographs by name, each (H,W,3), uint8.
+
+    Raises:
+        ModuleNotFoundError: scikit-image is not installed.
+    """
+    data = optional("skimage.data", "scikit-image")
+    return {name: getattr(data, name)() for name in PHOTOGRAPHS}
+
+
+def held_out(labels: np.ndarray, one_in: int, seed: int) -> np.ndarray:
+    """Which images to test with, (n,), bool: of every class one in ``one_in``, chosen by ``seed``, never all of them."""
+    rng = np.random.default_rng(seed)
+    out = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        out[rng.permutation(members)[: min(-(-len(members) // one_in), len(members) - 1)]] = True
+    return out
+
+
+def optional(module: str, distribution: str) -> ModuleType:
+    """The module, if it is installed.
+
+    Raises:
+        ModuleNotFoundError: it is not; the message says what to install.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"{distribution}, which brings or reads the images, is not installed: pip install 'alexnet-from-scratch[data]'"
+        ) from error
+
+
+def _digits() -> Dataset:
+    images, labels = digits()
+    test = held_out(labels, 5, seed=0)  # for everybody the same ones
+    names = tuple(str(digit) for digit in range(10))
+    return Dataset("digits", names, False, _in_memory(images[~test], labels[~test]), _in_memory(images[test], labels[test]))
+
+
+def _in_memory(images: Any, labels: np.ndarray) -> Split:
+    return Split(labels, images.__getitem__)
