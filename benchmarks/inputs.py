@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from benchmarks.cases import LAYERS, MINI, Case, Layer, Network
 from scratch import data
 from torch_impl.alexnet import AlexNet
+from training import datasets
 
 Arrays = dict[str, np.ndarray]
 
@@ -24,8 +25,9 @@ Arrays = dict[str, np.ndarray]
 def photographs(batch: int, size: int, seed: int) -> Arrays:
     """``x``, crops as the networks are trained on them, at another size scaled, for mini digits; and ``target``."""
     if size == MINI.size:
-        images, labels = data.digits()
-        return {"x": images[:batch], "target": labels[:batch]}
+        images, labels = datasets.digits()
+        preprocessing = data.Preprocessing.fit(images, size=size, channels=1, mirror=False)
+        return {"x": preprocessing.evaluation(images[:batch]), "target": labels[:batch]}
     x, target = data.batch(batch, seed=seed)
     return {"x": x if size == x.shape[-1] else data.resize(x, (size, size)), "target": target}
 

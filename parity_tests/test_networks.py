@@ -41,6 +41,7 @@ import torch_impl.walkthrough
 from scratch.alexnet import VARIANTS
 from torch_impl.alexnet import VARIANTS as TORCH_VARIANTS
 from torch_impl.alexnet import AlexNet as TorchAlexNet
+from training import datasets
 
 AlexNet: Any = scratch.alexnet.AlexNet  # Any: what the types forbid must raise, too
 FACTOR = 4  # without a turn, the largest ratio seen in a single batch is 1.7
@@ -61,10 +62,12 @@ class Batch(NamedTuple):
 
 def batches_for(variant, n):
     """``n`` batches of two: photographs, or digits for mini."""
-    images, labels = scratch.data.batch(2 * n)
     if variant == "mini":
-        images, labels = scratch.data.digits()
-        images *= 255  # the scale that LRN's constants are for
+        digits, labels = datasets.digits()
+        preprocessing = scratch.data.Preprocessing.fit(digits, size=28, channels=1, mirror=False)
+        images = preprocessing.evaluation(digits[: 2 * n])
+    else:
+        images, labels = scratch.data.batch(2 * n)
     table, rng = VARIANTS[variant], np.random.default_rng(1)
     first = table.convs[-1].channels * table.pooled**2 if table.dropout_first else table.hidden
     return [

@@ -15,8 +15,9 @@ Reading files is ``training/datasets.py``'s, for both sides; so are the random d
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -88,19 +89,19 @@ class Preprocessing:
         if count == 0:
             raise ValueError("Preprocessing.fit: there must be at least one image, got none")
         mean = total / count
-        centre = mean.mean(axis=(1, 2))
-        covariance = products / (count * S * S) - np.outer(centre, centre)
         if size < SMALL:
             # At least one grey level: between images all alike, only rounding errors differ, and are not to be blown up.
-            deviation = max(1.0, math.sqrt(max(0.0, np.trace(covariance) / channels)))
-            return cls(size, mirror, mean, deviation, np.zeros_like(covariance))
+            variance = np.trace(products) / (count * mean.size) - (mean**2).mean()
+            return cls(size, mirror, mean, math.sqrt(max(1.0, variance)), np.zeros_like(products))
+        centre = mean.mean(axis=(1, 2))
+        covariance = products / (count * S * S) - np.outer(centre, centre)
         variances, directions = np.linalg.eigh(covariance)
         colour = directions * np.sqrt(np.maximum(variances, 0))
         # An eigenvector's sign is arbitrary: its largest component is made positive, so that both sides shift the same way.
         colour *= np.sign(np.take_along_axis(directions, np.abs(directions).argmax(axis=0)[np.newaxis], axis=0))
         return cls(size, mirror, mean, 1.0, colour)
 
-    def training(self, images: list[np.ndarray], choices: Choices) -> np.ndarray:
+    def training(self, images: Sequence[np.ndarray], choices: Choices) -> np.ndarray:
         """Images (N) as the network is trained on them, altered at random as ``choices`` say: (N,C,size,size), float32.
 
         Raises:
@@ -117,7 +118,7 @@ class Preprocessing:
             out[i] = crop[..., ::-1] if self.mirror and choices.mirror[i] else crop
         return out
 
-    def evaluation(self, images: list[np.ndarray]) -> np.ndarray:
+    def evaluation(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Images (N) as the network is tested on them, the middle of each: (N,C,size,size), float32.
 
         Raises:
@@ -128,7 +129,7 @@ class Preprocessing:
             out[i] = centre_crop(self._canvas(image), self.size)
         return out
 
-    def ten_crops(self, images: list[np.ndarray]) -> np.ndarray:
+    def ten_crops(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Each image's four corners and its middle, and the mirror images of all five: (N,10,C,size,size), float32.
 
         Without ``mirror``, five: (N,5,C,size,size). Their probabilities are averaged by :func:`mean_probabilities`.
@@ -169,8 +170,8 @@ class Preprocessing:
                 f"Preprocessing: state must have the numbers size, mirror and deviation and the arrays mean and colour, "
                 f"got { ({name: array.shape for name, array in state.items()}) }"
             )
-        size, mirror, mean, deviation, colour = (state[name] for name in names)
-        return cls(int(size), bool(mirror), mean.astype(np.float64), float(deviation), colour.astype(np.float64))
+        mean, colour = (state[name].astype(np.float64) for name in ("mean", "colour"))
+        return cls(int(state["size"]), bool(state["mirror"]), mean, float(state["deviation"]), colour)
 
     def _canvas(self, image: np.ndarray, shift: np.ndarray | None = None) -> np.ndarray:
         """What crops are taken from, (C,S,S) without its mean, its colours shifted; small images have a border of zeros."""
@@ -209,8 +210,7 @@ def mean_probabilities(logits: np.ndarray) -> np.ndarray:
     if logits.ndim != 3:
         raise ValueError(f"mean_probabilities: logits must have shape (N,crops,classes), got {logits.shape}")
     probabilities, _ = softmax.forward(logits, dim=2)
-    mean: np.ndarray = probabilities.mean(axis=1)
-    return mean
+    return np.mean(probabilities, axis=1)
 
 
 def resize(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -261,8 +261,7 @@ def prepare(image: np.ndarray, size: int = 256, channels: int = 3) -> np.ndarray
     if channels < len(square):
         red, green, blue = square
         square = (LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue)[np.newaxis]
-    pixels = resize(square, (size, size))
-    return pixels.repeat(channels // len(pixels), axis=0)
+    return np.repeat(resize(square, (size, size)), channels // len(square), axis=0)
 
 
 def centre_crop(images: np.ndarray, size: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from scratch import conv2d, data, local_response_norm, max_pool2d, relu
+from training import datasets
 
 
 def main() -> None:
@@ -23,7 +24,7 @@ def main() -> None:
 def walk() -> Iterator[tuple[str, Any]]:
     """Every stage's name and array, as it comes."""
     rng = np.random.default_rng(0)
-    photograph = data.prepare(data.photographs()["chelsea"]).astype(np.float32)
+    photograph = data.prepare(datasets.photographs()["chelsea"]).astype(np.float32)
     photograph -= photograph.mean()
 
     # A first convolution, and all the way back. The loss is half the sum of the squares of out, so its gradient is out.

@@ -1,37 +1,144 @@
-"""Real input as tensors, the same pixels as in ``scratch/data.py``, where pictures and preprocessing are described."""
+"""From pictures to a network's input, the same pixels as in ``scratch/data.py``, where all of it is described."""
 
 from __future__ import annotations
 
-import importlib
 import math
-from types import ModuleType
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-PHOTOGRAPHS = (
-    "astronaut",
-    "chelsea",
-    "coffee",
-    "rocket",
-    "hubble_deep_field",
-    "immunohistochemistry",
-    "retina",
-)
+from training.data_choices import Choices
+from training.datasets import PHOTOGRAPHS, photographs
+
+SMALL = 64
+LUMA = (0.299, 0.587, 0.114)
+COLOUR_NOISE = 0.1
 
 
-def photographs() -> dict[str, torch.Tensor]:
-    """The photographs by name, each (H,W,3), uint8."""
-    data = _optional("skimage.data", "scikit-image")
-    return {name: torch.from_numpy(getattr(data, name)()) for name in PHOTOGRAPHS}
+@dataclass(frozen=True)
+class Preprocessing:
+    """Images, uint8 arrays of any size, (H,W) or (H,W,3), to a network's input (N,C,size,size), float32, on the CPU."""
+
+    size: int
+    mirror: bool
+    mean: torch.Tensor  # (C,S,S), float64
+    deviation: float
+    colour: torch.Tensor  # (C,C), float64
+
+    def __post_init__(self) -> None:
+        S = scaled(self.size)
+        if self.mean.shape not in ((1, S, S), (3, S, S)) or self.colour.shape != 2 * self.mean.shape[:1]:
+            raise ValueError(
+                f"Preprocessing: for size {self.size}, mean must have shape (C,{S},{S}) and colour (C,C) with C 1 or 3, "
+                f"got {tuple(self.mean.shape)} and {tuple(self.colour.shape)}"
+            )
+        if not (self.mean.isfinite().all() and self.colour.isfinite().all() and 0 < self.deviation < math.inf):
+            raise ValueError("Preprocessing: mean and colour must be finite, and deviation above 0")
+
+    @classmethod
+    def fit(cls, images: Iterable[np.ndarray], *, size: int, channels: int, mirror: bool) -> Preprocessing:
+        """The preprocessing for images like these, which are all held to be of equal weight."""
+        S, count = scaled(size), 0
+        total = torch.zeros(channels, S, S, dtype=torch.float64)
+        products = torch.zeros(channels, channels, dtype=torch.float64)
+        for image in images:
+            pixels = prepare(image, S, channels)
+            total += pixels
+            pixels = pixels.flatten(1)
+            products += pixels @ pixels.T
+            count += 1
+        if count == 0:
+            raise ValueError("Preprocessing.fit: there must be at least one image, got none")
+        mean = total / count
+        if size < SMALL:
+            variance = products.trace() / (count * mean.numel()) - mean.square().mean()
+            return cls(size, mirror, mean, math.sqrt(max(1.0, float(variance))), torch.zeros_like(products))
+        centre = mean.mean(dim=(1, 2))
+        covariance = products / (count * S * S) - centre.outer(centre)
+        variances, directions = torch.linalg.eigh(covariance)
+        colour = directions * variances.clamp(min=0).sqrt()
+        colour *= directions.gather(0, directions.abs().argmax(dim=0, keepdim=True)).sign()
+        return cls(size, mirror, mean, 1.0, colour)
+
+    def training(self, images: Sequence[np.ndarray], choices: Choices) -> torch.Tensor:
+        """Images (N) as the network is trained on them, altered at random as ``choices`` say: (N,C,size,size), float32."""
+        if len(choices.mirror) != len(images):
+            raise ValueError(f"Preprocessing.training: choices must be for {len(images)} images, got {len(choices.mirror)}")
+        out = torch.empty(len(images), len(self.mean), self.size, self.size)
+        for i, image in enumerate(images):
+            shift = self.colour @ torch.from_numpy(COLOUR_NOISE * choices.colour[i, : len(self.mean)])
+            canvas = self._canvas(image, shift)
+            top, left = (int(place * (canvas.shape[-1] - self.size + 1)) for place in choices.place[i])
+            crop = canvas[:, top : top + self.size, left : left + self.size]
+            out[i] = crop.flip(-1) if self.mirror and choices.mirror[i] else crop
+        return out
+
+    def evaluation(self, images: Sequence[np.ndarray]) -> torch.Tensor:
+        """Images (N) as the network is tested on them, the middle of each: (N,C,size,size), float32."""
+        out = torch.empty(len(images), len(self.mean), self.size, self.size)
+        for i, image in enumerate(images):
+            out[i] = centre_crop(self._canvas(image), self.size)
+        return out
+
+    def ten_crops(self, images: Sequence[np.ndarray]) -> torch.Tensor:
+        """Four corners, the middle, and the mirror images of all five: (N,10,C,size,size), float32, or 5 without ``mirror``."""
+        out = torch.empty(len(images), 10 if self.mirror else 5, len(self.mean), self.size, self.size)
+        for i, image in enumerate(images):
+            canvas = self._canvas(image)
+            end = canvas.shape[-1] - self.size
+            for j, (top, left) in enumerate([(0, 0), (0, end), (end, 0), (end, end), (end // 2, end // 2)]):
+                out[i, j] = canvas[:, top : top + self.size, left : left + self.size]
+            if self.mirror:
+                out[i, 5:] = out[i, :5].flip(-1)
+        return out
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """All of it as arrays, the same as scratch's."""
+        return {
+            "size": np.array(self.size, np.int64),
+            "mirror": np.array(self.mirror),
+            "mean": self.mean.numpy(),
+            "deviation": np.array(self.deviation),
+            "colour": self.colour.numpy(),
+        }
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, np.ndarray]) -> Preprocessing:
+        """What :meth:`state_dict` was called on, here or in scratch."""
+        names = ("size", "mirror", "mean", "deviation", "colour")
+        if set(state) != set(names) or any(state[name].ndim for name in ("size", "mirror", "deviation")):
+            raise ValueError(
+                f"Preprocessing: state must have the numbers size, mirror and deviation and the arrays mean and colour, "
+                f"got { ({name: array.shape for name, array in state.items()}) }"
+            )
+        mean, colour = (torch.from_numpy(state[name].astype(np.float64)) for name in ("mean", "colour"))
+        return cls(int(state["size"]), bool(state["mirror"]), mean, float(state["deviation"]), colour)
+
+    def _canvas(self, image: np.ndarray, shift: torch.Tensor | None = None) -> torch.Tensor:
+        C, S, _ = self.mean.shape
+        pixels = prepare(image, S, C) - self.mean
+        if shift is not None:
+            pixels += shift[:, None, None]
+        pixels /= self.deviation
+        border = self.size // 14 if self.size < SMALL else 0
+        return F.pad(pixels, (border, border, border, border))
 
 
-def digits() -> tuple[torch.Tensor, torch.Tensor]:
-    """Images (1797,1,28,28), float32 from 0 to 1, and labels (1797,), int64."""
-    bunch = _optional("sklearn.datasets", "scikit-learn").load_digits()
-    images = resize(torch.from_numpy(bunch.images).unsqueeze(1) / 16, (28, 28))
-    return images.to(torch.float32), torch.from_numpy(bunch.target).to(torch.int64)
+def scaled(size: int) -> int:
+    """What images are scaled to for a network that sees ``size`` pixels of it."""
+    if size < 1:
+        raise ValueError(f"Preprocessing: size must be at least 1, got {size}")
+    return size if size < SMALL else size * 8 // 7
+
+
+def mean_probabilities(logits: torch.Tensor) -> torch.Tensor:
+    """(N,crops,classes) to probabilities (N,classes)."""
+    if logits.ndim != 3:
+        raise ValueError(f"mean_probabilities: logits must have shape (N,crops,classes), got {tuple(logits.shape)}")
+    return F.softmax(logits, dim=2).mean(dim=1)
 
 
 def resize(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
@@ -41,12 +148,19 @@ def resize(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     return resized.reshape(*leading, *size)
 
 
-def prepare(photograph: torch.Tensor) -> torch.Tensor:
-    """(H,W,3) uint8 to (3,256,256) float64 from 0 to 255: shorter side to 256, then the middle."""
-    H, W, _ = photograph.shape
-    shorter = min(H, W)
-    image = photograph.permute(2, 0, 1).to(torch.float64)
-    return centre_crop(resize(image, (256 * H // shorter, 256 * W // shorter)), 256)
+def prepare(image: np.ndarray, size: int = 256, channels: int = 3) -> torch.Tensor:
+    """The middle square of an image (H,W) or (H,W,3), uint8, scaled: (channels,size,size), float64 from 0 to 255."""
+    shape, dtype = np.shape(image), getattr(image, "dtype", type(image).__name__)
+    if not (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)) or 0 in shape or dtype != np.uint8:
+        raise ValueError(f"prepare: image must have shape (H,W) or (H,W,3) and dtype uint8, got {shape} and {dtype}")
+    pixels = torch.from_numpy(np.ascontiguousarray(image))
+    planes = pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
+    square = centre_crop(planes, min(planes.shape[1:])).to(torch.float64)
+    if channels < len(square):
+        red, green, blue = square
+        square = (LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue)[None]
+    resized = resize(square, (size, size))
+    return resized.expand(channels, size, size)
 
 
 def centre_crop(images: torch.Tensor, size: int) -> torch.Tensor:
@@ -71,12 +185,3 @@ def batch(n: int, *, seed: int = 0, device: torch.device | str = "cpu") -> tuple
         crop = prepared[label, :, top : top + 224, left : left + 224]
         images[i] = crop.flip(-1) if mirror else crop
     return images.to(device), labels.to(device)
-
-
-def _optional(module: str, distribution: str) -> ModuleType:
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"{distribution}, which brings the photographs or digits, is not installed: pip install 'alexnet-from-scratch[data]'"
-        ) from error

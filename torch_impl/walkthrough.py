@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from torch_impl import conv2d, data, local_response_norm, max_pool2d, relu
+from training import datasets
 
 
 def main() -> None:
@@ -25,7 +26,7 @@ def walk() -> Iterator[tuple[str, Any]]:
     """Every stage's name and array, as it comes."""
     grad: Any
     rng = np.random.default_rng(0)
-    photograph = data.prepare(data.photographs()["chelsea"]).float()
+    photograph = data.prepare(datasets.photographs()["chelsea"]).float()
     photograph -= photograph.mean()
 
     # A first convolution, and all the way back. The loss is half the sum of the squares of out, so its gradient is out.

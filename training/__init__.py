@@ -1,1 +1,1 @@
-"""What both sides share when they train: reading data and keeping files. No arithmetic on pixels, neither NumPy-by-hand nor torch."""
+"""What both sides share when they train: reading data and keeping files; neither NumPy by hand nor torch is in here."""
