@@ -1,0 +1,138 @@
+"""The book's directives: ``source``, ``rung``, ``computed``, ``picture``; and formulas as MathML, which browsers draw by themselves.
+
+    ```{source} scratch/conv2d.py
+    naive_forward                     the function's text, pulled in from the file; without names the whole file
+    ```
+    ```{rung} conv2d im2col           a rung's idea, its measured gain and its parity figures
+    ```{computed} layers one_tower    a table that a program computes, see TABLES
+    ```{picture} col2im               a drawing of pictures.py; the content is its caption
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from docutils import nodes
+from docutils.parsers.rst import directives
+from latex2mathml.converter import convert
+from sphinx.application import Sphinx
+from sphinx.directives.code import LiteralIncludeReader
+from sphinx.util.docutils import SphinxDirective
+
+from docs._ext import evidence, networks
+from docs._ext.pictures import PICTURES
+
+TABLES: dict[str, Callable[..., str]] = {
+    "sizes": evidence.sizes,
+    "parity": evidence.parity_table,
+    "mutants": evidence.mutants,
+    "layers": networks.layer_table,
+    "variants": networks.variant_table,
+}
+
+
+class Source(SphinxDirective):
+    """Functions of a file, or all of it; with ``fold`` behind a line to click on."""
+
+    required_arguments = 1
+    has_content = True
+    option_spec = {"fold": directives.unchanged}  # noqa: RUF012 - docutils' own way
+
+    def run(self) -> list[nodes.Node]:
+        names = " ".join(self.content).split()
+        blocks = [self._block({"pyobject": name}) for name in names] or [self._block({})]
+        if "fold" not in self.options:
+            return blocks
+        summary = nodes.raw("", f"<details><summary>{self.options['fold']}</summary>", format="html")
+        return [summary, *blocks, nodes.raw("", "</details>", format="html")]
+
+    def _block(self, options: dict[str, Any]) -> nodes.Node:
+        path = evidence.ROOT / self.arguments[0]
+        reader = LiteralIncludeReader(path, {**options, "lineno-match": None}, self.config)
+        text, lines = reader.read()
+        where = f"{self.arguments[0]}, lines {reader.lineno_start}–{reader.lineno_start + lines - 1}"
+        block = nodes.literal_block(text, text, language="python", source=str(path))
+        return nodes.container("", nodes.caption("", where), block, literal_block=True, classes=["literal-block-wrapper"])
+
+
+class RungCard(SphinxDirective):
+    """What a rung is about, how fast it is, how close to torch."""
+
+    required_arguments = 2
+
+    def run(self) -> list[nodes.Node]:
+        operation, rung = self.arguments
+        module = import_module(f"scratch.{operation}")
+        optimizer = not hasattr(module, "forward")
+        shown = {"The idea": module.RUNGS[rung].idea, "Errors": evidence.parity(operation, rung)}
+        if not optimizer:  # an optimizer is timed on a whole network only
+            shown["Measured"] = evidence.gain(operation, rung)
+        card = nodes.field_list(classes=["rung"])
+        for name in ("The idea", "Measured", "Errors"):
+            if name in shown:
+                body = nodes.field_body("", nodes.paragraph("", shown[name]))
+                card += nodes.field("", nodes.field_name("", name), body)
+        return [card]
+
+
+class Computed(SphinxDirective):
+    """A table of :data:`TABLES`."""
+
+    required_arguments = 1
+    optional_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        name, *arguments = self.arguments
+        return [nodes.container("", *self.parse_text_to_nodes(TABLES[name](*arguments)), classes=["computed"])]
+
+
+class Picture(SphinxDirective):
+    """A drawing, with its caption below."""
+
+    required_arguments = 1
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        draw = PICTURES[self.arguments[0]]
+        drawing = nodes.raw("", f'<div class="drawing">{draw().svg(draw.__doc__ or "")}</div>', format="html")
+        return [nodes.container("", drawing, *self.parse_content_to_nodes(), classes=["picture"])]
+
+
+# A command with its argument where that is no formula, any other command, or a name of two letters or more.
+_NAMES = re.compile(r"\\(?:begin|end|text|mathrm)\{[^}]*\}|\\[A-Za-z]+|([A-Za-z]{2,}(?:_[A-Za-z]+)*)")
+
+
+def mathml(formula: str, display: str) -> str:
+    r"""A formula for the page. The code's names are written as in the code: ``grad_x`` is one name, ``s_j`` has an index.
+
+    Raises:
+        ValueError: a command that the converter does not know.
+    """
+    tex = _NAMES.sub(lambda found: rf"\text{{{found[1]}}}" if found[1] else found[0], formula)
+    converted = convert(tex, display=display)
+    if "\\" in converted:
+        raise ValueError(f"{formula!r} came out as {converted!r}")
+    return converted
+
+
+def _inline(translator: Any, node: nodes.math) -> None:
+    translator.body.append(mathml(node.astext(), "inline"))
+    raise nodes.SkipNode
+
+
+def _display(translator: Any, node: nodes.math_block) -> None:
+    translator.body.append(f'<div class="formula">{mathml(node.astext(), "block")}</div>')
+    raise nodes.SkipNode
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Sphinx's way in."""
+    app.add_directive("source", Source)
+    app.add_directive("rung", RungCard)
+    app.add_directive("computed", Computed)
+    app.add_directive("picture", Picture)
+    app.add_html_math_renderer("mathml", (_inline, None), (_display, None))
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

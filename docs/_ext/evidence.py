@@ -1,0 +1,94 @@
+"""What was measured and what was proven, read from the files that the benchmark and the parity suite leave; all as Markdown.
+
+What is not there yet reads "not measured yet": the book can be built before anything was measured.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from benchmarks import tables
+from benchmarks.results import Report, Row
+
+ROOT = Path(__file__).parents[2]
+PARITY = ROOT / "docs" / "parity.json"
+NOTHING = "not measured yet"
+
+
+def results() -> list[Path]:
+    """The files that a page with figures depends on."""
+    return [*sorted((ROOT / "benchmarks" / "results").glob("*.json")), PARITY]
+
+
+def _benchmark(operation: str) -> Report:
+    """The committed measurements of one operation."""
+    report = Report.merged([Report.load(path) for path in results() if path != PARITY])
+    return replace(report, rows=[row for row in report.rows if row.operation == operation])
+
+
+def gain(operation: str, rung: str) -> str:
+    """What the rung took on the ladder's small image, and how many times faster that is than the rung before."""
+    rows = [row for row in _benchmark(operation).rows if row.group == "ladder" and row.rounds]
+    found = [text for row in rows for phase in row.phases if (text := _step(row, phase, operation, rung))]
+    return "; ".join(found) or NOTHING
+
+
+def _step(row: Row, phase: str, operation: str, rung: str) -> str:
+    names = list(import_module(f"scratch.{operation}").RUNGS)
+    ran = [name for name in names if row.ran.get(f"scratch {name}") == name]
+    if rung not in ran:
+        return ""
+    side, place = f"scratch {rung}", ran.index(rung)
+    text = f"{phase} {tables.milliseconds(row.seconds(phase, side))} ms"
+    if place == 0:
+        return text
+    before = ran[place - 1]
+    return f"{text}, {1 / row.ratio(phase, side, f'scratch {before}').median:,.1f}× as fast as {before}"
+
+
+def sizes(operation: str) -> str:
+    """The operation beside torch at AlexNet's own sizes."""
+    report = _benchmark(operation)
+    if not any(row.rounds for row in report.rows if row.group != "ladder"):
+        return f"*{NOTHING.capitalize()}.*"
+    return tables.comparison(report).markdown() + f"\n\nMade on {tables.machine(report)}."
+
+
+def parity(operation: str, rung: str) -> str:
+    """The worst errors that the parity suite has seen of the rung and of torch, in units of the bound."""
+    rows = [row for row in _parity_rows() if (row["operation"], row["rung"]) == (operation, rung)]
+    return "; ".join(_errors(row) for row in rows) or NOTHING
+
+
+def _parity_rows() -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads(PARITY.read_text())["rows"] if PARITY.exists() else []
+    return rows
+
+
+def _errors(row: dict[str, Any]) -> str:
+    if not row["scratch_case"]:
+        return f"{row['dtype']} without any error in {row['cases']:,} cases"
+    return f"{row['dtype']} {row['scratch']:.3f} of the bound (torch {row['torch']:.3f}) in {row['cases']:,} cases"
+
+
+def parity_table() -> str:
+    """All rows of the parity report."""
+    rows = _parity_rows()
+    if not rows:
+        return f"*{NOTHING.capitalize()}.*"
+    lines = ["| operation | rung | dtype | cases | scratch | torch |", "|---|---|---|---:|---:|---:|"]
+    for row in rows:
+        names = f"{row['operation']} | {row['rung']} | {row['dtype']}"
+        lines.append(f"| {names} | {row['cases']:,} | {row['scratch']:.3f} | {row['torch']:.3f} |")
+    return "\n".join(lines)
+
+
+def mutants() -> str:
+    """How many planted mistakes the suite was tried with."""
+    if not PARITY.exists():
+        return NOTHING
+    return f"{len(json.loads(PARITY.read_text())['mutants'])} planted mistakes, each of them found"
