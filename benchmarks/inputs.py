@@ -27,7 +27,7 @@ def photographs(batch: int, size: int, seed: int) -> Arrays:
     if size == MINI.size:
         images, labels = datasets.digits()
         preprocessing = data.Preprocessing.fit(images, size=size, channels=1, mirror=False)
-        return {"x": preprocessing.evaluation(images[:batch]), "target": labels[:batch]}
+        return {"x": preprocessing.evaluation(list(images[:batch])), "target": labels[:batch]}
     x, target = data.batch(batch, seed=seed)
     return {"x": x if size == x.shape[-1] else data.resize(x, (size, size)), "target": target}
 

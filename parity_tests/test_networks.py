@@ -65,7 +65,7 @@ def batches_for(variant, n):
     if variant == "mini":
         digits, labels = datasets.digits()
         preprocessing = scratch.data.Preprocessing.fit(digits, size=28, channels=1, mirror=False)
-        images = preprocessing.evaluation(digits[: 2 * n])
+        images = preprocessing.evaluation(list(digits[: 2 * n]))
     else:
         images, labels = scratch.data.batch(2 * n)
     table, rng = VARIANTS[variant], np.random.default_rng(1)

@@ -210,7 +210,8 @@ def mean_probabilities(logits: np.ndarray) -> np.ndarray:
     if logits.ndim != 3:
         raise ValueError(f"mean_probabilities: logits must have shape (N,crops,classes), got {logits.shape}")
     probabilities, _ = softmax.forward(logits, dim=2)
-    return np.mean(probabilities, axis=1)
+    mean: np.ndarray = probabilities.mean(axis=1)
+    return mean
 
 
 def resize(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -228,20 +229,29 @@ def resize(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     height, width = checks.pair("resize", "size", size, low=1)
     if images.ndim < 2 or 0 in images.shape[-2:]:
         raise ValueError(f"resize: images must have shape (…,H,W) with H and W of at least 1, got {images.shape}")
-    H, W = images.shape[-2:]
-    # (height,H) @ (…,H,W) @ (W,width) -> (…,height,width)
-    out: np.ndarray = _weights(H, height, images.dtype) @ images @ _weights(W, width, images.dtype).T
-    return out
+    for axis, length in ((-2, height), (-1, width)):
+        if images.shape[axis] != length:
+            images = _resize_axis(images, axis, length)
+    return images
 
 
-def _weights(old: int, new: int, dtype: np.dtype[Any]) -> np.ndarray:
-    """(new,old): how much of every old pixel a new one is made of; every row adds up to 1."""
+def _resize_axis(images: np.ndarray, axis: int, new: int) -> np.ndarray:
+    old = images.shape[axis]
     scale = old / new
+    reach = max(1, scale)
     centre = (np.arange(new) + 0.5) * scale  # of the new pixels, in old ones; pixel i covers i … i+1
-    distance = np.abs(np.arange(old) + 0.5 - centre[:, np.newaxis])
-    weights: np.ndarray = np.maximum(0, 1 - distance / max(1, scale))
+    first = np.ceil(centre - reach - 0.5)  # the first old pixel whose centre is within reach
+    index = first[:, np.newaxis] + np.arange(int(2 * reach) + 1)  # (new,taps): all of them, and some that weigh nothing
+    weights = np.maximum(0, 1 - np.abs(index + 0.5 - centre[:, np.newaxis]) / reach)
+    weights[(index < 0) | (index >= old)] = 0
     weights /= weights.sum(axis=1, keepdims=True)
-    return weights.astype(dtype)
+    weights, index = weights.astype(images.dtype), index.clip(0, old - 1).astype(np.intp)
+
+    along = (slice(None),) + (np.newaxis,) * (-axis - 1)  # makes a column of ``weights`` stand along ``axis``
+    out = np.zeros(images.shape[:axis] + (new,) + images.shape[axis:][1:], images.dtype)
+    for tap in range(weights.shape[1]):
+        out += images.take(index[:, tap], axis) * weights[:, tap][along]
+    return out
 
 
 def prepare(image: np.ndarray, size: int = 256, channels: int = 3) -> np.ndarray:
@@ -261,7 +271,7 @@ def prepare(image: np.ndarray, size: int = 256, channels: int = 3) -> np.ndarray
     if channels < len(square):
         red, green, blue = square
         square = (LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue)[np.newaxis]
-    return np.repeat(resize(square, (size, size)), channels // len(square), axis=0)
+    return resize(square, (size, size)).repeat(channels // len(square), axis=0)
 
 
 def centre_crop(images: np.ndarray, size: int) -> np.ndarray:

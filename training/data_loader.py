@@ -6,19 +6,16 @@ interrupted. So there is no state to save: to resume, ask for the epoch's batche
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
+from training.data_ahead import ahead
 from training.data_choices import Choices
 from training.datasets import Split
 
-Job = TypeVar("Job")
-Result = TypeVar("Result")
 X = TypeVar("X", covariant=True)
 
 
@@ -103,23 +100,3 @@ def sample(split: Split, limit: int = 5000, *, workers: int = 2) -> Generator[np
     """At most ``limit`` of a split's images, evenly spread over it, for statistics."""
     count = min(limit, len(split))
     return ahead(split.image, (i * len(split) // count for i in range(count)), workers=workers)
-
-
-def ahead(work: Callable[[Job], Result], jobs: Iterable[Job], *, workers: int) -> Generator[Result, None, None]:
-    """``map(work, jobs)`` by threads that run ahead of whoever takes the results, by two jobs a thread at most.
-
-    Results come in the jobs' order. An error in ``work`` is raised where its result is due. When the generator is closed or
-    forgotten, what has not begun is dropped and what has is waited for: no thread outlives it.
-    """
-    pending: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="data") as pool:
-        try:
-            for job in jobs:
-                pending.append(pool.submit(work, job))
-                if len(pending) == 2 * workers:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()

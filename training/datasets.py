@@ -10,14 +10,17 @@ imagefolder    FOLDER/train/CLASS/*.JPEG and FOLDER/val/CLASS/*.JPEG, as ImageNe
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
+
+from training.data_idx import read_idx
+from training.data_packages import optional
+from training.image_folders import Part, index_folder
+from training.images import read_image
 
 NAMES = ("digits", "fashion-mnist", "photographs", "imagefolder")
 
@@ -31,6 +34,8 @@ PHOTOGRAPHS = (
     "immunohistochemistry",  # colonic glands; Center for Microscopy and Molecular Imaging, no known copyright restrictions
     "retina",  # fundus of an eye; Mikael Häggström, CC0
 )
+FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package puts it
+CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 SHOWN = 16  # how often an epoch shows each photograph, every time by another crop
 
 
@@ -87,9 +92,15 @@ def open_dataset(name: str, folder: Path | str | None = None, *, skip_broken: bo
     """
     if name not in NAMES:
         raise ValueError(f"open_dataset: name must be one of {', '.join(NAMES)}, got {name!r}")
-    if name == "digits":
-        return _digits()
-    raise NotImplementedError(name)
+    if name == "imagefolder":
+        if folder is None:
+            raise ValueError("open_dataset: imagefolder needs the folder that its images are in, got none")
+        return _imagefolder(Path(folder), skip_broken, seed)
+    if name == "fashion-mnist":
+        return _fashion_mnist(Path(folder or FASHION_MNIST))
+    if folder is not None:
+        raise ValueError(f"open_dataset: {name} comes with a package and takes no folder, got {str(folder)!r}")
+    return _digits() if name == "digits" else _photographs()
 
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
@@ -122,25 +133,50 @@ def held_out(labels: np.ndarray, one_in: int, seed: int) -> np.ndarray:
     return out
 
 
-def optional(module: str, distribution: str) -> ModuleType:
-    """The module, if it is installed.
-
-    Raises:
-        ModuleNotFoundError: it is not; the message says what to install.
-    """
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"{distribution}, which brings or reads the images, is not installed: pip install 'alexnet-from-scratch[data]'"
-        ) from error
-
-
 def _digits() -> Dataset:
     images, labels = digits()
     test = held_out(labels, 5, seed=0)  # for everybody the same ones
     names = tuple(str(digit) for digit in range(10))
     return Dataset("digits", names, False, _in_memory(images[~test], labels[~test]), _in_memory(images[test], labels[test]))
+
+
+def _fashion_mnist(folder: Path) -> Dataset:
+    parts = []
+    for part in ("train", "t10k"):
+        images_file, labels_file = (folder / f"{part}-{kind}-ubyte.gz" for kind in ("images-idx3", "labels-idx1"))
+        for file in (images_file, labels_file):
+            if not file.exists():
+                raise FileNotFoundError(
+                    f"fashion-mnist: {file} is not there. Debian and Ubuntu have it: apt install dataset-fashion-mnist. Elsewhere, "
+                    "put the four files from https://github.com/zalandoresearch/fashion-mnist into a folder and name that"
+                )
+        images, labels = read_idx(images_file, axes=3), read_idx(labels_file, axes=1)
+        if images.shape[1:] != (28, 28) or len(images) != len(labels) or len(labels) == 0:
+            raise ValueError(
+                f"fashion-mnist: {images_file} and {labels_file} must have as many images of 28×28 as labels, "
+                f"got {images.shape} and {labels.shape}"
+            )
+        if labels.max() >= len(CLOTHES):
+            raise ValueError(f"fashion-mnist: labels must be from 0 to 9, got {labels.max()} in {labels_file}")
+        parts.append(_in_memory(images, labels.astype(np.int64)))
+    return Dataset("fashion-mnist", CLOTHES, True, *parts)
+
+
+def _photographs() -> Dataset:
+    """An epoch shows each photograph some times; to test are the same photographs, so it says nothing about any others."""
+    images = list(photographs().values())
+    labels = np.arange(len(images))
+    train = Split(np.tile(labels, SHOWN), lambda i: images[i % len(images)])
+    return Dataset("photographs", PHOTOGRAPHS, True, train, _in_memory(images, labels))
+
+
+def _imagefolder(folder: Path, skip_broken: bool, seed: int) -> Dataset:
+    index = index_folder(folder, skip_broken=skip_broken, held_out=lambda labels: held_out(labels, 10, seed))
+    return Dataset("imagefolder", index.classes, True, _on_disk(index.train), _on_disk(index.test))
+
+
+def _on_disk(part: Part) -> Split:
+    return Split(part.labels, lambda i: read_image(part.files[i]), part.skipped)
 
 
 def _in_memory(images: Any, labels: np.ndarray) -> Split:
