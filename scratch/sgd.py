@@ -266,9 +266,9 @@ def numba_update(
 def _kernel(
     first: int,
     last: int,
-    w: Any,
-    g: Any,
-    v: Any,
+    data: Any,
+    grad: Any,
+    velocity: Any,
     sign: Any,
     momentum: Any,
     gain: Any,
@@ -276,11 +276,14 @@ def _kernel(
     weight_decay: Any,
     nesterov: bool,
 ) -> None:
-    for i in range(first, last):
+    # Slices, counted from 0: an index that might be negative, and so count from the end, keeps LLVM from vector code.
+    w, g = data[first:last], grad[first:last]
+    v = w if velocity is None else velocity[first:last]  # there is none: v is not looked at
+    for i in range(w.size):
         d = sign * g[i]
         if weight_decay != 0:
             d += weight_decay * w[i]
-        if v is None:  # compiled apart: Numba drops the branch that is not taken
+        if velocity is None:  # compiled apart: Numba drops the branch that is not taken
             w[i] += rate * d
         else:
             v[i] = momentum * v[i] + gain * d
