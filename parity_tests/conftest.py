@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from hypothesis import HealthCheck, settings
 
 from parity_tests.report import Report
 
-PROFILES = {"quick": 10, "default": 300, "deep": 10_000}  # cases for each operation, rung and dtype
+PROFILES = {"quick": 10, "default": 300, "deep": 3000}  # cases for each operation, rung and dtype
 # What takes long and is not about the line just edited.
 NOT_QUICK = ("test_mutants", "test_networks", "test_exact")
 
@@ -52,9 +53,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    folder = session.config.getoption("--report")
-    if folder:
-        session.config.stash[REPORT].write(folder, session.config.getoption("--profile"), session.config.getoption("--device"))
+    config = session.config
+    folder, report = config.getoption("--report"), config.stash[REPORT]
+    if hasattr(config, "workeroutput"):  # one of pytest-xdist's processes: the report is written by the one that started it
+        config.workeroutput["report"] = report.packed()
+    elif folder:
+        report.write(folder, config.getoption("--profile"), config.getoption("--device"), config.getoption("--hypothesis-seed"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    if not error:
+        node.config.stash[REPORT].add(**node.workeroutput["report"])
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ argument only when it is needed.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -69,5 +70,13 @@ DEVIATIONS = (
     Deviation("A softmax names its axis", "softmax", "dim must be an int, got None", _call((2, 3), dim=None), "log_softmax"),
     Deviation("Smoothing is a share", "cross_entropy", "label_smoothing must", _call((2, 3), (2, 3), label_smoothing=-2.0)),
     Deviation("A target has the logits' shape", "cross_entropy", r"target must have shape \(\)", _call((3,), CLASSES)),
+    Deviation("NaN is no option", "sgd", "must be at least 0, got nan", _call((2,), (2,), lr=(math.nan,))),
+    Deviation(
+        "Options are checked at every step",
+        "sgd",
+        "lr must be",
+        _call((2,), (2,), (2,), lr=(0.1, -1)),
+        where=lambda case: len(case.params["lr"]) > 1,
+    ),
     Deviation("Bytes are classes everywhere", "cross_entropy", None, _call((2, 3, 4), BYTES)),
 )

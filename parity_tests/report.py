@@ -2,22 +2,37 @@
 
 For each operation, rung and dtype: how many cases ran, and the worst error of scratch and of torch against the reference, in
 units of the a-priori bound, with the case that gave it. And how each planted mistake died. No number is typed by hand.
+
+``parity.json`` is for other programs: ``format`` is raised when an entry changes its meaning.
 """
 
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 
 from parity_tests.bounds import Bounded
 from parity_tests.mutants import Kill, Mutant
 from parity_tests.parity import Arrays, Evidence, in_bounds
+from parity_tests.specs import RUNGS, SPECS
+
+FORMAT = 1
+
+INTRO = """# Parity
+
+Written by `make parity`; the same numbers are in [parity.json](parity.json).
+
+Each case is one call, drawn by Hypothesis and run forward and backward by scratch, by torch and by a reference in higher
+precision. An **error** is the distance from the reference, in units of the a-priori bound on the rounding of any sound way to
+compute that very element ([bounds.py](../parity_tests/bounds.py)): 0 is exact, above 1 would be a mistake. A column shows the
+worst of all elements of all outputs and gradients of all cases. **Share** is the part of the bound that the rung may use at
+most: the suite fails above it. **Passed down** counts cases that the rung left to the one below it.
+"""
 
 
 @dataclass
@@ -27,10 +42,11 @@ class Row:
     operation: str
     rung: str
     dtype: str
+    share: float
     cases: int = 0
-    passed_down: int = 0  # of them the rung left to the one below
+    passed_down: int = 0
     scratch: float = 0.0  # the worst errors, in units of the bound
-    scratch_case: str = ""
+    scratch_case: str = ""  # and the cases that gave them; empty where all was exact
     torch: float = 0.0
     torch_case: str = ""
 
@@ -38,13 +54,13 @@ class Row:
         self.cases += 1
         self.passed_down += evidence.ran != evidence.asked
         for side, results in (("scratch", evidence.results), ("torch", evidence.oracle)):
-            worst = max(_ratios(results, evidence), default=0.0)
+            worst = max(_errors(results, evidence), default=0.0)
             if worst > getattr(self, side):
                 setattr(self, side, worst)
                 setattr(self, f"{side}_case", str(evidence))
 
 
-def _ratios(results: Arrays, evidence: Evidence) -> Iterator[float]:
+def _errors(results: Arrays, evidence: Evidence) -> Iterator[float]:
     for result, reference in zip(results, evidence.reference, strict=True):
         if isinstance(reference, Bounded) and result is not None and result.size and not evidence.wavers:
             yield float(in_bounds(result, reference).max())
@@ -52,67 +68,95 @@ def _ratios(results: Arrays, evidence: Evidence) -> Iterator[float]:
 
 @dataclass
 class Report:
-    """All rows and all kills of a session."""
+    """The rows and kills of a session, or of one of its processes."""
 
     rows: dict[tuple[str, str, str], Row] = field(default_factory=dict)
-    kills: list[tuple[Mutant, Kill]] = field(default_factory=list)
+    kills: list[dict[str, Any]] = field(default_factory=list)
 
-    def row(self, operation: str, rung: str, dtype: str) -> Row:
-        return self.rows.setdefault((operation, rung, dtype), Row(operation, rung, dtype))
+    def row(self, operation: str, rung: str, dtype: str, share: float) -> Row:
+        return self.rows.setdefault((operation, rung, dtype), Row(operation, rung, dtype, share))
 
-    def write(self, folder: Path, profile: str, device: str) -> None:
+    def add_kill(self, mutant: Mutant, kill: Kill) -> None:
+        names = {"operation": mutant.operation, "rung": mutant.rung, "mistake": mutant.title}
+        self.kills.append({**names, **asdict(kill)})
+
+    def packed(self) -> dict[str, Any]:
+        """All of it in plain types, to be handed to another process's :meth:`add`."""
+        return {"rows": [asdict(row) for row in self.rows.values()], "kills": self.kills}
+
+    def add(self, rows: list[dict[str, Any]], kills: list[dict[str, Any]]) -> None:
+        """What another process of the session saw: each test, hence each row, ran in one of them."""
+        for row in rows:
+            self.rows[row["operation"], row["rung"], row["dtype"]] = Row(**row)
+        self.kills += kills
+
+    def write(self, folder: Path, profile: str, device: str, seed: Any) -> None:
         """``parity.md``, ``parity.json`` and ``parity.svg`` in ``folder``."""
+        from benchmarks.machine import describe, libraries  # needs more packages than the tests do
+
         folder.mkdir(parents=True, exist_ok=True)
-        facts = {
+        order = {(spec.name, rung): i for i, (spec, rung) in enumerate(RUNGS)}
+        operations = [spec.name for spec in SPECS]
+        rows = sorted(self.rows.values(), key=lambda row: (order[row.operation, row.rung], row.dtype))
+        kills = sorted(self.kills, key=lambda kill: (operations.index(kill["operation"]), kill["rung"], kill["mistake"]))
+        content = {
+            "format": FORMAT,
             "profile": profile,
+            "seed": seed,
             "device": device,
-            "cases": sum(row.cases for row in self.rows.values()),
-            "machine": f"{platform.system()} {platform.machine()}",
-            "versions": f"torch {torch.__version__}, NumPy {np.__version__}",
+            "cases": sum(row.cases for row in rows),
+            "machine": describe(),
+            "versions": libraries()["versions"],
+            "rows": [asdict(row) for row in rows],
+            "mutants": kills,
         }
-        kills = [{"mutant": str(mutant), **asdict(kill)} for mutant, kill in self.kills]
-        content = {**facts, "rows": [asdict(row) for row in self.rows.values()], "mutants": kills}
         (folder / "parity.json").write_text(json.dumps(content, indent=1) + "\n")
-        (folder / "parity.md").write_text("\n".join(self._markdown(facts)) + "\n")
-        if self.rows:
-            self._draw(folder / "parity.svg")
+        (folder / "parity.md").write_text("\n".join(_markdown(content)) + "\n")
+        _draw(content["rows"], folder / "parity.svg")
 
-    def _markdown(self, facts: dict[str, object]) -> Iterator[str]:
-        yield "# Parity\n"
-        yield "Written by `make parity`. Errors are in units of the a-priori bound on rounding (`parity_tests/bounds.py`), the"
-        yield "worst of all outputs and gradients, against a reference in higher precision; above 1 would be a failure.\n"
-        yield ", ".join(f"{name}: {value}" for name, value in facts.items()) + ".\n"
-        if self.rows:
-            yield "![worst errors](parity.svg)\n"
-            yield "| operation | rung | dtype | cases | passed down | scratch | torch | scratch's worst case |"
-            yield "|---|---|---|---:|---:|---:|---:|---|"
-            for row in self.rows.values():
-                numbers = f"{row.cases} | {row.passed_down} | {row.scratch:.3f} | {row.torch:.3f}"
-                yield f"| {row.operation} | {row.rung} | {row.dtype} | {numbers} | `{row.scratch_case or 'exact'}` |"
-        if self.kills:
-            yield f"\n## {len(self.kills)} planted mistakes, all found\n"
-            yield "| operation, rung: mistake | found by | at case | shrunk to elements | shrunk to |"
-            yield "|---|---|---:|---:|---|"
-            for mutant, kill in self.kills:
-                yield f"| {mutant} | {kill.by} | {kill.cases} | {kill.elements} | `{kill.smallest}` |"
 
-    def _draw(self, path: Path) -> None:
-        import matplotlib as mpl
+def _markdown(content: dict[str, Any]) -> Iterator[str]:
+    yield INTRO
+    machine, versions = content["machine"], ", ".join(f"{name} {version}" for name, version in content["versions"].items())
+    yield f"{content['cases']:,} cases (profile {content['profile']}, seed {content['seed']}, torch on {content['device']}); "
+    yield f"{machine['cpu']}, {machine['system']}, Python {machine['python']}, {versions}; commit {machine['commit']}.\n"
+    yield "![the worst error of every rung](parity.svg)\n"
+    yield "| operation | rung | dtype | cases | passed down | share | scratch | torch | scratch's worst case |"
+    yield "|---|---|---|---:|---:|---:|---:|---:|---|"
+    for row in content["rows"]:
+        numbers = f"{row['cases']:,} | {row['passed_down']:,} | {row['share']:g} | {row['scratch']:.3f} | {row['torch']:.3f}"
+        case = f"`{row['scratch_case']}`" if row["scratch_case"] else "all exact"
+        yield f"| {row['operation']} | {row['rung']} | {row['dtype']} | {numbers} | {case} |"
+    kills = content["mutants"]
+    yield f"\n## {len(kills)} planted mistakes, all found\n"
+    yield "Each is planted into the source of a rung, then the same test looks for it. **At case** is the first case that showed"
+    yield "it; Hypothesis then shrank the call to one with as few **elements** as it could.\n"
+    yield "| operation | rung | mistake | found by | at case | elements | shrunk to |"
+    yield "|---|---|---|---|---:|---:|---|"
+    for kill in kills:
+        found = kill["by"].removeprefix("assert_").replace("_", " ")
+        numbers = f"{kill['cases']} | {kill['elements']}"
+        yield f"| {kill['operation']} | {kill['rung']} | {kill['mistake']} | {found} | {numbers} | `{kill['smallest']}` |"
 
-        mpl.use("svg")
-        from matplotlib import pyplot as plt
 
-        rows = list(self.rows.values())[::-1]
-        figure, axes = plt.subplots(figsize=(9, 1 + 0.2 * len(rows)), layout="constrained")
+def _draw(rows: list[dict[str, Any]], path: Path) -> None:
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    from matplotlib import pyplot as plt
+
+    rows = rows[::-1]  # matplotlib counts upwards
+    with mpl.rc_context({"svg.hashsalt": "parity", "font.size": 8}):
+        figure, axes = plt.subplots(figsize=(8, 1.2 + 0.16 * len(rows)), layout="constrained")
         places = np.arange(len(rows))
-        axes.plot([row.torch for row in rows], places, "o", color="tab:orange", label="torch")
-        axes.plot([row.scratch for row in rows], places, "s", color="tab:blue", markersize=4, label="scratch")
-        axes.axvline(1, color="black", linewidth=0.8)
-        axes.set_yticks(places, [f"{row.operation} {row.rung} {row.dtype}" for row in rows], fontsize=7)
-        axes.set_xlabel("worst error, in units of the bound")
-        axes.set_xlim(left=-0.02)
+        axes.plot([row["share"] for row in rows], places, "|", color="black", markersize=8, label="scratch may use at most")
+        axes.plot([row["torch"] for row in rows], places, "o", color="tab:orange", markersize=5, label="torch")
+        axes.plot([row["scratch"] for row in rows], places, "s", color="tab:blue", markersize=3, label="scratch")
+        axes.set_yticks(places, [f"{row['operation']} · {row['rung']} · {row['dtype']}" for row in rows], fontsize=7)
+        axes.set(xlabel="worst error, in units of the a-priori bound", xlim=(-0.02, 1.05), ylim=(-1, len(rows)))
         axes.grid(axis="x", linewidth=0.3)
-        axes.legend()
-        with mpl.rc_context({"svg.hashsalt": "parity"}):
-            figure.savefig(path, metadata={"Date": None})
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+        figure.legend(loc="outside upper center", ncols=3, frameon=False)
+        figure.savefig(path, metadata={"Date": None})
         plt.close(figure)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,11 @@ from hypothesis import strategies as st
 
 import scratch.data
 import torch_impl.data
+from training import datasets
+from training.data_choices import Choices
 
 SIDES: list[Any] = [scratch.data, torch_impl.data]
+PIXEL = np.spacing(np.float32(255))  # float32's step there: what one rounding, the last, may make of a difference that is none
 lengths = st.integers(2, 40)  # not 1: torch 2.13 leaves the rows of an image alone that is and stays one pixel wide
 
 
@@ -34,16 +36,6 @@ def test_resize_to_the_same_size_changes_nothing():
     assert np.array_equal(scratch.data.resize(images, (5, 7)), images)
 
 
-def test_photographs():
-    ours, theirs = scratch.data.photographs(), torch_impl.data.photographs()
-    assert tuple(ours) == tuple(theirs) == scratch.data.PHOTOGRAPHS == torch_impl.data.PHOTOGRAPHS
-    for name, photograph in ours.items():
-        assert photograph.dtype == np.uint8
-        assert photograph.shape[2] == 3
-        assert min(photograph.shape[:2]) >= 256
-        assert np.array_equal(photograph, theirs[name].numpy())
-
-
 def test_prepare_keeps_the_middle():
     # Brightness grows from left to right and does not depend on the row, so what was cut off shows.
     photograph = np.broadcast_to(np.linspace(0, 255, 768)[:, np.newaxis], (512, 768, 3)).round().astype(np.uint8)
@@ -51,7 +43,7 @@ def test_prepare_keeps_the_middle():
     assert prepared.shape == (3, 256, 256)
     middle = 255 * (np.arange(64, 320) + 0.5) / 384
     np.testing.assert_allclose(prepared, np.broadcast_to(middle, prepared.shape), atol=1)
-    theirs = torch_impl.data.prepare(torch.from_numpy(photograph)).numpy()
+    theirs = torch_impl.data.prepare(photograph).numpy()
     np.testing.assert_allclose(prepared, theirs, rtol=1e-13)
 
 
@@ -60,7 +52,7 @@ def test_batch_is_the_same_on_both_sides(seed):
     images, labels = scratch.data.batch(32, seed=seed)
     their_images, their_labels = torch_impl.data.batch(32, seed=seed)
     # Both sides round to float32 once, at the end, from numbers that agree to 1e-12: they differ there by one step at most.
-    np.testing.assert_allclose(images, their_images.numpy(), rtol=0, atol=np.spacing(np.float32(255)))
+    np.testing.assert_allclose(images, their_images.numpy(), rtol=0, atol=PIXEL)
     assert np.array_equal(labels, their_labels.numpy())
     assert images.shape == (32, 3, 224, 224)
     assert images.dtype == np.float32
@@ -76,7 +68,7 @@ def test_batch_repeats_itself_and_grows_at_its_end():
 
 
 def test_batch_shows_crops_and_mirror_images_without_their_mean():
-    photographs = [scratch.data.prepare(photograph) for photograph in scratch.data.photographs().values()]
+    photographs = [scratch.data.prepare(photograph) for photograph in datasets.photographs().values()]
     mean = np.mean(photographs, axis=0)
     images, labels = scratch.data.batch(14)
     mirrored = 0
@@ -92,26 +84,6 @@ def test_batch_shows_crops_and_mirror_images_without_their_mean():
     assert 0 < mirrored < 14
 
 
-def test_digits():
-    images, labels = scratch.data.digits()
-    their_images, their_labels = torch_impl.data.digits()
-    assert images.shape == (1797, 1, 28, 28)
-    assert images.dtype == np.float32
-    assert images.min() == 0
-    assert images.max() == 1
-    assert set(labels) == set(range(10))
-    np.testing.assert_allclose(images, their_images.numpy(), rtol=0, atol=2.0**-24)
-    assert np.array_equal(labels, their_labels.numpy())
-
-
-@pytest.mark.parametrize("side", SIDES)
-@pytest.mark.parametrize(("function", "module"), [("photographs", "skimage.data"), ("digits", "sklearn.datasets")])
-def test_absent_packages_are_named(side, function, module, monkeypatch):
-    monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ModuleNotFoundError, match=r"not installed: pip install 'alexnet-from-scratch\[data\]'"):
-        getattr(side, function)()
-
-
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
@@ -119,12 +91,6 @@ def test_absent_packages_are_named(side, function, module, monkeypatch):
         (lambda: SIDES[0].batch("2"), TypeError, "batch: n must be an int, got '2'"),
         (lambda: scratch.data.batch(15247), ValueError, "batch: n must be at most 15246, the number of crops, got 15247"),
         (lambda: torch_impl.data.batch(15247), ValueError, "batch: n must be from 1 to 15246, the number of crops, got 15247"),
-        (
-            lambda: scratch.data.prepare(np.ones((300, 300), np.uint8)),
-            ValueError,
-            r"prepare: photograph .*got \(300, 300\) and uint8",
-        ),
-        (lambda: scratch.data.prepare(np.ones((300, 300, 3))), ValueError, r"got \(300, 300, 3\) and float64"),
         (lambda: scratch.data.centre_crop(np.ones((3, 9, 5)), 6), ValueError, r"at least 6 high and wide, got \(3, 9, 5\)"),
         (lambda: scratch.data.resize(np.ones(3), (2, 2)), ValueError, r"resize: images must have shape .*, got \(3,\)"),
         (lambda: scratch.data.resize(np.ones((0, 3)), (2, 2)), ValueError, r"H and W of at least 1, got \(0, 3\)"),
@@ -139,3 +105,163 @@ def test_absent_packages_are_named(side, function, module, monkeypatch):
 def test_bad_arguments(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+@st.composite
+def pictures(draw):
+    """A few images, grey and in colour, of different sizes, whose pixels are noise."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    shapes = draw(st.lists(st.tuples(lengths, lengths, st.sampled_from([(), (3,)])), min_size=1, max_size=4))
+    return [rng.integers(0, 256, (H, W, *colours), np.uint8) for H, W, colours in shapes]
+
+
+networks = st.fixed_dictionaries(
+    {"size": st.sampled_from([8, 28, 72]), "channels": st.sampled_from([1, 3]), "mirror": st.booleans()}
+)
+
+
+@given(images=pictures(), network=networks, seed=st.integers(0, 2**32 - 1))
+def test_preprocessing_is_the_same_on_both_sides(images, network, seed):
+    ours, theirs = (side.Preprocessing.fit(images, **network) for side in SIDES)
+    for name, array in ours.state_dict().items():
+        other = theirs.state_dict()[name]
+        assert array.shape == other.shape
+        assert array.dtype == other.dtype
+        if name != "colour":
+            np.testing.assert_allclose(array, other, rtol=1e-10, atol=1e-10, err_msg=name)
+    # Components of equal length can be turned into each other; the covariance that they make is the same.
+    ours_covariance, their_covariance = ours.colour @ ours.colour.T, (theirs.colour @ theirs.colour.T).numpy()
+    np.testing.assert_allclose(ours_covariance, their_covariance, rtol=0, atol=1e-9)
+
+    theirs = torch_impl.data.Preprocessing.from_state_dict(ours.state_dict())
+    choices = Choices.draw(len(images), np.random.default_rng(seed))
+    for mine, other in [
+        (ours.training(images, choices), theirs.training(images, choices)),
+        (ours.evaluation(images), theirs.evaluation(images)),
+        (ours.ten_crops(images), theirs.ten_crops(images)),
+    ]:
+        assert mine.dtype == np.float32
+        assert mine.shape == other.shape
+        np.testing.assert_allclose(mine, other.numpy(), rtol=0, atol=2 * PIXEL)  # colours are shifted beyond 255
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_the_choices_show(side):
+    """What was drawn is what happens: the crop, the mirror image, the shift of colours along their components."""
+    image = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
+    preprocessing = side.Preprocessing.fit(
+        [np.zeros_like(image), np.full_like(image, 255), image], size=224, channels=3, mirror=True
+    )
+    whole = image.transpose(2, 0, 1) - np.asarray(preprocessing.mean)
+    choices = Choices(np.array([[0, 0.999], [0.5, 0]]), np.array([False, True]), np.array([[0, 0, 0], [0, 2, -1.0]]))
+    plain, altered = np.asarray(preprocessing.training([image, image], choices))
+    np.testing.assert_allclose(plain, whole[:, :224, 32:], atol=1e-4)
+    shift = np.asarray(preprocessing.colour) @ [0, 0.2, -0.1]
+    np.testing.assert_allclose(altered, whole[:, 16:240, 223::-1] + shift[:, np.newaxis, np.newaxis], atol=1e-4)
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_small_images_are_shifted_and_of_unit_variance(side):
+    images = list(np.random.default_rng(0).integers(0, 256, (50, 28, 28), np.uint8))
+    preprocessing = side.Preprocessing.fit(images, size=28, channels=1, mirror=False)
+    tested = np.asarray(preprocessing.evaluation(images))
+    np.testing.assert_allclose(tested.mean(axis=0), 0, atol=1e-6)
+    np.testing.assert_allclose(tested.std(), 1, rtol=1e-6)
+    choices = Choices(np.array([[0, 0.9]]), np.array([True]), np.zeros((1, 3)))
+    trained = np.asarray(preprocessing.training(images[:1], choices))[0, 0]  # two down and two to the left, not mirrored
+    np.testing.assert_array_equal(trained[2:, :-2], tested[0, 0, :-2, 2:])
+    assert not trained[:2].any()
+    assert not trained[:, -2:].any()
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("mirror", [True, False])
+def test_ten_crops_are_corners_middle_and_mirror_images(side, mirror):
+    image = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
+    preprocessing = side.Preprocessing.fit([image], size=224, channels=3, mirror=mirror)
+    other = np.random.default_rng(1).integers(0, 256, (256, 256, 3), np.uint8)
+    whole = (other.transpose(2, 0, 1) - np.asarray(preprocessing.mean)).astype(np.float32)
+    corners = [whole[:, top : top + 224, left : left + 224] for top, left in [(0, 0), (0, 32), (32, 0), (32, 32), (16, 16)]]
+    expected = [*corners, *(corner[..., ::-1] for corner in corners)] if mirror else corners
+    crops = np.asarray(preprocessing.ten_crops([other]))
+    assert np.array_equal(crops, [expected])
+    assert np.array_equal(np.asarray(preprocessing.evaluation([other]))[0], corners[4])
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_colours_components_are_those_of_all_pixels(side):
+    rng = np.random.default_rng(0)
+    images = [rng.normal([100, 120, 140], [40, 20, 5], (80, 80, 3)).clip(0, 255).astype(np.uint8) for _ in range(5)]
+    preprocessing = side.Preprocessing.fit(images, size=70, channels=3, mirror=True)
+    pixels = np.stack(images).reshape(-1, 3).astype(np.float64)
+    colour = np.asarray(preprocessing.colour)
+    np.testing.assert_allclose(colour @ colour.T, np.cov(pixels.T, bias=True), rtol=1e-9, atol=1e-9)
+    assert (np.take_along_axis(colour, np.abs(colour).argmax(axis=0)[np.newaxis], axis=0) > 0).all()
+
+
+def test_mean_probabilities():
+    logits = np.random.default_rng(0).standard_normal((4, 10, 6))
+    ours = scratch.data.mean_probabilities(logits)
+    theirs = torch_impl.data.mean_probabilities(torch.from_numpy(logits)).numpy()
+    np.testing.assert_allclose(ours, theirs, rtol=1e-14)
+    np.testing.assert_allclose(ours.sum(axis=1), 1, rtol=1e-14)
+    exact = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
+    np.testing.assert_allclose(ours, exact.mean(axis=1), rtol=1e-13)
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("shape", [(1, 4000), (4000, 1), (1, 1)])
+@pytest.mark.parametrize("size", [28, 224])
+def test_long_and_tiny_images_are_taken(side, shape, size):
+    image = np.full(shape, 100, np.uint8)
+    preprocessing = side.Preprocessing.fit([image], size=size, channels=3, mirror=True)
+    np.testing.assert_allclose(np.asarray(preprocessing.evaluation([image])), np.zeros((1, 3, size, size)), atol=1e-10)
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize(
+    ("image", "got"),
+    [
+        (np.ones((9, 9, 4), np.uint8), r"\(9, 9, 4\) and uint8"),
+        (np.ones((9, 9, 3)), r"\(9, 9, 3\) and float64"),
+        (np.ones((0, 9), np.uint8), r"\(0, 9\) and uint8"),
+        (np.ones(9, np.uint8), r"\(9,\) and uint8"),
+        ([[1]], r"\(1, 1\) and list"),
+    ],
+)
+def test_what_is_no_image_is_refused(side, image, got):
+    with pytest.raises(ValueError, match=r"prepare: image must have shape \(H,W\) or \(H,W,3\) and dtype uint8, got " + got):
+        side.Preprocessing.fit([image], size=28, channels=1, mirror=True)
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_bad_statistics_are_refused(side):
+    image = np.zeros((28, 28), np.uint8)
+    preprocessing = side.Preprocessing.fit([image], size=28, channels=1, mirror=True)
+    state = preprocessing.state_dict()
+    again = side.Preprocessing.from_state_dict(state)
+    assert {name: array.tobytes() for name, array in again.state_dict().items()} == {
+        name: array.tobytes() for name, array in state.items()
+    }
+    for bad, message in [
+        ({}, r"state must have the numbers size, mirror and deviation and the arrays mean and colour, got \{\}"),
+        (state | {"extra": np.zeros(1)}, "state must have"),
+        (state | {"size": np.zeros(2)}, "state must have"),
+        (state | {"size": np.array(224)}, r"for size 224, mean must have shape \(C,256,256\)"),
+        (state | {"size": np.array(0)}, "size must be at least 1, got 0"),
+        (state | {"mean": np.zeros((2, 28, 28)), "colour": np.zeros((2, 2))}, r"C 1 or 3, got \(2, 28, 28\) and \(2, 2\)"),
+        (state | {"colour": np.zeros((3, 3))}, r"got \(1, 28, 28\) and \(3, 3\)"),
+        (state | {"mean": np.full((1, 28, 28), np.nan)}, "must be finite"),
+        (state | {"deviation": np.array(0.0)}, "deviation above 0"),
+        (state | {"deviation": np.array(np.inf)}, "deviation above 0"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            side.Preprocessing.from_state_dict(bad)
+    with pytest.raises(ValueError, match="there must be at least one image, got none"):
+        side.Preprocessing.fit([], size=28, channels=1, mirror=True)
+    with pytest.raises(ValueError, match="channels must be 1 or 3, got 2"):
+        side.Preprocessing.fit([image], size=28, channels=2, mirror=True)
+    with pytest.raises(ValueError, match="choices must be for 1 images, got 2"):
+        preprocessing.training([image], Choices.draw(2, np.random.default_rng(0)))
+    with pytest.raises(ValueError, match=r"logits must have shape \(N,crops,classes\), got \(2, 3\)"):
+        side.mean_probabilities(torch.zeros(2, 3) if side is torch_impl.data else np.zeros((2, 3)))

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 import scratch
 from parity_tests.draws import Case, values
-from parity_tests.specs import RUNGS, SPECS, Spec
+from parity_tests.specs import RUNGS, Spec
 
 FLOAT32 = np.dtype(np.float32)
 COMPILED = [row for row in RUNGS if row[1] not in ("naive", "numpy", "im2col")]
@@ -91,25 +91,22 @@ def test_eight_python_threads_at_once(spec, rung):
     assert set(together) == {alone}
 
 
-def _in_child(queue, names: list[tuple[str, str]]) -> None:
-    specs = {spec.name: spec for spec in SPECS}
-    queue.put(
-        [digest(specs[name], rung, big_case(specs[name]), cotangent(specs[name], big_case(specs[name]))) for name, rung in names]
-    )
+class Digests(torch.utils.data.Dataset):
+    """Every item takes a forward and a backward pass of a compiled rung."""
+
+    def __len__(self) -> int:
+        return len(COMPILED)
+
+    def __getitem__(self, i: int) -> str:
+        spec, rung = COMPILED[i]
+        case = big_case(spec)
+        return digest(spec, rung, case, cotangent(spec, case))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_forked_child_computes_the_same():
-    """As in a DataLoader's worker: the parent's threads are not in the child."""
+def test_a_data_loaders_forked_workers_compute_the_same():
     scratch.set_num_threads(3)
-    names = [(spec.name, rung) for spec, rung in COMPILED]
-    here = [digest(spec, rung, big_case(spec), cotangent(spec, big_case(spec))) for spec, rung in COMPILED]
-    context = multiprocessing.get_context("fork")
-    queue = context.Queue()
-    child = context.Process(target=_in_child, args=(queue, names))
-    child.start()
-    there = queue.get(timeout=120)
-    child.join()
-    assert child.exitcode == 0
-    assert there == here
+    here = [Digests()[i] for i in range(len(COMPILED))]  # starts threads, of which a forked worker has none
+    loader = torch.utils.data.DataLoader(Digests(), batch_size=None, num_workers=2, multiprocessing_context="fork", timeout=120)
+    assert list(loader) == here

@@ -13,7 +13,7 @@ from parity_tests.specs import SPECS
 from torch_impl import dropout as torch_dropout
 
 DECISIONS = (Path(__file__).parent.parent / "DECISIONS.md").read_text()
-POOLING = next(spec for spec in SPECS if spec.name == "max_pool2d")
+CONVOLUTION, POOLING = (next(spec for spec in SPECS if spec.name == name) for name in ("conv2d", "max_pool2d"))
 
 
 def documented(name: str) -> bool:
@@ -34,6 +34,20 @@ def test_a_window_without_cells_has_no_index_and_no_gradient(rung):
     (torch_out, torch_indices), _ = POOLING.torch.forward(torch.from_numpy(x), **params)
     assert torch.all(torch_out == -torch.inf)
     assert torch_indices.max() > 4
+
+
+@pytest.mark.parametrize("rung", CONVOLUTION.rungs)
+def test_a_convolution_of_no_channels_is_the_bias(rung):
+    assert documented("A convolution of no channels")
+    x, weight, bias = np.zeros((2, 0, 5, 4)), np.zeros((3, 0, 3, 3)), np.array([1.0, 2.0, 3.0])
+    with scratch.use_rung(rung):
+        out, cache = CONVOLUTION.scratch.forward(x, weight, bias)
+        gradients = CONVOLUTION.scratch.backward(np.ones_like(out), cache)
+    np.testing.assert_array_equal(out, np.broadcast_to(bias[:, np.newaxis, np.newaxis], (2, 3, 3, 2)))
+    assert [gradient.shape for gradient in gradients] == [x.shape, weight.shape, bias.shape]
+    np.testing.assert_array_equal(gradients[2], [12, 12, 12])
+    torch_out, _ = CONVOLUTION.torch.forward(*(torch.from_numpy(array) for array in (x, weight, bias)))
+    assert torch_out.shape == (2, 0, 3, 2)
 
 
 def test_writing_between_the_passes_goes_unnoticed():

@@ -17,7 +17,7 @@ MUTANTS = (*mutants_convolution.MUTANTS, *mutants_pooling.MUTANTS, *mutants_loss
 def test_the_generic_test_kills_the_mutant(mutant, report, request):
     kill = hunt(mutant, ASSERTIONS, shrink=request.config.getoption("--report") is not None)
     assert kill, f"{mutant} lives"
-    report.kills.append((mutant, kill))
+    report.add_kill(mutant, kill)
     assert kill.by == (mutant.only or kill.by)
 
 

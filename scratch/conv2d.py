@@ -286,10 +286,11 @@ def numba_forward(
     out = np.empty((N, OC, geometry.OH, geometry.OW), x.dtype)
     rows = _weight_matrix(weight, geometry)
     columns = _columns_of_one_image(x, weight, geometry)
+    by_group = columns.reshape(G, rows.shape[2], geometry.OH * geometry.OW)
     for n in range(N):
         for_each(_im2col_kernel, columns.shape[0], x[n], geometry, columns)
         # (G, OC/G, C/G·KH·KW) @ (G, C/G·KH·KW, OH·OW) -> (G, OC/G, OH·OW), in place: out[n] needs no transpose
-        np.matmul(rows, columns.reshape(G, rows.shape[2], -1), out=out[n].reshape(G, OC // G, -1))
+        np.matmul(rows, by_group, out=out[n].reshape(G, OC // G, -1))
     if bias is not None:
         out += bias[:, np.newaxis, np.newaxis]
     return out, (x, weight, bias is not None, geometry)
@@ -302,7 +303,7 @@ def numba_backward(
     G = geometry.groups
     rows = _weight_matrix(weight, geometry)
     columns = _columns_of_one_image(x, weight, geometry)
-    by_group = columns.reshape(G, rows.shape[2], -1)
+    by_group = columns.reshape(G, rows.shape[2], geometry.OH * geometry.OW)
     grad_rows = np.zeros_like(rows)
     grad_x = np.zeros_like(x) if need_grad_x else None
     for n in range(N):
