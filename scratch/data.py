@@ -17,7 +17,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -76,8 +75,10 @@ class Preprocessing:
             mirror: whether mirror images show the same class.
 
         Raises:
-            ValueError: there are no images, or one is not uint8 of shape (H,W) or (H,W,3).
+            ValueError: ``channels`` is another number, there are no images, or one is not uint8 of shape (H,W) or (H,W,3).
         """
+        if channels not in (1, 3):
+            raise ValueError(f"Preprocessing.fit: channels must be 1 or 3, got {channels!r}")
         S, count = scaled(size), 0
         total, products = np.zeros((channels, S, S)), np.zeros((channels, channels))
         for image in images:
@@ -164,11 +165,12 @@ class Preprocessing:
         Raises:
             ValueError: names or shapes are others.
         """
-        names = ("size", "mirror", "mean", "deviation", "colour")
-        if set(state) != set(names) or any(state[name].ndim for name in ("size", "mirror", "deviation")):
+        shapes = {name: array.shape for name, array in state.items()}
+        numbers = dict.fromkeys(("size", "mirror", "deviation"), ())
+        if not (set(shapes) == {*numbers, "mean", "colour"} and shapes.items() >= numbers.items()):
             raise ValueError(
-                f"Preprocessing: state must have the numbers size, mirror and deviation and the arrays mean and colour, "
-                f"got { ({name: array.shape for name, array in state.items()}) }"
+                "Preprocessing: state must have the numbers size, mirror and deviation and the arrays mean and colour, "
+                f"got {shapes}"
             )
         mean, colour = (state[name].astype(np.float64) for name in ("mean", "colour"))
         return cls(int(state["size"]), bool(state["mirror"]), mean, float(state["deviation"]), colour)
@@ -176,7 +178,7 @@ class Preprocessing:
     def _canvas(self, image: np.ndarray, shift: np.ndarray | None = None) -> np.ndarray:
         """What crops are taken from, (C,S,S) without its mean, its colours shifted; small images have a border of zeros."""
         C, S, _ = self.mean.shape
-        pixels = prepare(image, S, C) - self.mean
+        pixels: np.ndarray = prepare(image, S, C) - self.mean
         if shift is not None:
             pixels += shift[:, np.newaxis, np.newaxis]
         pixels /= self.deviation
@@ -248,7 +250,7 @@ def _resize_axis(images: np.ndarray, axis: int, new: int) -> np.ndarray:
     weights, index = weights.astype(images.dtype), index.clip(0, old - 1).astype(np.intp)
 
     along = (slice(None),) + (np.newaxis,) * (-axis - 1)  # makes a column of ``weights`` stand along ``axis``
-    out = np.zeros(images.shape[:axis] + (new,) + images.shape[axis:][1:], images.dtype)
+    out = np.zeros((*images.shape[:axis], new, *images.shape[axis:][1:]), images.dtype)
     for tap in range(weights.shape[1]):
         out += images.take(index[:, tap], axis) * weights[:, tap][along]
     return out

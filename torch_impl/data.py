@@ -41,6 +41,8 @@ class Preprocessing:
     @classmethod
     def fit(cls, images: Iterable[np.ndarray], *, size: int, channels: int, mirror: bool) -> Preprocessing:
         """The preprocessing for images like these, which are all held to be of equal weight."""
+        if channels not in (1, 3):
+            raise ValueError(f"Preprocessing.fit: channels must be 1 or 3, got {channels!r}")
         S, count = scaled(size), 0
         total = torch.zeros(channels, S, S, dtype=torch.float64)
         products = torch.zeros(channels, channels, dtype=torch.float64)
@@ -108,11 +110,12 @@ class Preprocessing:
     @classmethod
     def from_state_dict(cls, state: Mapping[str, np.ndarray]) -> Preprocessing:
         """What :meth:`state_dict` was called on, here or in scratch."""
-        names = ("size", "mirror", "mean", "deviation", "colour")
-        if set(state) != set(names) or any(state[name].ndim for name in ("size", "mirror", "deviation")):
+        shapes = {name: array.shape for name, array in state.items()}
+        numbers = dict.fromkeys(("size", "mirror", "deviation"), ())
+        if not (set(shapes) == {*numbers, "mean", "colour"} and shapes.items() >= numbers.items()):
             raise ValueError(
-                f"Preprocessing: state must have the numbers size, mirror and deviation and the arrays mean and colour, "
-                f"got { ({name: array.shape for name, array in state.items()}) }"
+                "Preprocessing: state must have the numbers size, mirror and deviation and the arrays mean and colour, "
+                f"got {shapes}"
             )
         mean, colour = (torch.from_numpy(state[name].astype(np.float64)) for name in ("mean", "colour"))
         return cls(int(state["size"]), bool(state["mirror"]), mean, float(state["deviation"]), colour)

@@ -147,8 +147,8 @@ def _fashion_mnist(folder: Path) -> Dataset:
         for file in (images_file, labels_file):
             if not file.exists():
                 raise FileNotFoundError(
-                    f"fashion-mnist: {file} is not there. Debian and Ubuntu have it: apt install dataset-fashion-mnist. Elsewhere, "
-                    "put the four files from https://github.com/zalandoresearch/fashion-mnist into a folder and name that"
+                    f"fashion-mnist: {file} is not there. Debian and Ubuntu have it: apt install dataset-fashion-mnist. "
+                    "Else put the four files from https://github.com/zalandoresearch/fashion-mnist into a folder, and name that"
                 )
         images, labels = read_idx(images_file, axes=3), read_idx(labels_file, axes=1)
         if images.shape[1:] != (28, 28) or len(images) != len(labels) or len(labels) == 0:

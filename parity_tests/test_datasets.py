@@ -1,0 +1,530 @@
+"""Data sets: what is read from disk, what is refused and by which message, and the order in which it comes."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import struct
+import sys
+import threading
+import time
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import scratch.data
+import torch_impl.data
+from training import datasets
+from training.data_ahead import ahead
+from training.data_choices import Choices
+from training.data_idx import read_idx
+from training.data_loader import Loader, sample
+from training.datasets import Split, open_dataset
+from training.images import BrokenImageError, read_image
+
+# --- what comes with packages -----------------------------------------------------------------------------------------
+
+
+def test_digits():
+    dataset = open_dataset("digits")
+    assert dataset.classes == tuple("0123456789")
+    assert not dataset.mirror
+    assert len(dataset.train) + len(dataset.test) == 1797
+    images, labels = datasets.digits()
+    assert images.shape == (1797, 8, 8)
+    assert (images.min(), images.max()) == (0, 255)
+    seen = {dataset.train.image(i).tobytes() for i in range(len(dataset.train))}
+    assert not any(dataset.test.image(i).tobytes() in seen for i in range(len(dataset.test)))
+    for split in (dataset.train, dataset.test):
+        assert split.labels.dtype == np.int64
+        np.testing.assert_allclose(np.bincount(split.labels) / len(split), np.bincount(labels) / 1797, atol=0.005)
+        for i in range(0, len(split), 100):
+            assert split.labels[i] in labels[(images == split.image(i)).all(axis=(1, 2))]
+
+
+def test_photographs():
+    photographs = datasets.photographs()
+    assert tuple(photographs) == datasets.PHOTOGRAPHS
+    assert all(image.dtype == np.uint8 and image.shape[2] == 3 and min(image.shape[:2]) >= 256 for image in photographs.values())
+    dataset = open_dataset("photographs")
+    for split in (dataset.train, dataset.test):
+        for i in (0, 5, len(split) - 1):
+            assert np.array_equal(split.image(i), photographs[dataset.classes[split.labels[i]]])
+
+
+@pytest.mark.parametrize(("name", "module"), [("photographs", "skimage.data"), ("digits", "sklearn.datasets")])
+def test_absent_packages_are_named(name, module, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ModuleNotFoundError, match=r"not installed: pip install 'alexnet-from-scratch\[data\]'"):
+        open_dataset(name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("imagenet",), "name must be one of digits, fashion-mnist, photographs, imagefolder, got 'imagenet'"),
+        (("imagefolder",), "imagefolder needs the folder that its images are in, got none"),
+        (("digits", "/tmp"), "digits comes with a package and takes no folder, got '/tmp'"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        open_dataset(*arguments)
+
+
+@given(counts=st.lists(st.integers(0, 30), min_size=1, max_size=5), one_in=st.integers(2, 10), seed=st.integers(0, 99))
+def test_held_out_is_a_share_of_every_class(counts, one_in, seed):
+    labels = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))
+    chosen = datasets.held_out(labels, one_in, seed)
+    assert np.array_equal(chosen, datasets.held_out(labels, one_in, seed))
+    for label, count in enumerate(counts):
+        out = np.count_nonzero(chosen[labels == label])
+        assert out == (0 if count < 2 else -(-count // one_in))
+        assert out < max(count, 1)
+
+
+# --- IDX files --------------------------------------------------------------------------------------------------------
+
+
+def idx(array, *, kind=8):
+    return struct.pack(f">BBBB{array.ndim}I", 0, 0, kind, array.ndim, *array.shape) + array.tobytes()
+
+
+@pytest.fixture
+def clothes(tmp_path):
+    """Fashion-MNIST's four files, with a few images in them, and the arrays."""
+    rng, arrays = np.random.default_rng(0), {}
+    for part, n in [("train", 30), ("t10k", 10)]:
+        arrays[part] = rng.integers(0, 256, (n, 28, 28), np.uint8), np.arange(n, dtype=np.uint8) % 10
+        for kind, array in zip(("images-idx3", "labels-idx1"), arrays[part], strict=True):
+            (tmp_path / f"{part}-{kind}-ubyte.gz").write_bytes(gzip.compress(idx(array)))
+    return tmp_path, arrays
+
+
+def test_fashion_mnist(clothes):
+    folder, arrays = clothes
+    dataset = open_dataset("fashion-mnist", folder)
+    assert dataset.classes[9] == "Ankle boot"
+    for split, (images, labels) in zip((dataset.train, dataset.test), arrays.values(), strict=True):
+        assert np.array_equal(split.labels, labels)
+        assert split.labels.dtype == np.int64
+        assert all(np.array_equal(split.image(i), image) for i, image in enumerate(images))
+
+
+@pytest.mark.skipif(not datasets.FASHION_MNIST.exists(), reason="dataset-fashion-mnist is not installed")
+def test_the_real_fashion_mnist():
+    dataset = open_dataset("fashion-mnist")
+    assert (len(dataset.train), len(dataset.test)) == (60_000, 10_000)
+    assert np.array_equal(np.bincount(dataset.train.labels), [6000] * 10)
+
+
+IMAGES, LABELS = "train-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"
+WHOLE = np.zeros((30, 28, 28), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        (IMAGES, b"", f"{IMAGES}: magic number must be 00000803, got an empty file"),
+        (IMAGES, b"not gzip", f"{IMAGES} is not a whole gzip file: Not a gzipped file"),
+        (IMAGES, gzip.compress(b""), "magic number must be 00000803, got an empty file"),
+        (IMAGES, gzip.compress(idx(WHOLE, kind=13)), "magic number must be 00000803, got 00000d03"),
+        (IMAGES, gzip.compress(idx(np.zeros(30, np.uint8))), "magic number must be 00000803, got 00000801"),
+        (IMAGES, gzip.compress(idx(WHOLE)[:9]), f"{IMAGES} is truncated: it ends in its header"),
+        (IMAGES, gzip.compress(idx(WHOLE)[:-1]), r"\(30, 28, 28\) in its header means 23,520 bytes, got 23,519"),
+        (IMAGES, gzip.compress(idx(WHOLE) + b"\0"), r"\(30, 28, 28\) in its header means 23,520 bytes, got more"),
+        (IMAGES, gzip.compress(idx(WHOLE))[:-9], f"{IMAGES} is truncated: Compressed file ended"),
+        (IMAGES, gzip.compress(idx(WHOLE))[:-8] + b"12345678", "is not a whole gzip file: CRC check failed"),
+        (IMAGES, gzip.compress(struct.pack(">4B3I", 0, 0, 8, 3, *[2**32 - 1] * 3)), "must make at most 1,073,741,824 bytes, got"),
+        (IMAGES, gzip.compress(idx(WHOLE[:29])), r"as many images of 28×28 as labels, got \(29, 28, 28\) and \(30,\)"),
+        (IMAGES, gzip.compress(idx(WHOLE[:, :27])), r"as many images of 28×28 as labels, got \(30, 27, 28\) and \(30,\)"),
+        (LABELS, gzip.compress(idx(np.arange(1, 11, dtype=np.uint8))), f"labels must be from 0 to 9, got 10 in .*{LABELS}"),
+        (LABELS, gzip.compress(idx(np.zeros(0, np.uint8))), r"got \(10, 28, 28\) and \(0,\)"),
+    ],
+)
+def test_damaged_fashion_mnist(clothes, file, content, message):
+    folder, _ = clothes
+    (folder / file).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        open_dataset("fashion-mnist", folder)
+
+
+def test_absent_fashion_mnist_says_where_to_get_it(clothes):
+    folder, _ = clothes
+    (folder / LABELS).unlink()
+    with pytest.raises(FileNotFoundError, match=f"{LABELS} is not there.* apt install dataset-fashion-mnist.* https://"):
+        open_dataset("fashion-mnist", folder)
+
+
+@given(position=st.integers(0, 400), bit=st.integers(0, 7), cut=st.booleans())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_an_idx_file_is_whole_or_refused(tmp_path, position, bit, cut):
+    """Gzip's sum covers what is in it: whatever bit turns, either an error comes out or what was put in."""
+    array = np.random.default_rng(0).integers(0, 256, (5, 8, 8), np.uint8)
+    content = bytearray(gzip.compress(idx(array)))
+    position %= len(content)
+    content[position] ^= 1 << bit
+    path = tmp_path / "file.gz"
+    path.write_bytes(content[:position] if cut else content)
+    try:
+        read = read_idx(path, axes=3)
+    except ValueError as error:
+        assert str(path) in str(error)
+    else:
+        assert np.array_equal(read, array)
+
+
+# --- image files ------------------------------------------------------------------------------------------------------
+
+RAMP = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
+
+
+def in_colour():
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 8, 3), np.uint8))
+
+
+def test_pixels_are_as_stored(tmp_path):
+    for name, image, expected in [
+        ("grey.png", Image.fromarray(RAMP), RAMP),
+        ("colour.png", in_colour(), np.asarray(in_colour())),
+        ("palette.png", in_colour().quantize(48), np.asarray(in_colour().quantize(48).convert("RGB"))),
+        ("bits.png", Image.fromarray(RAMP > 99), np.where(RAMP > 99, 255, 0)),
+        ("deep.png", Image.fromarray(RAMP.astype(np.uint16) * 257), RAMP),
+        ("deep.tif", Image.fromarray(RAMP.astype(np.uint16) * 257), RAMP),
+        ("grey.gif", Image.fromarray(RAMP), np.repeat(RAMP[..., np.newaxis], 3, axis=2)),
+        ("colour.webp", in_colour(), None),
+        ("ink.jpg", Image.new("CMYK", (8, 6), (0, 255, 255, 0)), np.broadcast_to(np.uint8([255, 0, 0]), (6, 8, 3))),
+        ("colour.jpg", Image.new("RGB", (8, 6), (200, 100, 50)), np.broadcast_to(np.uint8([200, 100, 50]), (6, 8, 3))),
+        ("video.tif", Image.new("RGB", (8, 6), (200, 100, 50)).convert("YCbCr"), None),
+    ]:
+        image.save(tmp_path / name, lossless=True) if name.endswith("webp") else image.save(tmp_path / name)
+        pixels = read_image(tmp_path / name)
+        assert pixels.dtype == np.uint8
+        assert pixels.shape in ((6, 8), (6, 8, 3)), name
+        if expected is not None:
+            assert np.abs(pixels.astype(int) - expected).max() <= (2 if name.endswith("jpg") else 0), name
+
+
+def test_what_is_transparent_is_white(tmp_path):
+    clear = np.zeros((6, 8), np.uint8)
+    clear[:, 4:] = 255
+    for name, channels in [("colour.png", [RAMP] * 3), ("grey.png", [RAMP])]:
+        Image.fromarray(np.dstack([*channels, clear])).save(tmp_path / name)
+        pixels = read_image(tmp_path / name)
+        assert pixels.ndim == (2 if name == "grey.png" else 3)
+        assert (pixels[:, :4] == 255).all()
+        assert (pixels[:, 4:].reshape(6, 4, -1) == RAMP[:, 4:, np.newaxis]).all()
+    palette = Image.fromarray(RAMP).convert("P")
+    palette.save(tmp_path / "palette.png", transparency=0)
+    assert (read_image(tmp_path / "palette.png")[0, 0] == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("orientation", "turned"), [(1, RAMP), (2, RAMP[:, ::-1]), (3, RAMP[::-1, ::-1]), (6, np.rot90(RAMP, -1))]
+)
+def test_exif_orientation(tmp_path, orientation, turned):
+    exif = Image.Exif()
+    exif[274] = orientation
+    Image.fromarray(RAMP).save(tmp_path / "turned.png", exif=exif)
+    assert np.array_equal(read_image(tmp_path / "turned.png"), turned)
+
+
+def broken_images(folder):
+    """Every sort of broken image, and what the message says."""
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+    noise.save(folder / "whole.jpg")
+    noise.save(folder / "whole.png")
+    jpeg, png = (folder / "whole.jpg").read_bytes(), (folder / "whole.png").read_bytes()
+    flipped = bytearray(png)
+    flipped[len(png) // 2] ^= 1
+    Image.fromarray(RAMP.astype(np.float32)).save(folder / "float.tif")
+    Image.fromarray(RAMP.astype(np.int32)).save(folder / "int.tif")
+    (folder / "vector.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+    bomb = bytearray(png)
+    bomb[16:24] = struct.pack(">II", 60_000, 60_000)
+    for name, content in [
+        ("empty.jpg", b""),
+        ("text.jpg", b"<html>404</html>"),
+        ("cut.jpg", jpeg[: len(jpeg) // 2]),
+        ("header.jpg", jpeg[:20]),
+        ("cut.png", png[: len(png) // 2]),
+        ("flipped.png", bytes(flipped)),
+        ("bomb.png", bytes(bomb)),
+    ]:
+        (folder / name).write_bytes(content)
+    return {
+        "empty.jpg": "is not an image in a known format",
+        "text.jpg": "is not an image in a known format",
+        "vector.png": "is not an image in a known format",
+        "header.jpg": "is not an image in a known format|cannot be decoded",
+        "cut.jpg": "cannot be decoded: .*truncated",
+        "cut.png": "cannot be decoded: .*truncated",
+        "flipped.png": "cannot be decoded: broken",
+        "bomb.png": "cannot be decoded: .*decompression bomb",
+        "float.tif": r"cannot be decoded: its pixels are 32-bit numbers \(mode F\)",
+        "int.tif": r"cannot be decoded: its pixels are 32-bit numbers \(mode I\)",
+    }
+
+
+def test_broken_images_are_named(tmp_path):
+    for name, message in broken_images(tmp_path).items():
+        with pytest.raises(BrokenImageError, match=f"{name} ({message})"):
+            read_image(tmp_path / name)
+
+
+def test_what_the_system_refuses_is_not_a_broken_image(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        read_image(tmp_path / "absent.png")
+    with pytest.raises(IsADirectoryError):
+        read_image(tmp_path)
+
+
+@given(suffix=st.sampled_from(["png", "jpg", "gif", "bmp", "tif", "webp"]), data=st.data())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_damaged_file_is_an_image_or_a_broken_one(tmp_path, suffix, data):
+    path = tmp_path / f"image.{suffix}"
+    in_colour().save(path)
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of some damage, and of large images
+        try:
+            pixels = read_image(path)
+        except BrokenImageError as error:
+            assert str(path) in str(error)
+        else:
+            assert pixels.dtype == np.uint8
+            assert pixels.ndim == 2 or pixels.shape[2:] == (3,)
+
+
+# --- folders ----------------------------------------------------------------------------------------------------------
+
+
+def fill(folder, tree):
+    """Write images: ``tree`` says for a class's folder how many, each of its own grey."""
+    for name, count in tree.items():
+        (folder / name).mkdir(parents=True)
+        for i in range(count):
+            Image.new("L", (3 + i, 2), i + 10 * len(name)).save(folder / name / f"{i:03}.{('png', 'JPEG')[i % 2]}")
+
+
+IMAGENET = {"train/n01": 4, "train/n02x": 6, "val/n01": 2, "val/n02x": 3}
+
+
+def contents(split):
+    return [(int(label), split.image(i).shape, int(split.image(i)[0, 0])) for i, label in enumerate(split.labels)]
+
+
+def test_imagenets_layout(tmp_path):
+    fill(tmp_path, IMAGENET)
+    (tmp_path / "train" / ".DS_Store").touch()
+    dataset = open_dataset("imagefolder", tmp_path)
+    assert dataset.classes == ("n01", "n02x")
+    assert dataset.mirror
+    assert contents(dataset.train)[:5] == [(0, (2, 3 + i), 90 + i) for i in range(4)] + [(1, (2, 3), 100)]
+    assert contents(dataset.test) == [(0, (2, 3), 70), (0, (2, 4), 71), (1, (2, 3), 80), (1, (2, 4), 81), (1, (2, 5), 82)]
+    assert dataset.train.skipped == dataset.test.skipped == ()
+
+
+def test_without_val_some_are_held_out(tmp_path):
+    fill(tmp_path, {"cat": 20, "horse": 30, "o": 1})
+    first, again, other = (open_dataset("imagefolder", tmp_path, seed=seed) for seed in (0, 0, 1))
+    assert np.array_equal(np.bincount(first.train.labels), [18, 27, 1])
+    assert np.array_equal(np.bincount(first.test.labels), [2, 3])
+    everything = contents(first.train) + contents(first.test)
+    assert len(set(everything)) == 51
+    assert all(grey // 10 in (3, 4, 5, 6, 7) for _, _, grey in everything)
+    assert contents(first.test) == contents(again.test)
+    assert contents(first.test) != contents(other.test)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda folder: (folder / "train/empty").mkdir(), "1 problems .*\n  .*/train/empty has no images"),
+        (lambda folder: (folder / "train/lost.png").touch(), "/train/lost.png is not in a class's folder"),
+        (lambda folder: (folder / "train/n01/notes.txt").touch(), "/train/n01/notes.txt is not an image by its name"),
+        (lambda folder: (folder / "train/n01/deeper.png").mkdir(), "/train/n01/deeper.png is not an image by its name"),
+        (lambda folder: fill(folder, {"val/n03": 1}), "val/n03 is a class without images in .*/train"),
+        (lambda folder: fill(folder, {"train/n03": 1}), "/val has no class n03"),
+        (lambda folder: (folder / "val").rename(folder / "test"), "must have both train and val in it, or neither"),
+        (lambda folder: fill(folder, {"train/N01": 1}), "classes 'N01' and 'n01', alike but for case or encoding"),
+        (lambda folder: fill(folder, {"train/\xe9": 1, "train/e\u0301": 1}), "alike but for case or encoding"),
+        (lambda folder: [(folder / f"val/n01/{i}.txt").touch() for i in range(12)], "12 problems(.*\n){11}  and 2 more"),
+    ],
+)
+def test_untidy_folders_are_refused(tmp_path, change, message):
+    fill(tmp_path, IMAGENET)
+    change(tmp_path)
+    with pytest.raises(ValueError, match=f"imagefolder: {message}|{message}"):
+        open_dataset("imagefolder", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ({}, "has no images to train with"),
+        ({"train": 0, "val": 0}, "has no images to train with"),
+        ({"one": 1}, "has no images to test with"),
+        ({"train/a": 1, "val/a": 0}, "has no images"),
+    ],
+)
+@pytest.mark.parametrize("skip_broken", [False, True])
+def test_folders_without_images_are_refused(tmp_path, tree, message, skip_broken):
+    fill(tmp_path, tree)
+    with pytest.raises(ValueError, match=message):
+        open_dataset("imagefolder", tmp_path, skip_broken=skip_broken)
+
+
+def test_an_absent_folder_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="imagefolder: .*/nothing is not a folder"):
+        open_dataset("imagefolder", tmp_path / "nothing")
+
+
+def test_skip_broken_leaves_out_and_lists(tmp_path):
+    fill(tmp_path, IMAGENET | {"train/all_broken": 0, "val/all_broken": 2, "val/unknown": 1})
+    broken = broken_images(tmp_path / "train/all_broken")
+    for whole in ("whole.jpg", "whole.png"):
+        (tmp_path / "train/all_broken" / whole).unlink()
+    (tmp_path / "train/n01/aaa.jpg").write_bytes(b"broken")  # first of its class: those after it must keep their labels
+    (tmp_path / "train/n01/notes.txt").touch()
+    dataset = open_dataset("imagefolder", tmp_path, skip_broken=True)
+    assert dataset.classes == ("n01", "n02x")
+    assert contents(dataset.train) == [(0, (2, 3 + i), 90 + i) for i in range(4)] + [(1, (2, 3 + i), 100 + i) for i in range(6)]
+    assert len(dataset.test) == 5
+    assert len(dataset.train.skipped) == len(broken) + 3  # an empty class, a broken image, a file that is no image
+    assert len(dataset.test.skipped) == 2
+    for name in (*broken, "train/all_broken has no images", "train/n01/aaa.jpg", "train/n01/notes.txt"):
+        assert sum(name in line for line in dataset.train.skipped) == 1, name
+    for name in ("val/all_broken", "val/unknown"):
+        assert sum(name in line for line in dataset.test.skipped) == 1, name
+
+
+# --- batches ----------------------------------------------------------------------------------------------------------
+
+
+def noise(n):
+    images = np.random.default_rng(0).integers(0, 256, (n, 28, 28), np.uint8)
+    return Split(np.arange(n), images.__getitem__)
+
+
+def loader(split, batch=4, side=scratch.data, **options):
+    preprocessing = side.Preprocessing.fit(sample(split), size=28, channels=1, mirror=True)
+    return Loader(split, preprocessing, batch, **options)
+
+
+def flat(batches):
+    return [(np.asarray(x).tobytes(), labels.tolist()) for x, labels in batches]
+
+
+def test_every_image_comes_once_an_epoch_with_its_label():
+    split = noise(22)
+    loading = loader(split)
+    assert len(loading) == 6
+    evaluated = list(loading.evaluation())
+    expected = loading.preprocessing.evaluation([split.image(i) for i in range(22)])
+    assert np.array_equal(np.concatenate([x for x, _ in evaluated]), expected)
+    assert np.array_equal(np.concatenate([labels for _, labels in evaluated]), np.arange(22))
+    trained = list(loading.training(0))
+    assert [len(x) for x, _ in trained] == [4, 4, 4, 4, 4, 2]
+    assert sorted(np.concatenate([labels for _, labels in trained])) == list(range(22))
+    for x, labels in trained:  # in the middle of a shifted or mirrored image is some of the image of that label
+        for picture, label in zip(x[:, 0], labels, strict=True):
+            whole = expected[label, 0]
+            assert any(
+                np.array_equal(picture[4:24, 4:24], candidate[4 + down : 24 + down, 4 + right : 24 + right])
+                for candidate in (whole, whole[:, ::-1])
+                for down, right in itertools.product(range(-2, 3), repeat=2)
+            )
+    crops, _ = next(loading.evaluation(ten_crops=True))
+    assert crops.shape == (4, 10, 1, 28, 28)
+
+
+@pytest.mark.parametrize("side", [scratch.data, torch_impl.data])
+def test_batches_depend_on_seed_and_epoch_alone(side):
+    split = noise(22)
+    expected = flat(loader(split, side=side, seed=3, workers=1).training(2))
+    for workers in (2, 5):
+        assert flat(loader(split, side=side, seed=3, workers=workers).training(2)) == expected
+    for first in (1, 5, 6):
+        assert flat(loader(split, side=side, seed=3).training(2, first)) == expected[first:]
+    for seed, epoch in [(4, 2), (3, 1)]:
+        other = flat(loader(split, side=side, seed=seed).training(epoch))
+        assert not {labels for _, labels in map(lambda pair: (pair[0], tuple(pair[1])), other)} & {
+            tuple(pair[1]) for pair in expected
+        }
+
+
+@pytest.mark.parametrize("world", [2, 3, 5])
+def test_processes_share_a_batch(world):
+    split = noise(22)
+    whole = list(loader(split).training(1)), list(loader(split).evaluation())
+    parts = [loader(split, rank=rank, world=world) for rank in range(world)]
+    for one, shared in zip(whole, ([part.training(1) for part in parts], [part.evaluation() for part in parts]), strict=True):
+        for (x, labels), *pieces in zip(one, *shared, strict=True):
+            assert np.array_equal(np.concatenate([piece[0] for piece in pieces]), x)
+            assert np.array_equal(np.concatenate([piece[1] for piece in pieces]), labels)
+            assert max(len(piece[1]) for piece in pieces) - min(len(piece[1]) for piece in pieces) <= 1
+
+
+def test_a_broken_image_is_raised_when_its_turn_comes(tmp_path):
+    fill(tmp_path, {"train/a": 12, "val/a": 1})
+    (tmp_path / "train/a/007.JPEG").write_bytes(b"broken")
+    split = open_dataset("imagefolder", tmp_path).train
+    whole = Split(split.labels[:4], split.image)
+    loading = Loader(split, scratch.data.Preprocessing.fit(sample(whole), size=28, channels=1, mirror=True), 4)
+    batches = loading.evaluation()
+    next(batches)
+    with pytest.raises(BrokenImageError, match=r"007\.JPEG is not an image"):
+        next(batches)
+    assert not threads()
+
+
+def threads():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("data")]
+
+
+def test_work_ahead_is_bounded_in_order_and_ends():
+    begun = []
+
+    def work(i):
+        begun.append(i)
+        time.sleep(0.002 * (i % 3))
+        return i * i
+
+    assert list(ahead(work, range(20), workers=3)) == [i * i for i in range(20)]
+    begun.clear()
+    results = ahead(work, itertools.count(), workers=2)
+    assert [next(results) for _ in range(3)] == [0, 1, 4]
+    time.sleep(0.05)
+    assert max(begun) < 3 + 4
+    results.close()
+    assert not threads()
+    for _ in ahead(work, itertools.count(), workers=2):
+        break
+    assert not threads()
+
+
+def test_sample_is_spread_evenly():
+    split = noise(10)
+    assert [int(image[0, 0]) for image in sample(split, 5)] == [int(split.image(i)[0, 0]) for i in (0, 2, 4, 6, 8)]
+    assert len(list(sample(split))) == 10
+
+
+def test_choices_are_spread_over_all_there_is():
+    choices = Choices.draw(10_000, np.random.default_rng(0))
+    assert abs(choices.mirror.mean() - 0.5) < 0.02
+    assert abs(choices.place.mean() - 0.5) < 0.01
+    assert (choices.place >= 0).all()
+    assert (choices.place < 1).all()
+    assert abs(choices.colour.std() - 1) < 0.02
+    part = choices[3:5]
+    assert np.array_equal(part.place, choices.place[3:5])
+    assert np.array_equal(part.mirror, choices.mirror[3:5])
+    assert np.array_equal(part.colour, choices.colour[3:5])
