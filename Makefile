@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help venv check test bench bench-report clean
+.PHONY: help venv check test bench bench-report docs clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -28,6 +28,10 @@ bench: venv  ## Verify, then time scratch beside torch
 
 bench-report: venv  ## Write the committed results into the documents
 	$(BIN)/python -m benchmarks report README.md docs/benchmarks.md docs/benchmark-traps.md
+
+docs: venv  ## Build the book
+	$(BIN)/python -m sphinx -E -q -W --keep-going -b html docs build/docs
+	@echo "The book: $(CURDIR)/build/docs/index.html"
 
 clean:  ## Remove the environment and all caches
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,11 +1,11 @@
-"""The book's directives: ``source``, ``rung``, ``computed``, ``picture``; and formulas as MathML, which browsers draw by themselves.
+"""The book's directives: ``source``, ``rung``, ``computed``, ``picture``; and formulas as MathML, which browsers can draw.
 
-    ```{source} scratch/conv2d.py
-    naive_forward                     the function's text, pulled in from the file; without names the whole file
-    ```
-    ```{rung} conv2d im2col           a rung's idea, its measured gain and its parity figures
-    ```{computed} layers one_tower    a table that a program computes, see TABLES
-    ```{picture} col2im               a drawing of pictures.py; the content is its caption
+```{source} scratch/conv2d.py
+naive_forward                     the function's text, pulled in from the file; without names the whole file
+```
+```{rung} conv2d im2col           a rung's idea, its measured gain and its parity figures
+```{computed} layers one_tower    a table that a program computes, see TABLES
+```{picture} col2im               a drawing of pictures.py; the content is its caption
 """
 
 from __future__ import annotations

@@ -77,9 +77,7 @@ def layer_table(variant: str) -> str:
             f"{_count(stage.macs)} | {_mib(stage.cells)} | {_mib(stage.parameters)} | {_mib(stage.column_cells)} |"
         )
     totals = [sum(getattr(stage, name) for stage in all_stages) for name in ("parameters", "macs", "cells")]
-    lines.append(
-        f"| **all** | | | **{totals[0]:,}** | **{totals[1]:,}** | **{_mib(totals[2])}** | **{_mib(totals[0])}** | |"
-    )
+    lines.append(f"| **all** | | | **{totals[0]:,}** | **{totals[1]:,}** | **{_mib(totals[2])}** | **{_mib(totals[0])}** | |")
     return "\n".join(lines)
 
 

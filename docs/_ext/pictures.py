@@ -1,4 +1,4 @@
-"""The book's pictures. Every number in them was computed by the kernels that they explain; a docstring says what is to be seen."""
+"""The book's pictures. Every number in them comes from the kernels that they explain; a docstring says what is to be seen."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import scratch
 from docs._ext import networks
 from docs._ext.svg import CELL, Axes, Drawing, Kind
 from scratch import conv2d
+from scratch.core.ladder import Cache
 from scratch.modules import Parameter
 
 
@@ -34,8 +35,8 @@ def _spotlight(*cells: tuple[int, int]) -> Kind:
     return lambda row, column: "hot" if (row, column) in cells else "plain"
 
 
-def _title(drawing: Drawing, x: float, columns: int, text: str, y: float = 12) -> None:
-    drawing.text(x + columns * CELL / 2, y, text)
+def _title(drawing: Drawing, x: float, text: str, y: float = 12) -> None:
+    drawing.text(x, y, text, anchor="start")
 
 
 def window() -> Drawing:
@@ -51,12 +52,12 @@ def window() -> Drawing:
         seen = 0 <= row - 2 * oh < 3 and 0 <= column - 2 * ow < 3
         return "hot" if seen else "plain" if 1 <= row <= 5 and 1 <= column <= 5 else "ghost"
 
-    _title(drawing, 4, 7, "x in its frame of zeros (padding 1)")
+    _title(drawing, 4, "x in its frame of zeros (padding 1)")
     drawing.grid(4, 30, framed, kind)
-    _title(drawing, 290, 3, "weight")
+    _title(drawing, 290, "weight")
     drawing.grid(290, 98, weight[0, 0])
     drawing.text(266, 149, "·")
-    _title(drawing, 460, 3, "out (stride 2)")
+    _title(drawing, 460, "out (stride 2)")
     drawing.grid(460, 98, out[0, 0], _spotlight((oh, ow)))
     drawing.arrow((400, 149), (452, 149))
     return drawing
@@ -70,26 +71,32 @@ def im2col() -> Drawing:
     out, cache = conv2d.forward(x, weight)
     columns = conv2d.im2col(x, weight.shape, cache.saved[-1])[0]
     middle = x[0, 0, 1, 1]
-    _title(drawing, 4, 3, "x")
+    _title(drawing, 4, "x")
     drawing.grid(4, 28, x[0, 0], _spotlight((1, 1)))
     drawing.text(55, 146, "four windows", kind="small")
     drawing.arrow((120, 79), (268, 79))
     drawing.text(194, 66, "im2col", kind="small")
-    _title(drawing, 280, 4, "columns (KH·KW, OH·OW)")
+    _title(drawing, 280, "columns (KH·KW, OH·OW)")
     drawing.grid(280, 28, columns, lambda row, column: "hot" if columns[row, column] == middle else "plain")
     for column in range(4):
         drawing.text(280 + (column + 0.5) * CELL, 178, f"window {column + 1}"[-1], kind="small")
     drawing.text(430, 178, "the window's number", kind="small", anchor="start")
-    _title(drawing, 4, 4, "weight (OC, KH·KW)", 222)
+    _title(drawing, 4, "weight (OC, KH·KW)", 222)
     drawing.grid(4, 236, weight.reshape(2, 4))
     drawing.text(210, 270, "@ columns  =")
-    _title(drawing, 280, 4, "out (OC, OH·OW)", 222)
+    _title(drawing, 280, "out (OC, OH·OW)", 222)
     drawing.grid(280, 236, out.reshape(2, 4))
     return drawing
 
 
+def _grad_x(grad_out: np.ndarray, cache: Cache) -> np.ndarray:
+    grad_x, _, _ = conv2d.backward(grad_out, cache)
+    assert grad_x is not None
+    return grad_x[0, 0]
+
+
 def col2im() -> Drawing:
-    """Four 3×3 windows on a 4×4 image, each drawn alone, then their sum: corners are covered once, edges twice, the middle four times."""
+    """Four 3×3 windows on a 4×4 image, each alone, then their sum: corners are covered once, edges twice, the middle four times."""
     drawing = Drawing(640, 190)
     x, weight = np.zeros((1, 1, 4, 4)), np.ones((1, 1, 3, 3))
     out, cache = conv2d.forward(x, weight)
@@ -97,24 +104,22 @@ def col2im() -> Drawing:
     for i, (oh, ow) in enumerate(np.ndindex(out.shape[2:])):
         one = np.zeros_like(out)
         one[0, 0, oh, ow] = 1
-        covered = conv2d.backward(one, cache)[0]
-        assert covered is not None
+        covered = _grad_x(one, cache)
         drawing.text(8 + i * step + 2 * cell, 26, f"from out[{oh},{ow}]", kind="small")
-        drawing.grid(8 + i * step, 44, covered[0, 0], _where(covered[0, 0] > 0), cell=cell)
+        drawing.grid(8 + i * step, 44, covered, _where(covered > 0), cell=cell)
         drawing.text(8 + i * step + 4 * cell + 15, 44 + 2 * cell, "=" if i == 3 else "+")
-    total = conv2d.backward(np.ones_like(out), cache)[0]
-    assert total is not None
+    total = _grad_x(np.ones_like(out), cache)
     drawing.text(484 + 75, 12, "grad_x")
-    drawing.grid(484 + 7, 28, total[0, 0], lambda row, column: "hot" if total[0, 0, row, column] == 4 else "plain", cell=34)
+    drawing.grid(484 + 7, 28, total, lambda row, column: "hot" if total[row, column] == 4 else "plain", cell=34)
     return drawing
 
 
-def _where(mask: np.ndarray) -> Kind:
-    return lambda row, column: "hot" if mask[row, column] else "plain"
+def _where(mask: np.ndarray, otherwise: str = "plain") -> Kind:
+    return lambda row, column: "hot" if mask[row, column] else otherwise
 
 
 def implicit_gemm() -> Drawing:
-    """The product of weight and columns. The column matrix is dashed: only one panel of it exists, in the cache, and below it a tile of out, in registers."""
+    """The product of weight and columns. The column matrix is dashed: only one panel of it exists; below it a tile of out."""
     drawing = Drawing(640, 330)
     drawing.box(250, 20, 340, 130, "ghost")
     drawing.text(500, 85, "columns (K, pixels): never written", kind="small")
@@ -143,12 +148,11 @@ def phases() -> Drawing:
     drawing = Drawing(560, 310)
     x, weight = np.zeros((1, 1, 17, 17)), np.ones((1, 1, 3, 3))
     out, cache = conv2d.forward(x, weight, stride=2)
-    total = conv2d.backward(np.ones_like(out), cache)[0]
-    assert total is not None
-    taps = total[0, 0, 4:12, 4:12]  # from the middle, where no border disturbs
+    total = _grad_x(np.ones_like(out), cache)
+    taps = total[4:12, 4:12]  # from the middle, where no border disturbs
     kinds = {4: "hot", 2: "cool", 1: "plain"}
     drawing.grid(4, 28, taps, lambda row, column: kinds[int(taps[row, column])])
-    _title(drawing, 4, 8, "how many outputs read this cell")
+    _title(drawing, 4, "how many outputs read this cell")
     for i, (rest, text) in enumerate(
         {"(0,0)": "four taps: kh, kw in {0,2}", "(0,1)": "two: kh in {0,2}, kw = 1", "(1,0)": "two: kh = 1, kw in {0,2}",
          "(1,1)": "one: kh = kw = 1"}.items()
@@ -159,26 +163,26 @@ def phases() -> Drawing:
 
 
 def max_pool() -> Drawing:
-    """A 5×5 image under four overlapping 3×3 windows; the winners are marked. A cell that wins two windows gets both gradients."""
+    """A 5×5 image under four overlapping 3×3 windows; the winners are marked. Who wins two windows gets both gradients."""
     drawing = Drawing(640, 430)
     x = np.array([[1, 0, 3, 2, 1], [0, 2, 1, 0, 3], [4, 1, 5, 2, 0], [0, 4, 2, 1, 6], [1, 0, 4, 6, 2.0]])[None, None]
     (out, indices), cache = scratch.max_pool2d.forward(x, kernel_size=3, stride=2, return_indices=True)
     grad_out = np.array([[1, 10], [100, 1000.0]])[None, None]
     (grad_x,) = scratch.max_pool2d.backward(grad_out, cache)
     winners = {divmod(int(index), 5) for index in indices.ravel()}
-    _title(drawing, 4, 5, "x")
+    _title(drawing, 4, "x")
     drawing.grid(4, 28, x[0, 0], _spotlight(*winners))
     drawing.arrow((184, 113), (262, 113))
     drawing.text(223, 99, "forward", kind="small")
-    _title(drawing, 275, 2, "out")
+    _title(drawing, 275, "out")
     drawing.grid(275, 79, out[0, 0])
-    _title(drawing, 420, 2, "indices h·W + w")
+    _title(drawing, 420, "indices h·W + w")
     drawing.grid(420, 79, indices[0, 0])
-    _title(drawing, 4, 5, "grad_x", 232)
+    _title(drawing, 4, "grad_x", 232)
     drawing.grid(4, 248, grad_x[0, 0], _where(grad_x[0, 0] != 0))
     drawing.arrow((262, 333), (184, 333))
     drawing.text(223, 319, "backward", kind="small")
-    _title(drawing, 275, 2, "grad_out", 283)
+    _title(drawing, 275, "grad_out", 283)
     drawing.grid(275, 299, grad_out[0, 0])
     return drawing
 
@@ -218,7 +222,8 @@ def average_windows() -> Drawing:
         one[0, 0, ow] = 1
         (grad_x,) = scratch.adaptive_avg_pool2d.backward(one, cache)
         row = grad_x[0, 0]
-        drawing.grid(4, 88 + ow * 42, [[f"1/{1 / v:.0f}" if v else None for v in row]], lambda _, w, row=row: "hot" if row[w] else "ghost", cell=44)  # type: ignore[misc]  # fmt: skip
+        shares = [f"1/{1 / share:.0f}" if share else None for share in row]
+        drawing.grid(4, 88 + ow * 42, [shares], _where(row[np.newaxis] > 0, "ghost"), cell=44)
         drawing.text(330, 110 + ow * 42, f"out[{ow}] is their mean", anchor="start", kind="small")
     return drawing
 
@@ -278,7 +283,7 @@ def softmax() -> Drawing:
 
 
 def log_softmax() -> Drawing:
-    """Two lines over the distance to the largest logit: log_softmax falls straight to −140, the logarithm of softmax ends at −104."""
+    """Two lines over the distance to the largest logit: log_softmax falls straight on, the logarithm of softmax ends at −104."""
     drawing = Drawing(560, 250)
     distance = np.arange(0, 141, dtype=np.float32)
     rows = np.stack([np.zeros_like(distance), -distance], axis=1)
@@ -290,7 +295,9 @@ def log_softmax() -> Drawing:
     axes.plot(distance, right[:, 1], "cool thick")
     axes.plot(distance[alive], np.log(probabilities[alive, 1]), "hot thick dashed")
     last = distance[alive][-1]
-    drawing.text(*axes.at(float(last) - 4, -float(last) - 12), f"log(softmax) is −∞ beyond {last:.0f}", kind="small", anchor="end")
+    drawing.text(
+        *axes.at(float(last) - 4, -float(last) - 12), f"log(softmax) is −∞ beyond {last:.0f}", kind="small", anchor="end"
+    )
     drawing.text(*axes.at(60, -32), "log_softmax", kind="small", anchor="start")
     drawing.text(290, 238, "how far the logit lies below the largest (float32)", kind="small")
     return drawing
@@ -353,7 +360,7 @@ def costs() -> Drawing:
 
 
 def image_sizes() -> Drawing:
-    """The right end of a row of pixels, three times. 224 without padding: 54 windows, one pixel unused. With 2 zeros: 55. 227: 55, none left."""
+    """The right end of a row of pixels. 224 without padding: 54 windows, one pixel unused. With 2 zeros: 55. 227: 55, none left."""
     drawing = Drawing(620, 300)
     cell, shown = 16, 30
     for i, (size, padding) in enumerate([(224, 0), (224, 2), (227, 0)]):
@@ -369,13 +376,15 @@ def image_sizes() -> Drawing:
             kind = "hot" if first <= pixel < behind else "ghost" if pixel >= size else "plain"
             drawing.box(4 + j * cell, y, cell, 24, kind)
         left = size + padding - behind
-        drawing.text(4 + shown * cell + 10, y + 12, f"{left} left over" if left else "none left over", kind="small", anchor="start")
+        drawing.text(
+            4 + shown * cell + 10, y + 12, f"{left} left over" if left else "none left over", kind="small", anchor="start"
+        )
         drawing.text(4 + (first - start + 5.5) * cell, y + 38, "the last window", kind="small")
     return drawing
 
 
 def rounding() -> Drawing:
-    """Errors of float32 sums of n products, from 4 to 65,536. All lie below the bound; in order lies far below it, blocked sums lower still."""
+    """Errors of float32 sums of n products, n from 4 to 65,536. All lie far below the bound, sums in blocks lowest."""
     drawing = Drawing(620, 290)
     rng = np.random.default_rng(0)
     sizes = 2 ** np.arange(2, 17)
