@@ -90,6 +90,14 @@ def test_held_out_is_a_share_of_every_class(counts, one_in, seed):
 # --- IDX files --------------------------------------------------------------------------------------------------------
 
 
+def outcome(read, *arguments):
+    """What was read, or the message of the ValueError."""
+    try:
+        return read(*arguments)
+    except ValueError as error:
+        return str(error)
+
+
 def idx(array, *, kind=8):
     return struct.pack(f">BBBB{array.ndim}I", 0, 0, kind, array.ndim, *array.shape) + array.tobytes()
 
@@ -170,12 +178,8 @@ def test_an_idx_file_is_whole_or_refused(tmp_path, position, bit, cut):
     content[position] ^= 1 << bit
     path = tmp_path / "file.gz"
     path.write_bytes(content[:position] if cut else content)
-    try:
-        read = read_idx(path, axes=3)
-    except ValueError as error:
-        assert str(path) in str(error)
-    else:
-        assert np.array_equal(read, array)
+    read = outcome(read_idx, path, 3)
+    assert str(path) in read if isinstance(read, str) else np.array_equal(read, array)
 
 
 # --- image files ------------------------------------------------------------------------------------------------------
@@ -197,8 +201,8 @@ def test_pixels_are_as_stored(tmp_path):
         ("deep.tif", Image.fromarray(RAMP.astype(np.uint16) * 257), RAMP),
         ("grey.gif", Image.fromarray(RAMP), np.repeat(RAMP[..., np.newaxis], 3, axis=2)),
         ("colour.webp", in_colour(), None),
-        ("ink.jpg", Image.new("CMYK", (8, 6), (0, 255, 255, 0)), np.broadcast_to(np.uint8([255, 0, 0]), (6, 8, 3))),
-        ("colour.jpg", Image.new("RGB", (8, 6), (200, 100, 50)), np.broadcast_to(np.uint8([200, 100, 50]), (6, 8, 3))),
+        ("ink.jpg", Image.new("CMYK", (8, 6), (0, 255, 255, 0)), np.broadcast_to(np.array([255, 0, 0], np.uint8), (6, 8, 3))),
+        ("colour.jpg", Image.new("RGB", (8, 6), (200, 100, 50)), np.broadcast_to(np.array([200, 100, 50], np.uint8), (6, 8, 3))),
         ("video.tif", Image.new("RGB", (8, 6), (200, 100, 50)).convert("YCbCr"), None),
     ]:
         image.save(tmp_path / name, lossless=True) if name.endswith("webp") else image.save(tmp_path / name)
@@ -244,8 +248,6 @@ def broken_images(folder):
     Image.fromarray(RAMP.astype(np.float32)).save(folder / "float.tif")
     Image.fromarray(RAMP.astype(np.int32)).save(folder / "int.tif")
     (folder / "vector.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
-    bomb = bytearray(png)
-    bomb[16:24] = struct.pack(">II", 60_000, 60_000)
     for name, content in [
         ("empty.jpg", b""),
         ("text.jpg", b"<html>404</html>"),
@@ -253,7 +255,7 @@ def broken_images(folder):
         ("header.jpg", jpeg[:20]),
         ("cut.png", png[: len(png) // 2]),
         ("flipped.png", bytes(flipped)),
-        ("bomb.png", bytes(bomb)),
+        ("bomb.ppm", b"P5 60000 60000 255\n"),
     ]:
         (folder / name).write_bytes(content)
     return {
@@ -264,7 +266,7 @@ def broken_images(folder):
         "cut.jpg": "cannot be decoded: .*truncated",
         "cut.png": "cannot be decoded: .*truncated",
         "flipped.png": "cannot be decoded: broken",
-        "bomb.png": "cannot be decoded: .*decompression bomb",
+        "bomb.ppm": "cannot be decoded: .*decompression bomb",
         "float.tif": r"cannot be decoded: its pixels are 32-bit numbers \(mode F\)",
         "int.tif": r"cannot be decoded: its pixels are 32-bit numbers \(mode I\)",
     }
@@ -294,13 +296,12 @@ def test_a_damaged_file_is_an_image_or_a_broken_one(tmp_path, suffix, data):
     path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of some damage, and of large images
-        try:
-            pixels = read_image(path)
-        except BrokenImageError as error:
-            assert str(path) in str(error)
-        else:
-            assert pixels.dtype == np.uint8
-            assert pixels.ndim == 2 or pixels.shape[2:] == (3,)
+        pixels = outcome(read_image, path)
+    if isinstance(pixels, str):
+        assert str(path) in pixels
+    else:
+        assert pixels.dtype == np.uint8
+        assert pixels.ndim == 2 or pixels.shape[2:] == (3,)
 
 
 # --- folders ----------------------------------------------------------------------------------------------------------
@@ -339,7 +340,7 @@ def test_without_val_some_are_held_out(tmp_path):
     assert np.array_equal(np.bincount(first.test.labels), [2, 3])
     everything = contents(first.train) + contents(first.test)
     assert len(set(everything)) == 51
-    assert all(grey // 10 in (3, 4, 5, 6, 7) for _, _, grey in everything)
+    assert all(grey in (range(30, 50), range(50, 80), range(10, 11))[label] for label, _, grey in everything)
     assert contents(first.test) == contents(again.test)
     assert contents(first.test) != contents(other.test)
 
@@ -383,7 +384,7 @@ def test_folders_without_images_are_refused(tmp_path, tree, message, skip_broken
 
 
 def test_an_absent_folder_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="imagefolder: .*/nothing is not a folder"):
+    with pytest.raises(FileNotFoundError, match=r"imagefolder: .*/nothing is not a folder"):
         open_dataset("imagefolder", tmp_path / "nothing")
 
 
@@ -456,9 +457,8 @@ def test_batches_depend_on_seed_and_epoch_alone(side):
         assert flat(loader(split, side=side, seed=3).training(2, first)) == expected[first:]
     for seed, epoch in [(4, 2), (3, 1)]:
         other = flat(loader(split, side=side, seed=seed).training(epoch))
-        assert not {labels for _, labels in map(lambda pair: (pair[0], tuple(pair[1])), other)} & {
-            tuple(pair[1]) for pair in expected
-        }
+        assert not {x for x, _ in other} & {x for x, _ in expected}
+        assert [labels for _, labels in other] != [labels for _, labels in expected]
 
 
 @pytest.mark.parametrize("world", [2, 3, 5])
