@@ -165,7 +165,8 @@ def numba_backward(grad_out: np.ndarray, mask: np.ndarray, scale: np.floating[An
 @kernel
 def _kernel(first: int, last: int, x: np.ndarray, mask: np.ndarray, scale: np.floating[Any], out: np.ndarray) -> None:
     zero = x.dtype.type(0)
-    for i in range(first, last):
+    x, mask, out = x[first:last], mask[first:last], out[first:last]  # counted from 0: vector code, as in relu.py
+    for i in range(x.size):
         out[i] = x[i] * (scale if mask[i] else zero)
 
 

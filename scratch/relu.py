@@ -99,17 +99,22 @@ def numba_backward(grad_out: np.ndarray, out: np.ndarray) -> tuple[np.ndarray]:
     return (grad_x,)
 
 
+# Slices, counted from 0: an index that might be negative, and so count from the end, keeps LLVM from plain vector code.
+
+
 @kernel
 def _forward_kernel(first: int, last: int, x: np.ndarray, out: np.ndarray) -> None:
     zero = x.dtype.type(0)
-    for i in range(first, last):
+    x, out = x[first:last], out[first:last]
+    for i in range(x.size):
         out[i] = zero if x[i] < zero else x[i]
 
 
 @kernel
 def _backward_kernel(first: int, last: int, grad_out: np.ndarray, out: np.ndarray, grad_x: np.ndarray) -> None:
     zero = out.dtype.type(0)
-    for i in range(first, last):
+    grad_out, out, grad_x = grad_out[first:last], out[first:last], grad_x[first:last]
+    for i in range(out.size):
         grad_x[i] = zero if out[i] <= zero else grad_out[i]
 
 
