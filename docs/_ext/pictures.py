@@ -8,7 +8,7 @@ import numpy as np
 
 import scratch
 from docs._ext import networks
-from docs._ext.svg import CELL, Axes, Drawing, Kind
+from docs._ext.svg import CELL, Axes, Drawing, Kind, number
 from scratch import conv2d
 from scratch.core.ladder import Cache
 from scratch.modules import Parameter
@@ -56,7 +56,7 @@ def window() -> Drawing:
     drawing.grid(4, 30, framed, kind)
     _title(drawing, 290, "weight")
     drawing.grid(290, 98, weight[0, 0])
-    drawing.text(266, 149, "·")
+    drawing.text(266, 149, "×")
     _title(drawing, 460, "out (stride 2)")
     drawing.grid(460, 98, out[0, 0], _spotlight((oh, ow)))
     drawing.arrow((400, 149), (452, 149))
@@ -79,7 +79,7 @@ def im2col() -> Drawing:
     _title(drawing, 280, "columns (KH·KW, OH·OW)")
     drawing.grid(280, 28, columns, lambda row, column: "hot" if columns[row, column] == middle else "plain")
     for column in range(4):
-        drawing.text(280 + (column + 0.5) * CELL, 178, f"window {column + 1}"[-1], kind="small")
+        drawing.text(280 + (column + 0.5) * CELL, 178, str(column + 1), kind="small")
     drawing.text(430, 178, "the window's number", kind="small", anchor="start")
     _title(drawing, 4, "weight (OC, KH·KW)", 222)
     drawing.grid(4, 236, weight.reshape(2, 4))
@@ -92,11 +92,12 @@ def im2col() -> Drawing:
 def _grad_x(grad_out: np.ndarray, cache: Cache) -> np.ndarray:
     grad_x, _, _ = conv2d.backward(grad_out, cache)
     assert grad_x is not None
-    return grad_x[0, 0]
+    plane: np.ndarray = grad_x[0, 0]
+    return plane
 
 
 def col2im() -> Drawing:
-    """Four 3×3 windows on a 4×4 image, each alone, then their sum: corners are covered once, edges twice, the middle four times."""
+    """Four 3×3 windows on a 4×4 image, each alone, then their sum: corners once, edges twice, the middle four times."""
     drawing = Drawing(640, 190)
     x, weight = np.zeros((1, 1, 4, 4)), np.ones((1, 1, 3, 3))
     out, cache = conv2d.forward(x, weight)
@@ -122,11 +123,12 @@ def implicit_gemm() -> Drawing:
     """The product of weight and columns. The column matrix is dashed: only one panel of it exists; below it a tile of out."""
     drawing = Drawing(640, 330)
     drawing.box(250, 20, 340, 130, "ghost")
-    drawing.text(500, 85, "columns (K, pixels): never written", kind="small")
+    drawing.text(475, 75, "columns (K, pixels)", kind="small")
+    drawing.text(475, 95, "never written", kind="small")
     drawing.box(310, 20, 50, 130, "hot")
     drawing.text(335, 85, "panel", kind="small")
     drawing.box(250, 180, 340, 120, "plain")
-    drawing.text(500, 285, "out (OC, pixels)", kind="small")
+    drawing.text(475, 285, "out (OC, pixels)", kind="small")
     drawing.box(310, 215, 50, 30, "hot")
     drawing.text(335, 230, "tile", kind="small")
     drawing.box(50, 180, 160, 120, "plain")
@@ -138,7 +140,7 @@ def implicit_gemm() -> Drawing:
     drawing.box(50, 40, 110, 80, "plain")
     drawing.text(105, 80, "x, framed", kind="small")
     drawing.arrow((164, 80), (304, 80))
-    drawing.text(228, 68, "copied", kind="small")
+    drawing.text(206, 68, "copied", kind="small")
     drawing.text(335, 315, "two vectors of pixels wide", kind="small")
     return drawing
 
@@ -165,9 +167,9 @@ def phases() -> Drawing:
 def max_pool() -> Drawing:
     """A 5×5 image under four overlapping 3×3 windows; the winners are marked. Who wins two windows gets both gradients."""
     drawing = Drawing(640, 430)
-    x = np.array([[1, 0, 3, 2, 1], [0, 2, 1, 0, 3], [4, 1, 5, 2, 0], [0, 4, 2, 1, 6], [1, 0, 4, 6, 2.0]])[None, None]
+    x = np.array([[1, 0, 3, 2, 1], [0, 2, 1, 0, 3], [4, 1, 5, 2, 0], [0, 7, 2, 1, 6], [1, 0, 4, 6, 2.0]])[None, None]
     (out, indices), cache = scratch.max_pool2d.forward(x, kernel_size=3, stride=2, return_indices=True)
-    grad_out = np.array([[1, 10], [100, 1000.0]])[None, None]
+    grad_out = np.array([[1, 10], [20, 50.0]])[None, None]
     (grad_x,) = scratch.max_pool2d.backward(grad_out, cache)
     winners = {divmod(int(index), 5) for index in indices.ravel()}
     _title(drawing, 4, "x")
@@ -260,30 +262,34 @@ def dropout() -> Drawing:
     return drawing
 
 
+STEP = 42  # from bar to bar
+
+
 def _bars(drawing: Drawing, left: float, values: np.ndarray, label: str, unit: float, zero: float = 150) -> None:
-    drawing.text(left + len(values) * 17, 14, label)
-    drawing.line([(left - 4, zero), (left + len(values) * 34, zero)], "faint")
+    drawing.text(left + len(values) * STEP / 2, 14, label)
+    drawing.line([(left - 4, zero), (left + len(values) * STEP, zero)], "faint")
     for i, value in enumerate(values):
         height = abs(value) * unit
-        drawing.box(left + i * 34, zero - height if value > 0 else zero, 28, height, "hot" if value > 0 else "cool")
-        drawing.text(left + i * 34 + 14, zero - height - 10 if value > 0 else zero + height + 11, f"{value:.2g}", kind="small")
+        drawing.box(left + i * STEP, zero - height if value > 0 else zero, 30, height, "hot" if value > 0 else "cool")
+        y = zero - height - 10 if value > 0 else zero + height + 11
+        drawing.text(left + i * STEP + 15, y, number(round(float(value), 3)), kind="small")
 
 
 def softmax() -> Drawing:
     """Bars: the logits 2, 1, 0, −1; the exponentials of their distances to the largest; and those divided by their sum."""
-    drawing = Drawing(620, 200)
+    drawing = Drawing(640, 220)
     x = np.array([2.0, 1, 0, -1])
     probabilities, _ = scratch.softmax.forward(x, dim=0)
-    _bars(drawing, 20, x, "x", 45)
+    _bars(drawing, 10, x, "x", 45)
     _bars(drawing, 235, np.exp(x - x.max()), "exp(x − peak)", 100)
-    _bars(drawing, 450, probabilities, "out: they add up to 1", 100)
-    for left in (180, 395):
-        drawing.arrow((left - 6, 100), (left + 34, 100))
+    _bars(drawing, 460, probabilities, "out: they add up to 1", 100)
+    for left in (184, 410):
+        drawing.arrow((left, 100), (left + 38, 100))
     return drawing
 
 
 def log_softmax() -> Drawing:
-    """Two lines over the distance to the largest logit: log_softmax falls straight on, the logarithm of softmax ends at −104."""
+    """Two lines over the distance to the largest logit: log_softmax falls straight on, the logarithm of softmax ends at −103."""
     drawing = Drawing(560, 250)
     distance = np.arange(0, 141, dtype=np.float32)
     rows = np.stack([np.zeros_like(distance), -distance], axis=1)
@@ -292,8 +298,8 @@ def log_softmax() -> Drawing:
     alive = probabilities[:, 1] > 0
     axes = Axes(drawing, (60, 20, 460, 180), (0, 140), (-140, 0))
     axes.ticks({0: "0", 50: "50", 100: "100", 140: "140"}, {0: "0", -50: "−50", -100: "−100", -140: "−140"})
-    axes.plot(distance, right[:, 1], "cool thick")
-    axes.plot(distance[alive], np.log(probabilities[alive, 1]), "hot thick dashed")
+    axes.plot(distance, right[:, 1], "cool broad")
+    axes.plot(distance[alive], np.log(probabilities[alive, 1]), "hot thick")
     last = distance[alive][-1]
     drawing.text(
         *axes.at(float(last) - 4, -float(last) - 12), f"log(softmax) is −∞ beyond {last:.0f}", kind="small", anchor="end"
@@ -305,28 +311,28 @@ def log_softmax() -> Drawing:
 
 def cross_entropy() -> Drawing:
     """Bars: four probabilities, the target's 1 for class 1, and the gradient: the first minus the second."""
-    drawing = Drawing(620, 230)
+    drawing = Drawing(640, 230)
     logits = np.array([[2.0, 1, 0, -1]])
     target = np.array([1])
     loss, cache = scratch.cross_entropy.forward(logits, target)
     (gradient,) = scratch.cross_entropy.backward(np.ones_like(loss), cache)
     probabilities, _ = scratch.softmax.forward(logits)
-    _bars(drawing, 20, probabilities[0], "softmax", 100, 130)
-    drawing.text(190, 100, "−")
-    _bars(drawing, 235, np.eye(4)[target[0]], "target", 100, 130)
-    drawing.text(405, 100, "=")
-    _bars(drawing, 450, gradient[0], "grad_logits", 100, 130)
+    _bars(drawing, 10, probabilities[0], "softmax", 85, 135)
+    drawing.text(206, 100, "−")
+    _bars(drawing, 235, np.eye(4)[target[0]], "target", 85, 135)
+    drawing.text(430, 100, "=")
+    _bars(drawing, 460, gradient[0], "grad_logits", 85, 135)
     return drawing
 
 
 def sgd() -> Drawing:
     """A parameter over 25 steps, by both rules: together until the rate is cut at step 8, then the paper's runs on ahead."""
-    drawing = Drawing(580, 260)
+    drawing = Drawing(600, 260)
     steps, cut = 25, 8
-    axes = Axes(drawing, (60, 15, 480, 195), (0, steps), (-0.7, 1))
-    axes.ticks({0: "0", cut: "rate / 10", steps: f"{steps} steps"}, {-0.5: "−0.5", 0: "0", 1: "1"})
+    axes = Axes(drawing, (60, 15, 450, 205), (0, steps), (-1, 1))
+    axes.ticks({0: "0", cut: "rate / 10", steps: f"{steps} steps"}, {-1: "−1", 0: "0", 1: "1"})
     axes.plot([0, steps], [0, 0], "faint")
-    axes.plot([cut, cut], [-0.7, 1], "faint dashed")
+    axes.plot([cut, cut], [-1, 1], "faint dashed")
     for update, kind in (("torch", "cool thick"), ("paper", "hot thick dashed")):
         w = Parameter(np.ones(1))
         optimizer = scratch.sgd.SGD([w], lr=0.05, momentum=0.9, update=update)
@@ -338,29 +344,29 @@ def sgd() -> Drawing:
             path.append(float(w.data[0]))
         axes.plot(range(steps + 1), path, kind)
         x, y = axes.at(steps, path[-1])
-        drawing.text(x, y - 12, update, kind="small", anchor="end")
+        drawing.text(x + 8, y, update, kind="small", anchor="start")
     return drawing
 
 
 def costs() -> Drawing:
     """Bars for each layer with weights: multiply-adds sit in the convolutions, parameters in the fully connected layers."""
     stages = [stage for stage in networks.stages("one_tower") if stage.parameters]
-    drawing = Drawing(620, 40 + 30 * len(stages))
+    drawing = Drawing(600, 40 + 30 * len(stages))
     parameters, macs = (sum(getattr(stage, name) for stage in stages) for name in ("parameters", "macs"))
-    drawing.text(260, 12, "multiply-adds")
-    drawing.text(480, 12, "parameters")
+    drawing.text(70, 12, "multiply-adds", anchor="start")
+    drawing.text(320, 12, "parameters", anchor="start")
     names = [f"conv{i}" for i in range(1, 6)] + [f"fc{i}" for i in range(6, 9)]
     for i, (name, stage) in enumerate(zip(names, stages, strict=True)):
         y = 30 + 30 * i
         drawing.text(4, y + 11, name, anchor="start")
-        for left, share, kind in ((170, stage.macs / macs, "hot"), (390, stage.parameters / parameters, "cool")):
+        for left, share, kind in ((70, stage.macs / macs, "hot"), (320, stage.parameters / parameters, "cool")):
             drawing.box(left, y, max(1.0, 300 * share), 22, kind)
             drawing.text(left + 300 * share + 8, y + 11, f"{share:.1%}", kind="small", anchor="start")
     return drawing
 
 
 def image_sizes() -> Drawing:
-    """The right end of a row of pixels. 224 without padding: 54 windows, one pixel unused. With 2 zeros: 55. 227: 55, none left."""
+    """The right end of a row of pixels. 224 alone: 54 windows, one pixel unused. With 2 zeros: 55. 227: 55, none left."""
     drawing = Drawing(620, 300)
     cell, shown = 16, 30
     for i, (size, padding) in enumerate([(224, 0), (224, 2), (227, 0)]):
