@@ -1,0 +1,70 @@
+"""The page's input: a few pixels of a photograph, as numbers that a reader can follow."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
+
+from scratch import data
+
+EYE = (68, 48, 72)  # of the cat, in the prepared photograph
+
+
+class Photo(NamedTuple):
+    """A photograph with 256 pixels a side, and the square of it that the page looks at."""
+
+    name: str
+    image: np.ndarray  # (3,256,256), 0 to 255
+    region: tuple[int, int, int]  # top, left, side
+
+    def pixels(self, size: int) -> np.ndarray:
+        """The square at ``size``·``size`` pixels: (3,size,size) float32, -1 to 1, each a multiple of 1/128.
+
+        Raises:
+            ValueError: ``size`` lies outside 1 … 64.
+        """
+        if not 1 <= size <= 64:
+            raise ValueError(f"size must lie between 1 and 64 pixels, got {size}")
+        top, left, side = self.region
+        square = data.resize(self.image[:, top : top + side, left : left + side], (size, size))
+        return ((square.round() - 128) / 128).astype(np.float32)
+
+    def thumbnail(self) -> str:
+        """The photograph with its square framed, as a data URI."""
+        top, left, side = self.region
+        picture = Image.fromarray(self.image.round().astype(np.uint8).transpose(1, 2, 0))
+        ImageDraw.Draw(picture).rectangle((left, top, left + side, top + side), outline=(255, 255, 255), width=3)
+        return data_uri(picture)
+
+
+def load(path: Path | None, region: tuple[int, int, int] | None) -> Photo:
+    """The photograph at ``path``, or scikit-image's cat; without ``region`` the middle of it, or the cat's eye.
+
+    Raises:
+        ValueError: there is no image at ``path``, or the region does not lie in it.
+    """
+    if path is None:
+        name, pixels = "chelsea, scikit-image's cat", data.photographs()["chelsea"]
+    else:
+        name = path.name
+        try:
+            with Image.open(path) as opened:
+                pixels = np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
+        except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+            raise ValueError(f"input must be an image file, got {path}: {error}") from None
+    top, left, side = region or (EYE if path is None else (64, 64, 128))
+    if min(top, left) < 0 or side < 1 or max(top, left) + side > 256:
+        raise ValueError(f"crop must be TOP LEFT SIDE within 256×256 pixels, got {top} {left} {side}")
+    return Photo(name, data.prepare(pixels), (top, left, side))
+
+
+def data_uri(picture: Image.Image) -> str:
+    """A picture to be written into a page."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
