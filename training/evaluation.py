@@ -1,0 +1,57 @@
+"""How good a network is on images that it was not trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass
+class Evaluation:
+    """Counts over held-out images; add batches to it.
+
+    Attributes:
+        confusion: (classes,classes), int64: how many images of each class (row) were taken for each (column).
+        top5: how many had their class among the five likeliest.
+        loss: the sum of the images' losses.
+    """
+
+    confusion: np.ndarray
+    top5: int = 0
+    loss: float = 0.0
+
+    @classmethod
+    def of(cls, classes: int) -> Evaluation:
+        """An empty one."""
+        return cls(np.zeros((classes, classes), np.int64))
+
+    def add(self, probabilities: np.ndarray, labels: np.ndarray) -> None:
+        """Count a batch: probabilities (N,classes) for labels (N,)."""
+        chosen = probabilities[np.arange(len(labels)), labels]
+        np.add.at(self.confusion, (labels, probabilities.argmax(axis=1)), 1)
+        self.top5 += int(((probabilities > chosen[:, np.newaxis]).sum(axis=1) < 5).sum())
+        # A probability below the smallest number there is counts as that number: the mean loss stays finite.
+        self.loss -= float(np.log(np.maximum(chosen, np.finfo(chosen.dtype).tiny), dtype=np.float64).sum())
+
+    @property
+    def images(self) -> int:
+        return int(self.confusion.sum())
+
+    @property
+    def accuracy(self) -> float:
+        """The share of images taken for what they are."""
+        return int(self.confusion.trace()) / self.images
+
+    @property
+    def error(self) -> float:
+        """The share taken for something else, the paper's top-1 error."""
+        return 1 - self.accuracy
+
+    def numbers(self) -> dict[str, float]:
+        """What a line of metrics says."""
+        return {
+            "held_out_loss": self.loss / self.images,
+            "held_out_accuracy": self.accuracy,
+            "held_out_top5": self.top5 / self.images,
+        }

@@ -1,0 +1,123 @@
+"""The flags of a training run, the same on both sides."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+
+from training import schedule
+from training.checkpoints import Checkpoint, Checkpoints
+from training.datasets import NAMES
+
+VARIANTS = ("one_tower", "paper", "torchvision", "mini")
+# What may change when a run is resumed: how long and where it runs, not what is computed.
+MAY_CHANGE = {"data_dir", "epochs", "max_steps", "threads", "workers", "device", "out", "checkpoint_every", "keep", "resume"}
+
+
+def flag(default: Any, text: str, **argparse_arguments: Any) -> Any:
+    """A field of ``Options`` with what argparse is to know about it."""
+    return field(default=default, metadata={"help": text, **argparse_arguments})
+
+
+@dataclass(frozen=True)
+class Options:
+    """A field for each flag, whose help text says what it means.
+
+    Raises:
+        ValueError: a value is out of its range; the message names the flag.
+    """
+
+    data: str = flag("digits", "what to learn", choices=NAMES)
+    data_dir: str | None = flag(None, "folder of fashion-mnist's four files, or of an imagefolder's train and val", metavar="DIR")
+    skip_broken: bool = flag(False, "leave out images that cannot be read, and count them; otherwise they are an error")
+    variant: str = flag("mini", "the network; mini sees 28×28 in grey, the others 224×224 in colour", choices=VARIANTS)
+    init: str = flag(
+        "he",
+        "starting weights: torch's default, He's N(0, 2/inputs), or the paper's N(0, 0.01)",
+        choices=("torch", "he", "paper"),
+    )
+    dropout: float = flag(0.5, "share of hidden values that are dropped", type=float, metavar="P")
+    batch: int = flag(32, "images in a step", type=int, metavar="N")
+    epochs: int = flag(20, "how often every image is seen", type=int, metavar="N")
+    max_steps: int | None = flag(None, "stop after so many steps", type=int, metavar="N")
+    lr: float = flag(0.02, "learning rate at the start", type=float)
+    schedule: str = flag(
+        "plateau", "the learning rate falls to a tenth when the held-out error stays, or by steps", choices=schedule.KINDS
+    )
+    patience: int = flag(5, "plateau: after so many epochs without improvement", type=int, metavar="EPOCHS")
+    lr_every: int = flag(30, "steps: after every so many epochs", type=int, metavar="EPOCHS")
+    momentum: float = flag(0.9, "how much of the velocity a step keeps", type=float)
+    weight_decay: float = flag(5e-4, "how much of a weight is added to its gradient", type=float)
+    update: str = flag("torch", "torch's form of the update, or the paper's (see sgd.py)", choices=("torch", "paper"))
+    ten_crops: bool = flag(False, "test with ten crops of each image, as the paper does")
+    seed: int = flag(0, "of starting weights, dropout, order and augmentation", type=int)
+    threads: int | None = flag(None, "threads that compute; default: all cores", type=int, metavar="N")
+    workers: int = flag(2, "threads that read images", type=int, metavar="N")
+    device: str = flag("cpu", "where torch runs: cpu or cuda; scratch runs on cpu alone")
+    out: str | None = flag(None, "the run's folder; default: runs/SIDE-VARIANT-DATA", metavar="DIR")
+    checkpoint_every: int = flag(100, "save a checkpoint every so many steps", type=int, metavar="STEPS")
+    keep: int = flag(3, "how many checkpoints stay", type=int, metavar="N")
+    resume: bool = flag(False, "go on from the last checkpoint in the run's folder, with its flags where none are given")
+
+    def __post_init__(self) -> None:
+        low = {"batch": 1, "epochs": 1, "max_steps": 1, "patience": 1, "lr_every": 1, "seed": 0, "threads": 1, "workers": 1}
+        low |= {"checkpoint_every": 1, "keep": 1, "lr": 0, "momentum": 0, "weight_decay": 0, "dropout": 0}
+        for name, least in low.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value < math.inf:
+                raise ValueError(f"{spelled(name)} must be {least} or more, got {value}")
+        if self.dropout > 1:
+            raise ValueError(f"--dropout must be a probability, got {self.dropout}")
+
+    @property
+    def channels(self) -> int:
+        """How many channels the network's images have."""
+        return 1 if self.variant == "mini" else 3
+
+    @property
+    def size(self) -> int:
+        """How high and wide they are."""
+        return 28 if self.variant == "mini" else 224
+
+    def folder(self, side: str) -> Path:
+        """Where the run of this side lies."""
+        return Path(self.out or f"runs/{side}-{self.variant}-{self.data}")
+
+    def checkpoints(self, side: str) -> Checkpoints:
+        """The checkpoints in that folder."""
+        return Checkpoints(self.folder(side) / "checkpoints", side, self.keep)
+
+    def require_same_run(self, checkpoint: Checkpoint) -> None:
+        """Raise ValueError if the checkpoint is of a run that computes something else than one with these options."""
+        mine, saved = asdict(self), checkpoint.state["options"]
+        changed = [name for name in mine if name not in MAY_CHANGE and mine[name] != saved[name]]
+        if changed:
+            differences = ", ".join(f"{spelled(name)} {saved[name]}, not {mine[name]}" for name in changed)
+            raise ValueError(f"{checkpoint.path}: is of a run with {differences}: what is learned cannot change halfway")
+
+    @classmethod
+    def parse(cls, side: str, arguments: Sequence[str] | None = None) -> Self:
+        """The options on the command line of ``python -m SIDE.train``; leaves with a message if they are wrong."""
+        parser = argparse.ArgumentParser(f"python -m {side}.train", description="Train AlexNet, stop it, resume it.")
+        for option in fields(cls):
+            details = dict(option.metadata)
+            details["help"] += f" (default: {option.default})" if option.default not in (None, False) else ""
+            action = {"action": "store_true"} if option.default is False else {}
+            parser.add_argument(spelled(option.name), default=argparse.SUPPRESS, **details, **action)
+        given = vars(parser.parse_args(arguments))
+        try:
+            options = cls(**given)
+            if options.resume and (saved := options.checkpoints(side).newest(report=lambda _: None)):
+                options = cls(**{**saved.state["options"], **given})
+        except (ValueError, OSError) as error:
+            parser.error(str(error))
+        return options
+
+
+def spelled(name: str) -> str:
+    """The flag of an option."""
+    return "--" + name.replace("_", "-")
