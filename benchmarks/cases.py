@@ -198,7 +198,7 @@ MILLION = 10**6
 NETWORKS: tuple[Network | Update, ...] = (
     Update("sgd", "one_tower", 62_378_344),
     Network("one_tower inference", "one_tower", "inference", 1135 * MILLION, 105 * MILLION),
-    Network("one_tower step", "one_tower", "step", 1135 * MILLION, 105 * MILLION, compiled=True),
+    Network("one_tower step", "one_tower", "step", 1135 * MILLION, 105 * MILLION),
     Network("paper inference", "paper", "inference", 724 * MILLION, 105 * MILLION, group="full"),
     Network("paper step", "paper", "step", 724 * MILLION, 105 * MILLION, group="full"),
     Network("torchvision inference", "torchvision", "inference", 714 * MILLION, 70 * MILLION, group="full"),

@@ -60,10 +60,14 @@ Quick = Annotated[bool, typer.Option("--quick", help="A minute: wide intervals."
 def run(
     ops: Ops = None,
     rungs: Annotated[str, typer.Option(help="Rungs at AlexNet's sizes, by comma, or 'all'. Default: the fastest.")] = "",
-    batch: Annotated[int | None, typer.Option(min=1, help="Images. Default: 32; with --full 128.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Images. Default: 16; with --full 128.")] = None,
     threads: Threads = None,
     quick: Quick = False,
     full: Annotated[bool, typer.Option("--full", help="All rows, everything compiled, many rounds: hours.")] = False,
+    compile_: Annotated[
+        bool | None,
+        typer.Option("--compile/--no-compile", help="torch.compile on all rows or none. Default: where it gains most."),
+    ] = None,
     device: Annotated[str, typer.Option(help="Of torch: cpu or cuda; scratch stays on the CPU.")] = "cpu",
     json: Json = LATEST,
     seed: Seed = 0,
@@ -76,12 +80,12 @@ def run(
     settings = Settings(
         cases=cases,
         effort=pairing.FULL if full else pairing.QUICK if quick else pairing.DEFAULT,
-        batch=batch or (128 if full else 32),
+        batch=batch or (128 if full else 16),
         threads=threads or machine.cores(),
         device=device,
         seed=seed,
         rungs=tuple(rungs.split(",")) if rungs else (),
-        compile_all=full,
+        compile_=True if full and compile_ is None else compile_,
     )
     report = Report(settings=describe(settings, "full" if full else "quick" if quick else "default"))
     with interruptible(report), progress(cases) as (say, done):
@@ -185,7 +189,7 @@ def report(
 def start(settings: Settings) -> list[dict[str, Any]]:
     """Cold and warm starts of both libraries."""
     sides = [Side("scratch"), Side("torch", "eager")]
-    if settings.compile_all:
+    if settings.compile_:
         sides.append(Side("torch", "compile"))
     with Process(settings.threads, Judge, 1, settings.seed) as judge:
         arrays = judge.ask("arrays", MINI)

@@ -34,8 +34,8 @@ class Effort:
         return max(low, min(high, int(self.case / max(seconds, 1e-9))))
 
 
-QUICK = Effort(turn=0.01, passes=5, rounds=(5, 7), case=1.0)
-DEFAULT = Effort(turn=0.04, passes=10, rounds=(5, 15), case=4.0)
+QUICK = Effort(turn=0.01, passes=5, rounds=(3, 7), case=1.0)
+DEFAULT = Effort(turn=0.04, passes=10, rounds=(5, 15), case=3.0)
 FULL = Effort(turn=0.2, passes=10, rounds=(15, 31), case=30.0)
 
 

@@ -78,12 +78,19 @@ class Report:
 
     def same(self) -> list[tuple[str, str, str, Ratio]]:
         """The A/A rows: case, phase, side, and its ratio to the same side in another process."""
-        pairs = [
-            (row, phase, side) for row in self.rows for phase in row.phases for side in row.sides if f"{side} again" in row.sides
-        ]
-        confidence = stats.same_confidence(len(pairs))
+        confidence = stats.same_confidence(len(self._twins()))
         return [
-            (row.case, phase, side, row.ratio(phase, f"{side} again", side, confidence=confidence)) for row, phase, side in pairs
+            (row.case, phase, side, row.ratio(phase, f"{side} again", side, confidence=confidence))
+            for row, phase, side in self._twins()
+        ]
+
+    def resolution(self) -> float:
+        """The difference that this run's noise could feign, by the intervals that all rows have."""
+        return stats.resolution([row.ratio(phase, f"{side} again", side) for row, phase, side in self._twins()])
+
+    def _twins(self) -> list[tuple[Row, str, str]]:
+        return [
+            (row, phase, side) for row in self.rows for phase in row.phases for side in row.sides if f"{side} again" in row.sides
         ]
 
     def distrust(self) -> str:
@@ -96,6 +103,8 @@ class Report:
         for row in self.rows:
             if row.leaked > 0.05:
                 return f"while others were timed on {row.case}, idle processes used {row.leaked:.0%} of a core"
+        if self.resolution() > stats.RESOLVES:
+            return f"the same library in two processes differed by up to {self.resolution():.0%}: the machine was too busy"
         return stats.distrust([ratio for *_, ratio in self.same()])
 
     def failures(self) -> list[str]:

@@ -16,9 +16,8 @@ from benchmarks.results import Report, Row
 from benchmarks.roof import Roof
 from benchmarks.sides import Arrays, Side, torch_sides
 from benchmarks.verify import Judge
-from benchmarks.worker import REST, Worker
+from benchmarks.worker import REST, SHORT, Worker
 
-WARM = 0.1  # a pass that takes longer than so many seconds does not notice whether it begins cold
 CONTROLS = ("relu1", "conv3")  # the A/A rows: one that memory limits, one that arithmetic does
 
 
@@ -33,7 +32,7 @@ class Settings:
     device: str = "cpu"
     seed: int = 0
     rungs: tuple[str, ...] = ()  # of scratch at AlexNet's sizes; empty is the fastest
-    compile_all: bool = False
+    compile_: bool | None = None  # with torch.compile every case, or none; None is those of cases.COMPILED
     slow: Mapping[str, float] = field(default_factory=dict)  # plants a slowdown: operation → factor
 
     def sides(self, case: Case) -> list[Side]:
@@ -45,10 +44,15 @@ class Settings:
             ours = [Side("scratch", rung) for rung in rungs(case) if rung in self.rungs or "all" in self.rungs] or [
                 Side("scratch")
             ]
-            theirs = torch_sides(case, self.device, compile_all=self.compile_all)
+            theirs = torch_sides(case, self.device, compile_=self.compile_)
         twins = [replace(side, again=True) for side in (ours[-1], theirs[0])] if case.name in self.controls else []
         slowed = [replace(ours[-1], slow=self.slow)] if operation(case) in self.slow else []
         return [*ours, *theirs, *twins, *slowed]
+
+    def effort_of(self, case: Case) -> Effort:
+        """How long to measure ``case``: the A/A rows, by which all others are judged, get as many rounds as there may be."""
+        _, high = self.effort.rounds
+        return replace(self.effort, rounds=(high, high)) if case.name in self.controls else self.effort
 
     @property
     def controls(self) -> list[str]:
@@ -106,18 +110,21 @@ def run(settings: Settings, report: Report, say: Callable[[str], None], done: Ca
         Process(settings.threads, Judge, settings.batch, settings.seed) as judge,
     ):
         say("the machine's limits")
+        for process in (judge, *team.processes.values()):
+            process.ask("rest")  # loaded, and no longer in the way
         with Process(settings.threads, Roof, settings.threads) as roof:
             report.roof = roof.ask("measure")
         for case in settings.cases:
             row = blank(case, settings.batch, settings.threads)
             report.rows.append(row)
             tell = named(say, case.name)
+            effort = settings.effort_of(case)
             if alone(case):
                 with Team(settings.threads, settings.sides(case)) as fresh:
-                    measure(row, case, settings.sides(case), fresh, judge, settings.effort, tell)
+                    measure(row, case, settings.sides(case), fresh, judge, effort, tell)
                     report.libraries |= fresh.facts()
             else:
-                measure(row, case, settings.sides(case), team, judge, settings.effort, tell)
+                measure(row, case, settings.sides(case), team, judge, effort, tell)
                 report.libraries |= team.facts()
             done(case)
 
@@ -211,7 +218,7 @@ def timed(row: Row, workers: Mapping[str, Asked], effort: Effort, say: Callable[
     """A B B A over rounds."""
     seconds = {name: worker.ask("seconds") for name, worker in workers.items()}
     passes = {name: effort.passes_of(seconds[name]) for name in workers}
-    extra = {name: int(seconds[name] < WARM) for name in workers}
+    extra = {name: int(seconds[name] < SHORT) for name in workers}
     rounds = effort.rounds_of(2 * sum(REST + seconds[name] * (passes[name] + extra[name]) for name in workers))
     leaked = 0.0
 

@@ -47,12 +47,12 @@ class Side:
 SGD: dict[str, Any] = {"lr": 1e-4, "momentum": 0.9, "weight_decay": 5e-4}
 
 
-def torch_sides(case: Case, device: str, *, compile_all: bool) -> list[Side]:
+def torch_sides(case: Case, device: str, *, compile_: bool | None) -> list[Side]:
     """The ways to use torch that differ on ``case``: channels_last needs images, compile a loop to generate."""
     modes = ["eager"]
     if isinstance(case, Network) or (isinstance(case, Layer) and len(case.shape) == 3):
         modes.append("channels_last")
-    if case.compiled or compile_all:
+    if case.compiled if compile_ is None else compile_:
         modes.append("compile")
     return [Side("torch", mode, device) for mode in modes]
 

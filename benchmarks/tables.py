@@ -91,7 +91,9 @@ def controls(report: Report) -> Table:
     rows = [[case, phase, side, ratio_text(ratio)] for case, phase, side, ratio in report.same()]
     confidence = stats.same_confidence(len(rows))
     reason = report.distrust()
-    verdict = f"**This run cannot be trusted**: {reason}." if reason else "All hold 1.00: this run can be trusted."
+    verdict = f"**This run cannot be trusted**: {reason}."
+    if not reason:
+        verdict = f"All hold 1.00: this run can be trusted. It resolves differences of {report.resolution():.1%}."
     return Table(
         "A/A: the same library in two processes",
         ["layer", "pass", "library", f"one process / the other [{confidence:.2%}]"],

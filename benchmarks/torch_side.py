@@ -64,7 +64,9 @@ def _place(side: Side, array: Any) -> torch.Tensor:
 
 
 def _compiled(side: Side, function: Callable[..., Any]) -> Callable[..., Any]:
-    return torch.compile(function) if side.mode == "compile" else function
+    # With this pass on, torch 2.13 reads the gradient of one_tower's last pool, at batch 32 on the CPU, before it is written, and every
+    # convolution's gradient is 0. The side would be left out as wrong; without the pass it competes.
+    return torch.compile(function, options={"reorder_for_peak_memory": False}) if side.mode == "compile" else function
 
 
 class LayerInTorch:

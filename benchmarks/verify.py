@@ -18,12 +18,11 @@ from benchmarks.cases import Case, Layer, Network, Update
 from benchmarks.inputs import Inputs
 from benchmarks.sides import SGD, Arrays
 from parity_tests import reference, reference_nonlinear
-from parity_tests.bounds import Bounded, Rounding
+from parity_tests.bounds import FACTOR, Bounded, Rounding
 from torch_impl.alexnet import AlexNet
 
 FLOAT32 = Rounding(np.dtype(np.float32))
 Check = Callable[[np.ndarray], float]  # a result's largest error as a share of what rounding allows: above 1 it is wrong
-FACTOR = 4  # as in parity_tests/test_networks.py
 TURNED = 0.01  # of a gradient's length, see _network; 0.0023 is the most that was seen
 CHUNK = 1 << 17  # elements that an optimizer's parameters are checked at a time, to bound memory
 

@@ -148,6 +148,9 @@ def test_threads_that_differ_and_pools_that_spin_are_not_trusted() -> None:
     pools = {"scratch": {"versions": {}, "pools": {"scratch": 2, "openblas": 2}}}
     assert Report(settings={"threads": 2}, libraries=pools, rows=[good]).distrust() == ""
     assert Report(settings={"threads": 1}, libraries=pools, rows=[good]).distrust().startswith("1 threads were asked for")
+    shaken = [{"scratch": turn, "scratch again": [[[factor]], [[factor]]]} for factor in (0.7, 0.8, 1.0, 1.2, 1.4)]
+    noisy = Row("relu1", "layer", "relu", 32, ["forward"], rounds=shaken)
+    assert "too busy" in Report(settings={"threads": 2}, libraries=pools, rows=[noisy]).distrust()
     good.leaked = 0.3
     assert "idle processes used 30%" in Report(settings={"threads": 2}, libraries=pools, rows=[good]).distrust()
 
