@@ -6,8 +6,7 @@ random 224×224 of it or of its mirror image. To test: the middle, or ten crops 
 their scale, 0 to 255 before the mean is taken away: the paper's constants for response normalization would do almost nothing
 to pixels from 0 to 1.
 
-Small images have no margin to crop: they are shifted by a pixel in fourteen, over a border of zeros, and scaled to unit
-variance, which is what torch's starting weights are made for.
+Small images have no margin to crop: they are shifted by a pixel in fourteen, over a border of zeros, and keep their colours.
 
 Reading files is ``training/datasets.py``'s, for both sides; so are the random decisions (``training/data_choices.py``).
 """
@@ -25,7 +24,7 @@ from scratch.core import checks
 from training.data_choices import Choices
 from training.datasets import PHOTOGRAPHS, photographs
 
-SMALL = 64  # below this size an image is shifted, not cropped, and scaled to unit variance
+SMALL = 64  # below this size an image is shifted, not cropped
 LUMA = (0.299, 0.587, 0.114)  # what red, green and blue add to brightness (ITU-R BT.601)
 COLOUR_NOISE = 0.1  # the paper's: standard deviation of how far colours are shifted, in standard deviations of the pixels
 
@@ -39,7 +38,6 @@ class Preprocessing:
         mirror: whether mirror images show the same class and may be trained and tested on.
         mean: (C,S,S), float64, the mean image: what is subtracted from images scaled to S×S. S is 8/7 of ``size``, as the
             paper's 256 is of 224; small images keep theirs.
-        deviation: what pixels are divided by then.
         colour: (C,C), float64: in column i the i-th principal component of the pixels' colours, as long as their standard
             deviation along it. Section 4.1 says eigenvalue, which is the variance: of pixels from 0 to 255 that is in the
             thousands, and a tenth of it would leave no picture. The authors' program takes the standard deviation, as here.
@@ -51,7 +49,6 @@ class Preprocessing:
     size: int
     mirror: bool
     mean: np.ndarray
-    deviation: float
     colour: np.ndarray
 
     def __post_init__(self) -> None:
@@ -61,8 +58,8 @@ class Preprocessing:
                 f"Preprocessing: for size {self.size}, mean must have shape (C,{S},{S}) and colour (C,C) with C 1 or 3, "
                 f"got {self.mean.shape} and {self.colour.shape}"
             )
-        if not (np.isfinite(self.mean).all() and np.isfinite(self.colour).all() and 0 < self.deviation < math.inf):
-            raise ValueError("Preprocessing: mean and colour must be finite, and deviation above 0")
+        if not (np.isfinite(self.mean).all() and np.isfinite(self.colour).all()):
+            raise ValueError("Preprocessing: mean and colour must be finite")
 
     @classmethod
     def fit(cls, images: Iterable[np.ndarray], *, size: int, channels: int, mirror: bool) -> Preprocessing:
@@ -91,16 +88,14 @@ class Preprocessing:
             raise ValueError("Preprocessing.fit: there must be at least one image, got none")
         mean = total / count
         if size < SMALL:
-            # At least one grey level: between images all alike, only rounding errors differ, and are not to be blown up.
-            variance = np.trace(products) / (count * mean.size) - (mean**2).mean()
-            return cls(size, mirror, mean, math.sqrt(max(1.0, variance)), np.zeros_like(products))
+            return cls(size, mirror, mean, np.zeros_like(products))
         centre = mean.mean(axis=(1, 2))
         covariance = products / (count * S * S) - np.outer(centre, centre)
         variances, directions = np.linalg.eigh(covariance)
         colour = directions * np.sqrt(np.maximum(variances, 0))
         # An eigenvector's sign is arbitrary: its largest component is made positive, so that both sides shift the same way.
         colour *= np.sign(np.take_along_axis(directions, np.abs(directions).argmax(axis=0)[np.newaxis], axis=0))
-        return cls(size, mirror, mean, 1.0, colour)
+        return cls(size, mirror, mean, colour)
 
     def training(self, images: Sequence[np.ndarray], choices: Choices) -> np.ndarray:
         """Images (N) as the network is trained on them, altered at random as ``choices`` say: (N,C,size,size), float32.
@@ -154,7 +149,6 @@ class Preprocessing:
             "size": np.array(self.size, np.int64),
             "mirror": np.array(self.mirror),
             "mean": self.mean,
-            "deviation": np.array(self.deviation),
             "colour": self.colour,
         }
 
@@ -166,14 +160,13 @@ class Preprocessing:
             ValueError: names or shapes are others.
         """
         shapes = {name: array.shape for name, array in state.items()}
-        numbers = dict.fromkeys(("size", "mirror", "deviation"), ())
+        numbers = dict.fromkeys(("size", "mirror"), ())
         if not (set(shapes) == {*numbers, "mean", "colour"} and shapes.items() >= numbers.items()):
             raise ValueError(
-                "Preprocessing: state must have the numbers size, mirror and deviation and the arrays mean and colour, "
-                f"got {shapes}"
+                f"Preprocessing: state must have the numbers size and mirror and the arrays mean and colour, got {shapes}"
             )
         mean, colour = (state[name].astype(np.float64) for name in ("mean", "colour"))
-        return cls(int(state["size"]), bool(state["mirror"]), mean, float(state["deviation"]), colour)
+        return cls(int(state["size"]), bool(state["mirror"]), mean, colour)
 
     def _canvas(self, image: np.ndarray, shift: np.ndarray | None = None) -> np.ndarray:
         """What crops are taken from, (C,S,S) without its mean, its colours shifted; small images have a border of zeros."""
@@ -181,7 +174,6 @@ class Preprocessing:
         pixels: np.ndarray = prepare(image, S, C) - self.mean
         if shift is not None:
             pixels += shift[:, np.newaxis, np.newaxis]
-        pixels /= self.deviation
         if self.size >= SMALL:
             return pixels
         border = self.size // 14

@@ -25,7 +25,6 @@ class Preprocessing:
     size: int
     mirror: bool
     mean: torch.Tensor  # (C,S,S), float64
-    deviation: float
     colour: torch.Tensor  # (C,C), float64
 
     def __post_init__(self) -> None:
@@ -35,8 +34,8 @@ class Preprocessing:
                 f"Preprocessing: for size {self.size}, mean must have shape (C,{S},{S}) and colour (C,C) with C 1 or 3, "
                 f"got {tuple(self.mean.shape)} and {tuple(self.colour.shape)}"
             )
-        if not (self.mean.isfinite().all() and self.colour.isfinite().all() and 0 < self.deviation < math.inf):
-            raise ValueError("Preprocessing: mean and colour must be finite, and deviation above 0")
+        if not (self.mean.isfinite().all() and self.colour.isfinite().all()):
+            raise ValueError("Preprocessing: mean and colour must be finite")
 
     @classmethod
     def fit(cls, images: Iterable[np.ndarray], *, size: int, channels: int, mirror: bool) -> Preprocessing:
@@ -56,14 +55,13 @@ class Preprocessing:
             raise ValueError("Preprocessing.fit: there must be at least one image, got none")
         mean = total / count
         if size < SMALL:
-            variance = products.trace() / (count * mean.numel()) - mean.square().mean()
-            return cls(size, mirror, mean, math.sqrt(max(1.0, float(variance))), torch.zeros_like(products))
+            return cls(size, mirror, mean, torch.zeros_like(products))
         centre = mean.mean(dim=(1, 2))
         covariance = products / (count * S * S) - centre.outer(centre)
         variances, directions = torch.linalg.eigh(covariance)
         colour = directions * variances.clamp(min=0).sqrt()
         colour *= directions.gather(0, directions.abs().argmax(dim=0, keepdim=True)).sign()
-        return cls(size, mirror, mean, 1.0, colour)
+        return cls(size, mirror, mean, colour)
 
     def training(self, images: Sequence[np.ndarray], choices: Choices) -> torch.Tensor:
         """Images (N) as the network is trained on them, altered at random as ``choices`` say: (N,C,size,size), float32."""
@@ -103,7 +101,6 @@ class Preprocessing:
             "size": np.array(self.size, np.int64),
             "mirror": np.array(self.mirror),
             "mean": self.mean.numpy(),
-            "deviation": np.array(self.deviation),
             "colour": self.colour.numpy(),
         }
 
@@ -111,21 +108,19 @@ class Preprocessing:
     def from_state_dict(cls, state: Mapping[str, np.ndarray]) -> Preprocessing:
         """What :meth:`state_dict` was called on, here or in scratch."""
         shapes = {name: array.shape for name, array in state.items()}
-        numbers = dict.fromkeys(("size", "mirror", "deviation"), ())
+        numbers = dict.fromkeys(("size", "mirror"), ())
         if not (set(shapes) == {*numbers, "mean", "colour"} and shapes.items() >= numbers.items()):
             raise ValueError(
-                "Preprocessing: state must have the numbers size, mirror and deviation and the arrays mean and colour, "
-                f"got {shapes}"
+                f"Preprocessing: state must have the numbers size and mirror and the arrays mean and colour, got {shapes}"
             )
         mean, colour = (torch.from_numpy(state[name].astype(np.float64)) for name in ("mean", "colour"))
-        return cls(int(state["size"]), bool(state["mirror"]), mean, float(state["deviation"]), colour)
+        return cls(int(state["size"]), bool(state["mirror"]), mean, colour)
 
     def _canvas(self, image: np.ndarray, shift: torch.Tensor | None = None) -> torch.Tensor:
         C, S, _ = self.mean.shape
         pixels = prepare(image, S, C) - self.mean
         if shift is not None:
             pixels += shift[:, None, None]
-        pixels /= self.deviation
         border = self.size // 14 if self.size < SMALL else 0
         return F.pad(pixels, (border, border, border, border))
 
