@@ -64,8 +64,8 @@ def _place(side: Side, array: Any) -> torch.Tensor:
 
 
 def _compiled(side: Side, function: Callable[..., Any]) -> Callable[..., Any]:
-    # With this pass on, torch 2.13 reads the gradient of one_tower's last pool, at batch 32 on the CPU, before it is written, and every
-    # convolution's gradient is 0. The side would be left out as wrong; without the pass it competes.
+    # With this pass on, torch 2.13 on the CPU reads the gradient of one_tower's last pool before it is written (batch 32), and
+    # every convolution's gradient is 0. The side would be left out as wrong; without the pass it competes.
     return torch.compile(function, options={"reorder_for_peak_memory": False}) if side.mode == "compile" else function
 
 
