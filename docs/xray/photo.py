@@ -39,7 +39,7 @@ class Photo(NamedTuple):
         top, left, side = self.region
         picture = Image.fromarray(self.image.round().astype(np.uint8).transpose(1, 2, 0))
         ImageDraw.Draw(picture).rectangle((left, top, left + side, top + side), outline=(255, 255, 255), width=3)
-        return data_uri(picture)
+        return data_uri(picture.resize((192, 192)), "JPEG")
 
 
 def load(path: Path | None, region: tuple[int, int, int] | None) -> Photo:
@@ -63,8 +63,8 @@ def load(path: Path | None, region: tuple[int, int, int] | None) -> Photo:
     return Photo(name, data.prepare(pixels), (top, left, side))
 
 
-def data_uri(picture: Image.Image) -> str:
+def data_uri(picture: Image.Image, kind: str = "PNG") -> str:
     """A picture to be written into a page."""
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    picture.save(buffer, kind, optimize=True)
+    return f"data:image/{kind.lower()};base64," + base64.b64encode(buffer.getvalue()).decode()

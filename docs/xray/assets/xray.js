@@ -247,6 +247,7 @@ function show(cell) {
 
 function hold(cell) {
   state.held = true;
+  document.getElementById("panel").classList.add("open");
   show(cell);
   focusable(cell);
   history.replaceState(null, "", "#" + encodeURIComponent(nameOf(cell)));
@@ -386,6 +387,28 @@ function rungs() {
   }
 }
 
+// --- the network: pictures in place of cells ---------------------------------------------------------------------------
+
+function stop({ name, module, page, shape, forward, backward }) {
+  const picture = (side, title) => make("span", {}, make("small", {}, title), make("img", { src: side.picture, alt: `${title} of ${name}` }));
+  const element = make("button", { type: "button", className: "stop" },
+    make("span", {}, make("b", {}, name), make("small", {}, module), make("small", {}, shape.join(" × "))),
+    picture(forward, "activations"), picture(backward, "gradient"));
+  element.onclick = () => {
+    for (const other of document.querySelectorAll(".stop.sel")) other.classList.remove("sel");
+    element.classList.add("sel");
+    const side = (title, { picture: source, numbers, torch }) => [
+      make("h3", {}, title), make("img", { src: source, alt: title }),
+      make("table", { className: "values" }, make("tbody", {}, Object.entries(numbers).map(([key, value]) => make("tr", {}, make("td", {}, key), make("td", { className: "num" }, text(value)))),
+        make("tr", {}, make("td", {}, "largest difference from torch, of max |·|"), make("td", { className: "num torch" }, text(torch))))),
+    ];
+    const link = page && trace.siblings.includes(page) ? [make("p", {}, make("a", { href: `${page}.html` }, `How ${page} makes its numbers`))] : [];
+    document.getElementById("panel").replaceChildren(make("h2", {}, name), make("p", { className: "index" }, `${module} · ${shape.join(" × ")}`), ...link, ...side("Activations", forward), ...side("Gradient of the loss", backward));
+    document.getElementById("panel").classList.add("open");
+  };
+  return element;
+}
+
 function cellNamed(name) {
   const match = /^(.+)\[([\d,]+)\]$/.exec(name);
   const array = match && byName.get(match[1]);
@@ -411,6 +434,14 @@ function start() {
   sources();
   for (const { title, text: words, panels } of trace.sections) {
     document.getElementById("stage").append(make("section", {}, make("h2", {}, title), make("p", {}, words), make("div", { className: "arrays" }, panels.map((name) => figure(byName.get(name))))));
+  }
+  if (trace.strip.length) {
+    const stops = trace.strip.map(stop);
+    document.getElementById("stage").replaceChildren(make("div", { className: "strip" }, stops));
+    document.getElementById("sources").remove();
+    stops[0].click();
+    document.getElementById("panel").classList.remove("open");
+    return;
   }
   rungs();
   findUses();

@@ -1,0 +1,1 @@
+"""The book and the X-ray: what the project has for readers."""
