@@ -2,7 +2,12 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help venv check test bench bench-report docs clean
+# A process for each core, and no more than one thread of BLAS or torch in each; kernels keep two, or nothing would be split.
+WORKERS ?= 2
+PROFILE ?= default
+PYTEST := OMP_NUM_THREADS=1 SCRATCH_NUM_THREADS=2 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+.PHONY: help venv check test parity coverage bench bench-report docs clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -20,8 +25,15 @@ check: venv  ## Lint, format and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: venv  ## Run the parity suite
-	$(BIN)/python -m pytest
+test: venv  ## Run the parity suite, PROFILE=quick, default or deep
+	$(PYTEST) --profile $(PROFILE)
+
+parity: venv  ## Write docs/parity.*: the worst error of every rung, and how every planted mistake was found
+	$(PYTEST) --profile $(PROFILE) --hypothesis-seed=0 --report docs \
+		parity_tests/test_operations.py parity_tests/test_long_sums.py parity_tests/test_mutants.py
+
+coverage: venv  ## Lines and branches of scratch that the tests see, with the kernels in plain Python
+	NUMBA_DISABLE_JIT=1 $(PYTEST) --profile quick --cov --cov-fail-under=98
 
 bench: venv  ## Verify, then time scratch beside torch
 	$(BIN)/python -m benchmarks

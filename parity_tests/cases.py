@@ -13,7 +13,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
-from parity_tests.draws import Case, arrays, int_or_pair, values
+from parity_tests.draws import Case, draw_arrays, int_or_pair, values
 
 Dtype = np.dtype[Any]
 Palettes = Sequence[str] | None
@@ -29,8 +29,7 @@ def _batch(draw: DrawFn, *image: int) -> tuple[int, ...]:
     return image if n is None else (n, *image)
 
 
-@st.composite
-def _shapes(draw: DrawFn, large: bool, least: int = 0) -> tuple[int, ...]:
+def _shape(draw: DrawFn, large: bool, least: int = 0) -> tuple[int, ...]:
     """Up to four axes, any of them empty; or one to three, among them a long one."""
     if not large:
         return tuple(draw(st.lists(st.integers(0, 4), min_size=least, max_size=4)))
@@ -41,8 +40,8 @@ def _shapes(draw: DrawFn, large: bool, least: int = 0) -> tuple[int, ...]:
 
 @st.composite
 def relu(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes = None) -> Case:
-    shape = draw(_shapes(large))
-    x, palette = draw(arrays(dtype, shape, palettes=palettes))
+    shape = _shape(draw, large)
+    x, palette = draw_arrays(draw, dtype, shape, palettes=palettes)
     return Case((x,), {}, palette)
 
 
@@ -51,10 +50,10 @@ def conv2d(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes =
     groups = draw(st.integers(1, 3))
     c_group, oc_group = draw(st.integers(1, 3)), draw(st.integers(1, 20 if large else 2))
     KH, KW = draw(st.integers(1, 3)), draw(st.integers(1, 4))
-    dilation = draw(int_or_pair(st.integers(1, 2)))
+    dilation = draw(int_or_pair(1, 2))
     word = draw(st.sampled_from([None, None, "same", "valid"]))
-    padding = word or draw(int_or_pair(st.integers(0, 2)))
-    stride = 1 if padding == "same" else draw(int_or_pair(st.integers(1, 3)))
+    padding = word or draw(int_or_pair(0, 2))
+    stride = 1 if padding == "same" else draw(int_or_pair(1, 3))
     frame = (9, 9) if padding == "same" else (0, 0) if padding == "valid" else _both(padding)
     # As small as the window allows, or up to four cells more: sizes that the stride divides, and that it does not.
     H, W = (
@@ -63,7 +62,7 @@ def conv2d(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes =
     )
     shape = _batch(draw, groups * c_group, H, W)
     bias = (groups * oc_group,) if draw(st.booleans()) else None
-    x, weight, bias, palette = draw(arrays(dtype, shape, (groups * oc_group, c_group, KH, KW), bias, palettes=palettes))
+    x, weight, bias, palette = draw_arrays(draw, dtype, shape, (groups * oc_group, c_group, KH, KW), bias, palettes=palettes)
     params = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     return Case((x, weight, bias), params, palette)
 
@@ -75,14 +74,14 @@ def linear(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes =
     else:
         leading, IN, OUT = draw(st.lists(st.integers(0, 4), max_size=3)), draw(st.integers(1, 6)), draw(st.integers(1, 5))
     bias = (OUT,) if draw(st.booleans()) else None
-    x, weight, bias, palette = draw(arrays(dtype, (*leading, IN), (OUT, IN), bias, palettes=palettes))
+    x, weight, bias, palette = draw_arrays(draw, dtype, (*leading, IN), (OUT, IN), bias, palettes=palettes)
     return Case((x, weight, bias), {}, palette)
 
 
 @st.composite
 def max_pool2d(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes = None) -> Case:
-    kernel_size = draw(int_or_pair(st.integers(1, 4)))
-    dilation = draw(int_or_pair(st.integers(1, 2)))
+    kernel_size = draw(int_or_pair(1, 4))
+    dilation = draw(int_or_pair(1, 2))
     kernel, reach = _both(kernel_size), _both(dilation)
     # torch takes padding of up to half a window.
     padding = tuple(draw(st.integers(0, k // 2)) for k in kernel)
@@ -91,10 +90,10 @@ def max_pool2d(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palett
         max(d, d * (k - 1) + 1 - 2 * p) + draw(st.integers(0, 20 if large else 4))
         for k, d, p in zip(kernel, reach, padding, strict=True)
     )
-    x, palette = draw(arrays(dtype, _batch(draw, draw(st.integers(1, 2)), H, W), palettes=palettes))
+    x, palette = draw_arrays(draw, dtype, _batch(draw, draw(st.integers(1, 2)), H, W), palettes=palettes)
     params = {
         "kernel_size": kernel_size,
-        "stride": draw(st.one_of(st.none(), int_or_pair(st.integers(1, 3)))),
+        "stride": draw(st.one_of(st.none(), int_or_pair(1, 3))),
         "padding": padding,
         "dilation": dilation,
         "ceil_mode": draw(st.booleans()),
@@ -107,7 +106,7 @@ def max_pool2d(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palett
 def adaptive_avg_pool2d(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes = None) -> Case:
     sides = st.integers(1, 20 if large else 6)
     shape = _batch(draw, draw(st.integers(1, 2)), draw(sides), draw(sides))
-    x, palette = draw(arrays(dtype, shape, palettes=palettes))
+    x, palette = draw_arrays(draw, dtype, shape, palettes=palettes)
     side = st.integers(1, 7)
     output_size = draw(st.one_of(side, st.tuples(st.one_of(st.none(), side), st.one_of(st.none(), side))))
     return Case((x,), {"output_size": output_size}, palette)
@@ -117,7 +116,7 @@ def adaptive_avg_pool2d(draw: DrawFn, dtype: Dtype, large: bool = False, palette
 def local_response_norm(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes = None) -> Case:
     N, C = draw(st.integers(0, 3)), draw(st.integers(1, 7))
     shape = (N, C, *draw(st.lists(st.integers(1, 3), min_size=1, max_size=3)), *([draw(st.integers(100, 300))] if large else []))
-    x, palette = draw(arrays(dtype, shape, palettes=palettes))
+    x, palette = draw_arrays(draw, dtype, shape, palettes=palettes)
     params = {
         "size": draw(st.integers(1, 9)),  # odd and even, smaller and larger than C
         "alpha": draw(st.sampled_from([1.0, 2.0, 0.3, 1e-4, 0.0])),  # with 1e-4 alone a wrong sum would hardly show
@@ -129,8 +128,8 @@ def local_response_norm(draw: DrawFn, dtype: Dtype, large: bool = False, palette
 
 @st.composite
 def softmax(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes = None) -> Case:
-    shape = draw(_shapes(large, least=1))
-    x, palette = draw(arrays(dtype, shape, palettes=palettes))
+    shape = _shape(draw, large, least=1)
+    x, palette = draw_arrays(draw, dtype, shape, palettes=palettes)
     return Case((x,), {"dim": draw(st.integers(-len(shape), len(shape) - 1))}, palette)
 
 
@@ -140,7 +139,7 @@ def cross_entropy(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Pal
     batch = draw(st.sampled_from([(3,), (4,), (1,), (0,), None]))
     rest = tuple(draw(st.lists(st.integers(1, 3), max_size=2))) if batch else ()
     shape, places = ((C,), ()) if batch is None else ((*batch, C, *rest), (*batch, *rest))
-    logits, palette = draw(arrays(dtype, shape, palettes=palettes))
+    logits, palette = draw_arrays(draw, dtype, shape, palettes=palettes)
     weight = draw(values(dtype, (C,), "after relu")) if draw(st.booleans()) else None
     smoothing = draw(st.sampled_from([0.0, 0.1, 1.0]))
     params = {"weight": weight, "reduction": draw(st.sampled_from(["mean", "sum", "none"])), "label_smoothing": smoothing}
@@ -158,8 +157,8 @@ def cross_entropy(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Pal
 
 @st.composite
 def dropout(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes = None) -> Case:
-    shape = draw(_shapes(large))
-    x, palette = draw(arrays(dtype, shape, palettes=palettes))
+    shape = _shape(draw, large)
+    x, palette = draw_arrays(draw, dtype, shape, palettes=palettes)
     kept = draw(values(dtype, shape, "integers")) >= 0
     params = {
         "p": draw(st.sampled_from([0.5, 0.1, 0.9, 0.0, 1.0])),

@@ -10,9 +10,10 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from parity_tests.mutants import CASES
 from parity_tests.report import Report
 
-PROFILES = {"quick": 10, "default": 300, "deep": 3000}  # cases for each operation, rung and dtype
+PROFILES = {"quick": 10, "default": CASES, "deep": 3000}  # cases for each operation, rung and dtype
 # What takes long and is not about the line just edited.
 NOT_QUICK = ("test_mutants", "test_networks", "test_exact")
 
@@ -32,7 +33,7 @@ REPORT = pytest.StashKey[Report]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("parity")
     group.addoption("--profile", choices=PROFILES, default="default", help="how many cases: quick, default or deep")
-    group.addoption("--device", choices=("cpu", "cuda"), default="cpu", help="where torch runs")
+    group.addoption("--device", choices=("cpu", "cuda"), default="cpu", help="where torch computes its side")
     group.addoption("--report", type=Path, help="folder for parity.md, parity.json and parity.svg; also shrinks the mutants")
 
 
@@ -40,8 +41,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # torch, once, about its own speed
     config.addinivalue_line("filterwarnings", "ignore:Using padding='same' with even kernel lengths:UserWarning")
     settings.load_profile(config.getoption("--profile"))
-    torch.backends.cudnn.allow_tf32 = False
+    # On a GPU: float32 all the way, and no cuDNN, whose faster algorithms (Winograd, FFT) keep to no elementwise bound.
     torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.enabled = False
     config.stash[REPORT] = Report()
 
 

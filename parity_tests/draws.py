@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -49,13 +50,12 @@ def _palettes(dtype: np.dtype[Any]) -> dict[str, np.ndarray]:
 PALETTES = {dtype: _palettes(dtype) for dtype in FLOATS}
 
 
-@st.composite
-def values(draw: DrawFn, dtype: np.dtype[Any], shape: tuple[int, ...], palette: str) -> np.ndarray:
+def values(dtype: np.dtype[Any], shape: tuple[int, ...], palette: str) -> st.SearchStrategy[np.ndarray]:
     """A C-contiguous array of ``shape`` with numbers of ``palette``."""
-    size = math.prod(shape)
+    size, numbers = math.prod(shape), PALETTES[dtype][palette]
     # A long array repeats itself; the period is a prime, so that no axis does.
-    raw = draw(st.binary(min_size=min(size, 509), max_size=min(size, 509)))
-    return PALETTES[dtype][palette][np.resize(np.frombuffer(raw, np.uint8), size)].reshape(shape)
+    raw = st.binary(min_size=min(size, 509), max_size=min(size, 509))
+    return raw.map(lambda raw: numbers[np.resize(np.frombuffer(raw, np.uint8), size)].reshape(shape))
 
 
 def _sliced(array: np.ndarray) -> np.ndarray:
@@ -120,16 +120,17 @@ class Case:
         return f"({', '.join(arguments)}) of {self.palette}"
 
 
-def int_or_pair(numbers: st.SearchStrategy[int]) -> st.SearchStrategy[int | tuple[int, int]]:
+@cache
+def int_or_pair(low: int, high: int) -> st.SearchStrategy[int | tuple[int, int]]:
+    numbers = st.integers(low, high)
     return st.one_of(numbers, st.tuples(numbers, numbers))
 
 
-@st.composite
-def arrays(
+def draw_arrays(
     draw: DrawFn, dtype: np.dtype[Any], *shapes: tuple[int, ...] | None, palettes: Sequence[str] | None = None
 ) -> tuple[Any, ...]:
     """An array for each shape (None for None), the palette's name behind them; one palette for all, as in real data."""
-    palette = draw(st.sampled_from(palettes or list(PALETTES[dtype])))
+    palette = draw(st.sampled_from(palettes or tuple(PALETTES[dtype])))
     return *(None if shape is None else draw(values(dtype, shape, palette)) for shape in shapes), palette
 
 

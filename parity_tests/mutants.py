@@ -23,6 +23,7 @@ from parity_tests.parity import Evidence, examine
 from parity_tests.specs import SPECS, Spec
 from scratch.core import ladder
 
+CASES = 300  # that it takes to kill every mutant, at 100 a few survive: hence the default profile's number
 Assertion = Callable[[Evidence], None]
 
 
@@ -114,6 +115,7 @@ def hunt(mutant: Mutant, assertions: tuple[Assertion, ...], *, shrink: bool) -> 
     with planted(mutant) as stand_ins:
 
         @settings(
+            max_examples=CASES,
             derandomize=True,
             database=None,
             deadline=None,

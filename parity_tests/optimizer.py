@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
 from parity_tests.bounds import Rounding
-from parity_tests.draws import Case, arrays
+from parity_tests.draws import Case, draw_arrays
 from parity_tests.reference import Result
 
 
@@ -54,7 +54,7 @@ class Steps:
 def cases(draw: DrawFn, dtype: np.dtype[Any], large: bool = False, palettes: Sequence[str] | None = None) -> Case:
     shape = (draw(st.integers(50, 300)),) if large else tuple(draw(st.lists(st.sampled_from([1, 2, 3, 0]), max_size=3)))
     steps = draw(st.integers(1, 4))
-    *given, palette = draw(arrays(dtype, *[shape] * (steps + 1), palettes=palettes))
+    *given, palette = draw_arrays(draw, dtype, *[shape] * (steps + 1), palettes=palettes)
     rule = draw(st.sampled_from(["momentum", "dampening", "nesterov", "paper"]))
     rates = st.sampled_from([0.1, 0.01, 1.0])
     params = {

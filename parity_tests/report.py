@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from parity_tests.bounds import Bounded
+from parity_tests.long_sums import LongSum
 from parity_tests.mutants import Kill, Mutant
 from parity_tests.parity import Arrays, Evidence, in_bounds
 from parity_tests.specs import RUNGS, SPECS
@@ -30,8 +31,13 @@ Written by `make parity`; the same numbers are in [parity.json](parity.json).
 Each case is one call, drawn by Hypothesis and run forward and backward by scratch, by torch and by a reference in higher
 precision. An **error** is the distance from the reference, in units of the a-priori bound on the rounding of any sound way to
 compute that very element ([bounds.py](../parity_tests/bounds.py)): 0 is exact, above 1 would be a mistake. A column shows the
-worst of all elements of all outputs and gradients of all cases. **Share** is the part of the bound that the rung may use at
-most: the suite fails above it. **Passed down** counts cases that the rung left to the one below it.
+worst of all elements of all outputs and gradients of all cases. A sum of one or two terms may well use all of its bound, so
+scratch and torch often meet there; how careful a rung is shows in the long sums below. **Passed down** counts cases that the
+rung left to the one below it.
+"""
+
+LONG_SUMS_INTRO = """Over many terms roundings cancel, so a rung may use up no more than a small **share** of its bound
+([long_sums.py](../parity_tests/long_sums.py)): on normal numbers of either sign and on positive ones, in float32.
 """
 
 
@@ -42,7 +48,6 @@ class Row:
     operation: str
     rung: str
     dtype: str
-    share: float
     cases: int = 0
     passed_down: int = 0
     scratch: float = 0.0  # the worst errors, in units of the bound
@@ -71,23 +76,29 @@ class Report:
     """The rows and kills of a session, or of one of its processes."""
 
     rows: dict[tuple[str, str, str], Row] = field(default_factory=dict)
+    long_sums: list[dict[str, Any]] = field(default_factory=list)
     kills: list[dict[str, Any]] = field(default_factory=list)
 
-    def row(self, operation: str, rung: str, dtype: str, share: float) -> Row:
-        return self.rows.setdefault((operation, rung, dtype), Row(operation, rung, dtype, share))
+    def row(self, operation: str, rung: str, dtype: str) -> Row:
+        return self.rows.setdefault((operation, rung, dtype), Row(operation, rung, dtype))
 
     def add_kill(self, mutant: Mutant, kill: Kill) -> None:
         names = {"operation": mutant.operation, "rung": mutant.rung, "mistake": mutant.title}
         self.kills.append({**names, **asdict(kill)})
 
+    def add_long_sum(self, long_sum: LongSum, rung: str, worst: dict[str, float]) -> None:
+        names = {"operation": long_sum.operation, "rung": rung, "result": long_sum.result, "terms": long_sum.terms}
+        self.long_sums.append({**names, "share": long_sum.share, **worst})
+
     def packed(self) -> dict[str, Any]:
         """All of it in plain types, to be handed to another process's :meth:`add`."""
-        return {"rows": [asdict(row) for row in self.rows.values()], "kills": self.kills}
+        return {"rows": [asdict(row) for row in self.rows.values()], "long_sums": self.long_sums, "kills": self.kills}
 
-    def add(self, rows: list[dict[str, Any]], kills: list[dict[str, Any]]) -> None:
+    def add(self, rows: list[dict[str, Any]], long_sums: list[dict[str, Any]], kills: list[dict[str, Any]]) -> None:
         """What another process of the session saw: each test, hence each row, ran in one of them."""
         for row in rows:
             self.rows[row["operation"], row["rung"], row["dtype"]] = Row(**row)
+        self.long_sums += long_sums
         self.kills += kills
 
     def write(self, folder: Path, profile: str, device: str, seed: Any) -> None:
@@ -98,6 +109,7 @@ class Report:
         order = {(spec.name, rung): i for i, (spec, rung) in enumerate(RUNGS)}
         operations = [spec.name for spec in SPECS]
         rows = sorted(self.rows.values(), key=lambda row: (order[row.operation, row.rung], row.dtype))
+        long_sums = sorted(self.long_sums, key=lambda row: (order[row["operation"], row["rung"]], row["result"]))
         kills = sorted(self.kills, key=lambda kill: (operations.index(kill["operation"]), kill["rung"], kill["mistake"]))
         content = {
             "format": FORMAT,
@@ -108,6 +120,7 @@ class Report:
             "machine": describe(),
             "versions": libraries()["versions"],
             "rows": [asdict(row) for row in rows],
+            "long_sums": long_sums,
             "mutants": kills,
         }
         (folder / "parity.json").write_text(json.dumps(content, indent=1) + "\n")
@@ -121,12 +134,19 @@ def _markdown(content: dict[str, Any]) -> Iterator[str]:
     yield f"{content['cases']:,} cases (profile {content['profile']}, seed {content['seed']}, torch on {content['device']}); "
     yield f"{machine['cpu']}, {machine['system']}, Python {machine['python']}, {versions}; commit {machine['commit']}.\n"
     yield "![the worst error of every rung](parity.svg)\n"
-    yield "| operation | rung | dtype | cases | passed down | share | scratch | torch | scratch's worst case |"
-    yield "|---|---|---|---:|---:|---:|---:|---:|---|"
+    yield "| operation | rung | dtype | cases | passed down | scratch | torch | scratch's worst case |"
+    yield "|---|---|---|---:|---:|---:|---:|---|"
     for row in content["rows"]:
-        numbers = f"{row['cases']:,} | {row['passed_down']:,} | {row['share']:g} | {row['scratch']:.3f} | {row['torch']:.3f}"
+        numbers = f"{row['cases']:,} | {row['passed_down']:,} | {row['scratch']:.3f} | {row['torch']:.3f}"
         case = f"`{row['scratch_case']}`" if row["scratch_case"] else "all exact"
         yield f"| {row['operation']} | {row['rung']} | {row['dtype']} | {numbers} | {case} |"
+    yield "\n## Long sums\n"
+    yield LONG_SUMS_INTRO
+    yield "| operation | rung | result | terms | share | scratch | torch |"
+    yield "|---|---|---|---:|---:|---:|---:|"
+    for row in content["long_sums"]:
+        numbers = f"{row['terms']:,} | {row['share']:.3f} | {row['scratch']:.4f} | {row['torch']:.4f}"
+        yield f"| {row['operation']} | {row['rung']} | {row['result']} | {numbers} |"
     kills = content["mutants"]
     yield f"\n## {len(kills)} planted mistakes, all found\n"
     yield "Each is planted into the source of a rung, then the same test looks for it. **At case** is the first case that showed"
@@ -149,7 +169,7 @@ def _draw(rows: list[dict[str, Any]], path: Path) -> None:
     with mpl.rc_context({"svg.hashsalt": "parity", "font.size": 8}):
         figure, axes = plt.subplots(figsize=(8, 1.2 + 0.16 * len(rows)), layout="constrained")
         places = np.arange(len(rows))
-        axes.plot([row["share"] for row in rows], places, "|", color="black", markersize=8, label="scratch may use at most")
+        axes.axvline(1, color="black", linewidth=0.8)
         axes.plot([row["torch"] for row in rows], places, "o", color="tab:orange", markersize=5, label="torch")
         axes.plot([row["scratch"] for row in rows], places, "s", color="tab:blue", markersize=3, label="scratch")
         axes.set_yticks(places, [f"{row['operation']} · {row['rung']} · {row['dtype']}" for row in rows], fontsize=7)

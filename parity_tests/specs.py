@@ -34,10 +34,6 @@ class Spec:
     declines: Callable[[str, Case], bool] = lambda rung, case: False  # whether the rung may leave the case to another
 
     @property
-    def shares(self) -> dict[str, float]:
-        return dict.fromkeys(self.rungs, 1.0)
-
-    @property
     def scratch(self) -> Any:
         return self.adapt(import_module(f"scratch.{self.name}"))
 

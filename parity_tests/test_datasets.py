@@ -473,6 +473,20 @@ def test_processes_share_a_batch(world):
             assert max(len(piece[1]) for piece in pieces) - min(len(piece[1]) for piece in pieces) <= 1
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch": 0}, "batch and workers must be at least 1, got 0 and 2"),
+        ({"workers": 0}, "batch and workers must be at least 1, got 4 and 0"),
+        ({"rank": 2, "world": 2}, "rank must be from 0 to world - 1, got 2 of 2"),
+        ({"rank": -1}, "rank must be from 0 to world - 1, got -1 of 1"),
+    ],
+)
+def test_loaders_refuse_what_makes_no_sense(options, message):
+    with pytest.raises(ValueError, match=f"Loader: {message}"):
+        loader(noise(4), **options)
+
+
 def test_a_broken_image_is_raised_when_its_turn_comes(tmp_path):
     fill(tmp_path, {"train/a": 12, "val/a": 1})
     (tmp_path / "train/a/007.JPEG").write_bytes(b"broken")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import scratch
 from parity_tests.draws import FLOATS
-from parity_tests.parity import to_torch
+from parity_tests.parity import to_numpy, to_torch
 from parity_tests.specs import SPECS, Spec
 
 BY_NAME = {spec.name: spec for spec in SPECS}
@@ -22,24 +22,24 @@ SUMS = [(BY_NAME[name], rung) for name in ("conv2d", "linear", "max_pool2d") for
 
 
 def assert_equal_bits(
-    spec: Spec, rung: str, arrays: list[np.ndarray], params: dict[str, Any], integers: np.random.Generator
+    spec: Spec, rung: str, device: str, arrays: list[np.ndarray], params: dict[str, Any], integers: np.random.Generator
 ) -> None:
-    tensors = [to_torch(array, "cpu") for array in arrays]
+    tensors = [to_torch(array, device) for array in arrays]
     expected, torch_cache = spec.torch.forward(*tensors, **params)
     with scratch.use_rung(rung):
         out, cache = spec.scratch.forward(*arrays, **params)
-    np.testing.assert_array_equal(out, expected.numpy())
+    np.testing.assert_array_equal(out, to_numpy(expected))
     grad_out = integers.integers(-4, 5, out.shape).astype(out.dtype)
     gradients = spec.scratch.backward(grad_out, cache)
-    torch_gradients = spec.torch.backward(to_torch(grad_out, "cpu"), torch_cache)
+    torch_gradients = spec.torch.backward(to_torch(grad_out, device), torch_cache)
     for ours, theirs in zip(gradients, torch_gradients, strict=True):
-        np.testing.assert_array_equal(ours, theirs.numpy())
+        np.testing.assert_array_equal(ours, to_numpy(theirs))
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 @pytest.mark.parametrize(("spec", "rung"), SUMS, ids=str)
 @given(data=st.data())
-def test_long_sums_of_integers_are_exact(spec, rung, dtype, data):
+def test_long_sums_of_integers_are_exact(spec, rung, dtype, device, data):
     # Too many numbers to draw one by one: a failure shrinks in its sizes, and repeats by its seed.
     integers = np.random.default_rng(data.draw(st.integers(0, 2**32), label="seed"))
 
@@ -62,4 +62,4 @@ def test_long_sums_of_integers_are_exact(spec, rung, dtype, data):
         arrays, params = [draw(N * H, C * W), draw(H * 4, C * W), draw(H * 4)], {}
     else:
         arrays, params = [draw(N, C, H, W)], {"kernel_size": data.draw(st.integers(2, 4)), "stride": 2, "padding": 1}
-    assert_equal_bits(spec, rung, arrays, params, integers)
+    assert_equal_bits(spec, rung, device, arrays, params, integers)

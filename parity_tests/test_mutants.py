@@ -28,8 +28,7 @@ def test_without_the_assertion_a_mutant_lives(assertion):
     assert hunt(mutant, others, shrink=False) is None
 
 
-def test_the_unchanged_source_lives():
+@pytest.mark.parametrize("mutant", {mutant.operation: mutant for mutant in MUTANTS}.values(), ids=lambda mutant: mutant.operation)
+def test_the_unchanged_source_lives(mutant):
     """Planting nothing changes nothing: what dies, dies of its mistake."""
-    for mutant in {mutant.operation: mutant for mutant in MUTANTS}.values():
-        untouched = replace(mutant, new=mutant.old, also=())
-        assert hunt(untouched, ASSERTIONS, shrink=False) is None
+    assert hunt(replace(mutant, new=mutant.old, also=()), ASSERTIONS, shrink=False) is None
