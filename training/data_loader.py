@@ -43,7 +43,11 @@ class Loader(Generic[X]):
         seed: chooses the order of the images and how each is altered.
         workers: the number of threads; each has one batch in hand.
         rank: this process's part of every batch, where several processes share it: a number from 0 to ``world`` - 1.
-        world: the number of processes. Their parts, put together, are the batch that a single process would see.
+        world: the number of processes. Their parts, put together, are the batch that a single process would see; they are equal
+            but for one image, and a last batch of fewer images than processes leaves some without.
+
+    Raises:
+        ValueError: batch or workers is below 1, or there is no such rank.
     """
 
     split: Split
@@ -53,6 +57,12 @@ class Loader(Generic[X]):
     workers: int = 2
     rank: int = 0
     world: int = 1
+
+    def __post_init__(self) -> None:
+        if self.batch < 1 or self.workers < 1:
+            raise ValueError(f"Loader: batch and workers must be at least 1, got {self.batch} and {self.workers}")
+        if not 0 <= self.rank < self.world:
+            raise ValueError(f"Loader: rank must be from 0 to world - 1, got {self.rank} of {self.world}")
 
     def __len__(self) -> int:
         """The number of batches in an epoch."""

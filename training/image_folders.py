@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,7 +15,6 @@ from training.data_ahead import ahead
 from training.images import SUFFIXES, BrokenImageError, read_image
 
 NAMED = 10  # problems in an error message
-WORKERS = 2
 
 
 class Part(NamedTuple):
@@ -93,7 +93,7 @@ def _scan(folder: Path, skip_broken: bool) -> _Found:
         files = [file for file in contents if file.is_file() and file.suffix.lower() in SUFFIXES]
         found.problems += [f"{other} is not an image by its name" for other in contents if other not in set(files)]
         if skip_broken:
-            problems = list(ahead(_problem, files, workers=WORKERS))
+            problems = list(ahead(_problem, files, workers=os.cpu_count() or 1))
             files = [file for file, problem in zip(files, problems, strict=True) if problem is None]
             found.problems += [problem for problem in problems if problem is not None]
         if not files:
