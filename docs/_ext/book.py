@@ -118,8 +118,17 @@ def mathml(formula: str, display: str) -> str:
     return converted
 
 
+def _glue(app: Sphinx, document: nodes.document) -> None:
+    """Hand the punctuation behind a formula to the formula: browsers would break the line between the two."""
+    for formula in document.findall(nodes.math):
+        following = formula.next_node(descend=False, siblings=True)
+        if isinstance(following, nodes.Text) and (found := re.match(r"[^\w\s(]+", following)):
+            formula["behind"] = found[0]
+            following.parent.replace(following, nodes.Text(following[found.end() :]))
+
+
 def _inline(translator: Any, node: nodes.math) -> None:
-    translator.body.append(mathml(node.astext(), "inline"))
+    translator.body.append(f'<span class="glued">{mathml(node.astext(), "inline")}{node.get("behind", "")}</span>')
     raise nodes.SkipNode
 
 
@@ -134,5 +143,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("rung", RungCard)
     app.add_directive("computed", Computed)
     app.add_directive("picture", Picture)
+    app.connect("doctree-read", _glue)
     app.add_html_math_renderer("mathml", (_inline, None), (_display, None))
     return {"parallel_read_safe": True, "parallel_write_safe": True}
