@@ -114,7 +114,7 @@ def growth(threads: Threads = None, json: Json = Path("runs/growth.json"), seed:
 @app.command()
 def selfcheck(
     runs: Annotated[int, typer.Option(min=1, help="How many.")] = 5,
-    ops: Annotated[str, typer.Option(help="What is timed.")] = "relu1,conv3",
+    ops: Annotated[str, typer.Option(help="What is timed.")] = "relu1,conv5/2",
     slow: Annotated[str, typer.Option(help="The operation that is slowed, and how much: OP=FACTOR.")] = "conv2d=1.10",
     threads: Threads = None,
     quick: Quick = False,

@@ -48,11 +48,15 @@ class Process:
         Raises:
             WorkerError: the command raised, or the process is gone.
         """
+        self.ready()
+        self._send(command, *arguments)
+        return self._receive()
+
+    def ready(self) -> None:
+        """Wait until the object is made and its libraries are loaded."""
         if self.loading:
             self.loading = False
             self._receive()
-        self._send(command, *arguments)
-        return self._receive()
 
     def _send(self, command: str, *arguments: Any) -> None:
         """Send a command; :meth:`_receive` gets the answer."""

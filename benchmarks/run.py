@@ -18,7 +18,7 @@ from benchmarks.sides import Arrays, Side, torch_sides
 from benchmarks.verify import Judge
 from benchmarks.worker import REST, SHORT, Worker
 
-CONTROLS = ("relu1", "conv3")  # the A/A rows: one that memory limits, one that arithmetic does
+CONTROLS = ("relu1", "conv5/2")  # the A/A rows: one that memory limits, one that arithmetic does
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def run(settings: Settings, report: Report, say: Callable[[str], None], done: Ca
     ):
         say("the machine's limits")
         for process in (judge, *team.processes.values()):
-            process.ask("rest")  # loaded, and no longer in the way
+            process.ready()  # and no longer in the way
         with Process(settings.threads, Roof, settings.threads) as roof:
             report.roof = roof.ask("measure")
         for case in settings.cases:
