@@ -112,7 +112,10 @@ def pictures(draw):
     """A few images, grey and in colour, of different sizes, whose pixels are noise."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     shapes = draw(st.lists(st.tuples(lengths, lengths, st.sampled_from([(), (3,)])), min_size=1, max_size=4))
-    return [rng.integers(0, 256, (H, W, *colours), np.uint8) for H, W, colours in shapes]
+    images = [rng.integers(0, 256, (H, W, *colours), np.uint8) for H, W, colours in shapes]
+    for image in images:
+        image.setflags(write=False)  # as images are that were read from files
+    return images
 
 
 networks = st.fixed_dictionaries(

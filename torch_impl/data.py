@@ -151,7 +151,7 @@ def prepare(image: np.ndarray, size: int = 256, channels: int = 3) -> torch.Tens
     shape, dtype = np.shape(image), getattr(image, "dtype", type(image).__name__)
     if not (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)) or 0 in shape or dtype != np.uint8:
         raise ValueError(f"prepare: image must have shape (H,W) or (H,W,3) and dtype uint8, got {shape} and {dtype}")
-    pixels = torch.from_numpy(np.ascontiguousarray(image))
+    pixels = torch.from_numpy(np.array(image, order="C"))  # a copy: what was read from a file may not be written to
     planes = pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
     square = centre_crop(planes, min(planes.shape[1:])).to(torch.float64)
     if channels < len(square):
