@@ -20,7 +20,6 @@ Paper: Krizhevsky, Sutskever, Hinton 2012, sections 3.5 and 5; Krizhevsky 2014, 
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -105,9 +104,8 @@ class AlexNet(Sequential):
         variant: a key of ``VARIANTS``.
         num_classes: columns of the output.
         dropout: probability with which a hidden value of the fully connected layers is dropped in training.
-        init: "torch": torch's default, U(-1/√n, 1/√n) for n inputs; "he": N(0, √(2/n)), which keeps the scale of what goes
-            through ReLUs, biases 0 (He et al. 2015, arXiv 1502.01852); "paper": N(0, 0.01), biases 1 in conv2, conv4, conv5
-            and the hidden fully connected layers, else 0.
+        init: "torch": torch's default, U(-1/√n, 1/√n) for n inputs; "paper": N(0, 0.01), biases 1 in conv2, conv4, conv5 and
+            the hidden fully connected layers, else 0.
         dtype: float32 or float64, of the parameters and therefore of the images.
         rng: draws the starting values, and later what dropout keeps.
 
@@ -128,8 +126,8 @@ class AlexNet(Sequential):
     ) -> None:
         if variant not in list(VARIANTS):
             raise ValueError(f"AlexNet: variant must be one of {', '.join(VARIANTS)}, got {variant!r}")
-        if init not in ("torch", "he", "paper"):
-            raise ValueError(f"AlexNet: init must be 'torch', 'he' or 'paper', got {init!r}")
+        if init not in ("torch", "paper"):
+            raise ValueError(f"AlexNet: init must be 'torch' or 'paper', got {init!r}")
         num_classes = checks.integer("AlexNet", "num_classes", num_classes, low=1)
         rng = random_generator("AlexNet", rng)
         table = VARIANTS[variant]
@@ -162,12 +160,11 @@ class AlexNet(Sequential):
                 "classifier": Sequential(*classifier),
             }
         )
-        if init == "torch":
-            return
-        biases = iter([*(row.bias for row in table.convs), 1, 1, 0])
-        for name, parameter in self.named_parameters():
-            if name.endswith("weight"):
-                rng.standard_normal(dtype=parameter.data.dtype.type, out=parameter.data)
-                parameter.data *= 0.01 if init == "paper" else math.sqrt(2 / parameter.data[0].size)
-            else:
-                parameter.data.fill(next(biases) if init == "paper" else 0)
+        if init == "paper":
+            biases = iter([*(row.bias for row in table.convs), 1, 1, 0])
+            for name, parameter in self.named_parameters():
+                if name.endswith("weight"):
+                    rng.standard_normal(dtype=parameter.data.dtype.type, out=parameter.data)
+                    parameter.data *= 0.01
+                else:
+                    parameter.data.fill(next(biases))

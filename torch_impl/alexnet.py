@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from typing import NamedTuple
 
@@ -109,8 +108,8 @@ class AlexNet(Sequential):
     ) -> None:
         if variant not in list(VARIANTS):
             raise ValueError(f"AlexNet: variant must be one of {', '.join(VARIANTS)}, got {variant!r}")
-        if init not in ("torch", "he", "paper"):
-            raise ValueError(f"AlexNet: init must be 'torch', 'he' or 'paper', got {init!r}")
+        if init not in ("torch", "paper"):
+            raise ValueError(f"AlexNet: init must be 'torch' or 'paper', got {init!r}")
         table = VARIANTS[variant]
 
         features: list[Module] = []
@@ -142,11 +141,10 @@ class AlexNet(Sequential):
             )
         )
         self.to(device=device, dtype=dtype)
-        if init == "torch":
-            return
-        biases = iter([*(row.bias for row in table.convs), 1, 1, 0])
-        for name, parameter in self.named_parameters():
-            if name.endswith("weight"):
-                nn.init.normal_(parameter, std=0.01 if init == "paper" else math.sqrt(2 / parameter[0].numel()))
-            else:
-                nn.init.constant_(parameter, next(biases) if init == "paper" else 0)
+        if init == "paper":
+            biases = iter([*(row.bias for row in table.convs), 1, 1, 0])
+            for name, parameter in self.named_parameters():
+                if name.endswith("weight"):
+                    nn.init.normal_(parameter, std=0.01)
+                else:
+                    nn.init.constant_(parameter, next(biases))

@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from torch_impl.alexnet import AlexNet
 from torch_impl.data import Preprocessing, mean_probabilities
-from torch_impl.modules import CrossEntropyLoss, Dropout, Module
+from torch_impl.modules import CrossEntropyLoss, Dropout, Linear, Module
 from torch_impl.sgd import SGD
 from training import session
 from training.checkpoints import Purpose, seeds
@@ -52,7 +52,11 @@ def train(options: TorchOptions) -> dict[str, Any]:
 
         torch.manual_seed(int(seeds(options.seed, Purpose.WEIGHTS).generate_state(1)[0]))
         model = AlexNet(options.variant, len(dataset.classes), dropout=options.dropout, init=options.init)
-        model.to(workers.device, memory_format=torch.channels_last if options.channels_last else torch.preserve_format)
+        model.to(workers.device)
+        if options.channels_last:
+            for parameter in model.parameters():
+                if parameter.ndim == 4:
+                    parameter.data = parameter.data.to(memory_format=torch.channels_last)
         criterion = CrossEntropyLoss(reduction="sum")
         optimizer = SGD(
             model.parameters(), options.lr, options.momentum, weight_decay=options.weight_decay, update=options.update
@@ -110,8 +114,8 @@ def draw_masks(model: AlexNet, seed: int, step: int, batch_size: int, workers: W
     rng = torch.Generator(workers.device).manual_seed(start)
     rows = workers.share(batch_size)
     # Whatever the variant, a dropout layer's output goes straight into a linear layer, which knows its width.
-    for dropout, linear in itertools.pairwise(model.classifier):
-        if isinstance(dropout, Dropout):
+    for dropout, linear in itertools.pairwise(model.get_submodule("classifier").children()):
+        if isinstance(dropout, Dropout) and isinstance(linear, Linear):
             drawn = torch.rand(batch_size, linear.in_features, generator=rng, device=workers.device)
             dropout.mask = drawn[rows] >= dropout.p
 
@@ -189,7 +193,7 @@ class Workers:
         dist.destroy_process_group()
 
     def share(self, batch_size: int) -> slice:
-        """This process's rows of a batch, as ``Loader`` deals them out."""
+        """The rows of a batch that are this process's, as ``Loader`` deals them out."""
         return slice(*(batch_size * rank // self.world for rank in (self.rank, self.rank + 1)))
 
     def total(self, numbers: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 HEADER_LIMIT = 2**20  # bytes; those of ours take a few thousand, and one from a stranger is not to fill the memory
-DTYPES = {
+DTYPES: dict[str, np.dtype[Any]] = {
     "F16": np.dtype(np.float16),
     "F32": np.dtype(np.float32),
     "F64": np.dtype(np.float64),

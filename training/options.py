@@ -35,16 +35,12 @@ class Options:
     data_dir: str | None = flag(None, "folder of fashion-mnist's four files, or of an imagefolder's train and val", metavar="DIR")
     skip_broken: bool = flag(False, "leave out images that cannot be read, and count them; otherwise they are an error")
     variant: str = flag("mini", "the network; mini sees 28×28 in grey, the others 224×224 in colour", choices=VARIANTS)
-    init: str = flag(
-        "he",
-        "starting weights: torch's default, He's N(0, 2/inputs), or the paper's N(0, 0.01)",
-        choices=("torch", "he", "paper"),
-    )
+    init: str = flag("torch", "starting weights: torch's default, or the paper's N(0, 0.01)", choices=("torch", "paper"))
     dropout: float = flag(0.5, "share of hidden values that are dropped", type=float, metavar="P")
     batch: int = flag(32, "images in a step", type=int, metavar="N")
     epochs: int = flag(20, "how often every image is seen", type=int, metavar="N")
     max_steps: int | None = flag(None, "stop after so many steps", type=int, metavar="N")
-    lr: float = flag(0.02, "learning rate at the start", type=float)
+    lr: float = flag(0.01, "learning rate at the start", type=float)
     schedule: str = flag(
         "plateau", "the learning rate falls to a tenth when the held-out error stays, or by steps", choices=schedule.KINDS
     )
@@ -104,10 +100,11 @@ class Options:
         """The options on the command line of ``python -m SIDE.train``; leaves with a message if they are wrong."""
         parser = argparse.ArgumentParser(f"python -m {side}.train", description="Train AlexNet, stop it, resume it.")
         for option in fields(cls):
-            details = dict(option.metadata)
+            details: dict[str, Any] = dict(option.metadata)
             details["help"] += f" (default: {option.default})" if option.default not in (None, False) else ""
-            action = {"action": "store_true"} if option.default is False else {}
-            parser.add_argument(spelled(option.name), default=argparse.SUPPRESS, **details, **action)
+            if option.default is False:
+                details["action"] = "store_true"
+            parser.add_argument(spelled(option.name), default=argparse.SUPPRESS, **details)
         given = vars(parser.parse_args(arguments))
         try:
             options = cls(**given)

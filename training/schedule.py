@@ -31,7 +31,7 @@ class Schedule:
 
     @property
     def rate(self) -> float:
-        return self.start / 10**self.drops
+        return self.start * 0.1**self.drops
 
     def after_epoch(self, epoch: int, error: float) -> None:
         """Take note of the held-out error, from 0 to 1, after ``epoch``, counted from 0."""

@@ -34,6 +34,7 @@ from training.datasets import Dataset
 from training.evaluation import Evaluation
 from training.options import Options
 from training.schedule import Schedule
+from training.screen import failing_plainly, plain_console
 
 Batch = TypeVar("Batch")
 
@@ -109,7 +110,7 @@ class Run:
         self.folder = options.folder(side)
         self.metrics = self.folder / "metrics.jsonl"
         self.checkpoints = options.checkpoints(side)
-        self.console = Console(quiet=not main, markup=False, highlight=False, soft_wrap=True)
+        self.console = plain_console(quiet=not main)
         self.position = Position()
         self.schedule = Schedule(options.schedule, options.lr, options.patience, options.lr_every)
         self.evaluation: Evaluation | None = None
@@ -123,7 +124,9 @@ class Run:
         self._started = time.monotonic() - self.position.seconds
         if self.main:
             self._open_folder()
-        self._handlers = {number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._handlers: dict[int, Any] = {
+            number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)
+        }
         self._bar = ProgressBar(self.console, self.position.step, self._last_step)
         return self
 
@@ -209,7 +212,7 @@ class Run:
             "skipped_images": len(self.dataset.train.skipped) + len(self.dataset.test.skipped),
         }
         if self.evaluation is None:  # all was done before
-            return json.loads((self.folder / "summary.json").read_text())
+            return dict(json.loads((self.folder / "summary.json").read_text()))
         if self.main:
             self._save_weights()
             files.write_bytes(self.folder / "summary.json", json.dumps(summary, indent=1).encode())
@@ -337,12 +340,10 @@ class ProgressBar:
 
 
 def command(train: Callable[[Any], object], options: Options) -> None:
-    """Train as a command does: what goes wrong is a line on standard error, and the exit code 1, or 130 if interrupted."""
-    try:
-        train(options)
-    except InterruptedRunError as stopped:
-        Console(stderr=True, markup=False, highlight=False, soft_wrap=True).print(f"{stopped}")
-        raise SystemExit(130) from None
-    except (ValueError, OSError, FloatingPointError, ModuleNotFoundError) as error:
-        Console(stderr=True, markup=False, highlight=False, soft_wrap=True).print(f"error: {error}")
-        raise SystemExit(1) from error
+    """Train as a command does: an interrupted run exits with 130, as shells expect of Ctrl-C."""
+    with failing_plainly():
+        try:
+            train(options)
+        except InterruptedRunError as stopped:
+            plain_console(stderr=True).print(f"{stopped}")
+            raise SystemExit(130) from None

@@ -19,7 +19,7 @@ KIND = "weights"
 FORMAT = 1
 NETWORK, PREPROCESSING = "network.", "preprocessing."  # what the arrays' names begin with
 FLOATS = [np.dtype(name) for name in ("float16", "float32", "float64")]
-PREPROCESSING_DTYPES = {"size": "int64", "mirror": "bool", "mean": "float64", "deviation": "float64", "colour": "float64"}
+PREPROCESSING_DTYPES = {"size": "int64", "mirror": "bool", "mean": "float64", "colour": "float64"}
 
 
 @dataclass(frozen=True)

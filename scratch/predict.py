@@ -1,0 +1,48 @@
+"""What a trained network sees in an image, by hand: ``python -m scratch.predict IMAGE --weights FILE``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from scratch.alexnet import VARIANTS, AlexNet
+from scratch.data import Preprocessing, mean_probabilities
+from training import prediction, weights
+from training.images import read_image
+
+
+def predict(image: Path | str, weights_file: Path | str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The probability of each class, (classes,) float32, and the classes.
+
+    Raises:
+        ValueError: the image or the weights are not what they should be.
+        OSError: a file cannot be read.
+    """
+    model, preprocessing, classes = load(weights_file)
+    logits = model(preprocessing.evaluation([read_image(image)]))
+    return mean_probabilities(logits[np.newaxis])[0], classes
+
+
+def load(path: Path | str) -> tuple[AlexNet, Preprocessing, tuple[str, ...]]:
+    """The network in a file of weights, in eval mode, with its preprocessing and its classes.
+
+    Raises:
+        ValueError: the file is not one of weights, or anything in it is not as it should be.
+        OSError: it cannot be read.
+    """
+    file = weights.open_weights(path, VARIANTS)
+    model = AlexNet(file.variant, len(file.classes))
+    network, arrays = file.read({name: array.shape for name, array in model.state_dict().items()})
+    model.load_state_dict(network)
+    try:
+        preprocessing = Preprocessing.from_state_dict(arrays)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    if len(preprocessing.mean) != VARIANTS[file.variant].in_channels:
+        raise ValueError(f"{path}: preprocessing.mean must have {file.variant}'s channels, got {preprocessing.mean.shape}")
+    return model.eval(), preprocessing, file.classes
+
+
+if __name__ == "__main__":
+    prediction.command("scratch", predict)
