@@ -1,4 +1,4 @@
-"""The book's pages: the code on them runs and prints what they say, and no operation or rung is without its place."""
+"""The book: code on its pages runs and prints what they say, no rung is without its place, figures are those of the results."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.results import Report, Row
+from docs._ext import book, evidence
 from parity_tests.specs import RUNGS, Spec
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -37,3 +39,40 @@ def test_no_code_is_left_out() -> None:
 @pytest.mark.parametrize(("spec", "rung"), RUNGS, ids=str)
 def test_every_rung_has_its_place(spec: Spec, rung: str) -> None:
     assert f"```{{rung}} {spec} {rung}\n" in PAGES[f"operations/{spec}"].read_text()
+
+
+@pytest.fixture
+def no_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(evidence, "RESULTS", tmp_path)
+    monkeypatch.setattr(evidence, "PARITY", tmp_path / "parity" / "parity.json")
+    return tmp_path
+
+
+def test_what_was_not_measured_says_so(no_results: Path) -> None:
+    for text in (evidence.gain("relu", "numpy"), evidence.parity("relu", "numpy"), evidence.mutants()):
+        assert text == "not measured yet"
+    for table in (evidence.sizes("relu"), evidence.parity_table()):
+        assert table == "*Not measured yet.*"
+
+
+def test_a_gain_is_the_ratio_to_the_rung_that_ran_before(no_results: Path) -> None:
+    seconds = {"scratch naive": 0.008, "scratch numpy": 0.004, "scratch numba": 0.004}
+    row = Row("small relu", "ladder", "relu", 1, ["forward"], ran={side: side.split()[-1] for side in seconds})
+    row.ran["scratch numba"] = "numpy"
+    row.rounds = [{side: [[[time]], [[time]]] for side, time in seconds.items()}] * 2
+    Report(rows=[row]).save(no_results / "run.json")
+    assert evidence.gain("relu", "naive") == "forward 8.00 ms"
+    assert evidence.gain("relu", "numpy") == "forward 4.00 ms, 2.0× as fast as naive"
+    assert evidence.gain("relu", "numba") == "forward left to the rung below"
+
+
+@pytest.mark.parametrize(
+    ("tex", "expected"), [("grad_x", "<mtext>grad_x</mtext>"), ("s_j", "<msub>"), (r"\sum_{oc} a", "<mtext>oc</mtext>")]
+)
+def test_the_codes_names_stay_whole_in_formulas(tex: str, expected: str) -> None:
+    assert expected in book.mathml(tex, "inline")
+
+
+def test_a_formula_with_an_unknown_command_is_refused() -> None:
+    with pytest.raises(ValueError, match="nonsense"):
+        book.mathml(r"\nonsense{x}", "inline")

@@ -69,9 +69,9 @@ class RungCard(SphinxDirective):
         optimizer = not hasattr(module, "forward")
         shown = {"The idea": module.RUNGS[rung].idea, "Errors": evidence.parity(operation, rung)}
         if not optimizer:  # an optimizer is timed on a whole network only
-            shown["Measured"] = evidence.gain(operation, rung)
+            shown["Small image"] = evidence.gain(operation, rung)
         card = nodes.field_list(classes=["rung"])
-        for name in ("The idea", "Measured", "Errors"):
+        for name in ("The idea", "Small image", "Errors"):
             if name in shown:
                 body = nodes.field_body("", nodes.paragraph("", shown[name]))
                 card += nodes.field("", nodes.field_name("", name), body)

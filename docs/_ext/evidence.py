@@ -15,33 +15,28 @@ from benchmarks import tables
 from benchmarks.results import Report, Row
 
 ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
 PARITY = ROOT / "docs" / "parity.json"
 NOTHING = "not measured yet"
 
 
-def results() -> list[Path]:
-    """The files that a page with figures depends on."""
-    return [*sorted((ROOT / "benchmarks" / "results").glob("*.json")), PARITY]
-
-
 def _benchmark(operation: str) -> Report:
     """The committed measurements of one operation."""
-    report = Report.merged([Report.load(path) for path in results() if path != PARITY])
+    report = Report.merged([Report.load(path) for path in sorted(RESULTS.glob("*.json"))])
     return replace(report, rows=[row for row in report.rows if row.operation == operation])
 
 
 def gain(operation: str, rung: str) -> str:
-    """What the rung took on the ladder's small image, and how many times faster that is than the rung before."""
-    rows = [row for row in _benchmark(operation).rows if row.group == "ladder" and row.rounds]
-    found = [text for row in rows for phase in row.phases if (text := _step(row, phase, operation, rung))]
-    return "; ".join(found) or NOTHING
+    """What the rung took on the ladder's small image, and how many times as fast that is as the rung before."""
+    rows = [row for row in _benchmark(operation).rows if row.group == "ladder" and f"scratch {rung}" in row.sides]
+    return "; ".join(_step(row, phase, operation, rung) for row in rows for phase in row.phases) or NOTHING
 
 
 def _step(row: Row, phase: str, operation: str, rung: str) -> str:
     names = list(import_module(f"scratch.{operation}").RUNGS)
     ran = [name for name in names if row.ran.get(f"scratch {name}") == name]
     if rung not in ran:
-        return ""
+        return f"{phase} left to the rung below"
     side, place = f"scratch {rung}", ran.index(rung)
     text = f"{phase} {tables.milliseconds(row.seconds(phase, side))} ms"
     if place == 0:
