@@ -15,6 +15,7 @@ from docs.xray.page import Xray, write
 from docs.xray.tracing import TooLongError
 
 PAGES: dict[str, Callable[..., Xray]] = {"network": network, **OPERATIONS}
+WHOLE = (16, 16, 224)  # what a network sees of a photograph
 FROM_ZERO = ("padding", "seed", "label")
 HELP = {
     "alpha": "factor of the mean square",
@@ -69,7 +70,8 @@ def write_page(name: str, photograph: photo.Photo, path: Path, siblings: Sequenc
         ValueError: options that do not fit each other, or more than fits on a page.
     """
     xray = PAGES[name](photograph, **options)
-    xray.thumbnail, xray.photograph = photograph.thumbnail(), photograph.name
+    xray.photograph = photograph.name
+    xray.thumbnail = (photograph._replace(region=WHOLE) if name == "network" else photograph).thumbnail()
     return write(xray, path, siblings)
 
 

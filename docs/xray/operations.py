@@ -148,7 +148,8 @@ def local_response_norm(
 ) -> Xray:
     """Windows over channels."""
     pixels = 128 * photo.pixels(2 * size)[np.newaxis]
-    x, _ = scratch.relu.forward(scratch.conv2d.forward(pixels, _gabor(channels, 3, 3), stride=2, padding=1)[0])
+    convolved, _ = scratch.conv2d.forward(pixels, _gabor(channels, 3, 3), np.full(channels, 20, np.float32), stride=2, padding=1)
+    x, _ = scratch.relu.forward(convolved)
     grad_out = _cotangent(x.shape, seed)
     params: dict[str, Any] = {"size": window, "alpha": alpha, "beta": beta, "k": k}
     _, cache = scratch.local_response_norm.forward(x, **params)

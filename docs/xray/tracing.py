@@ -78,8 +78,9 @@ class Tape:
         return numbers
 
     def scalar(self, name: str, value: float) -> Number:
-        """A parameter: a number with a name."""
+        """A parameter: a number with a name, of the type that the kernel gets it in."""
         number: Number = self.given(name, np.asarray(value))[()]
+        number.value = value
         return number
 
     def made(self, name: str, made: np.ndarray) -> np.ndarray:

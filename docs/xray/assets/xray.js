@@ -118,8 +118,10 @@ function sumTable(node) {
   const same = sum === Math.fround(node[1]);
   const foot = make("tr", {}, make("td"), make("td", {}, `the ${terms.length} add up to`, same ? make("span", { className: "good" }, " ✓ to the bit") : ""), make("td"), make("td", { className: "num sum" }, text(Number(shortest(sum)))));
   const table = make("div", { className: "terms", tabIndex: 0, role: "group", ariaLabel: "Terms" }, make("table", { className: "adds-up", dataset: { value: String(node[1]) } }, make("tbody", {}, rows), make("tfoot", {}, foot)));
-  return [table, ...later.flatMap(explain)];
+  return [table, ...told(later)];
 }
+
+const told = (sums) => sums.flatMap((node) => [make("p", { className: "expr" }, `where the Σ of ${node.length - 3} is`), ...explain(node)]);
 
 // The fewest digits that still are this float32.
 function shortest(number) {
@@ -134,17 +136,22 @@ function explain(node) {
   if (isCell(node)) return [make("p", { className: "expr" }, "= ", reference(node), ", as it is")];
   if (node[0] === "=") return [make("p", { className: "expr" }, node[1] === 0 ? "Nothing came here: 0" : text(node[1]))];
   if (node[0] === "pick") {
-    const rows = node.slice(4).map(([sign, outcome, , ...asked]) => {
+    const rows = [];
+    for (const [sign, outcome, , ...asked] of node.slice(4)) {
       const [a, b] = asked.map((operand) => formula(operand, []));
+      if (sign === "is NaN" && !outcome && rows.length) {
+        rows.at(-1).lastChild.append(", nor NaN"); // asked about the same cell as the row before
+        continue;
+      }
       const question = sign === "?" ? [...a, "?"] : b === undefined ? [...a, ` ${sign}?`] : [...a, ` ${sign} `, ...b, "?"];
-      return make("tr", {}, make("td", {}, question), make("td", { className: "num" }, text(outcome)));
-    });
+      rows.push(make("tr", {}, make("td", {}, question), make("td", { className: "num" }, text(outcome))));
+    }
     return [make("div", { className: "terms" }, make("table", {}, make("tbody", {}, rows))), ...explain(node[3])];
   }
   if (node[0] === "Σ") return sumTable(node);
   const later = [];
   const line = make("p", { className: "expr" }, "= ", ...formula(node, later, false));
-  return [line, ...later.flatMap(explain)];
+  return [line, ...told(later)];
 }
 
 // --- the panel ---------------------------------------------------------------------------------------------------------
@@ -191,9 +198,9 @@ function panel(cell) {
   if (how === null) parts.push(make("p", {}, "Given: part of the input."));
   else {
     parts.push(make("h3", {}, `How ${array.how[state.rung] === undefined ? Object.keys(array.how)[0] : state.rung} made it`), ...explain(how));
-    const told = [...madeOf(how)].filter((source) => arrayOf(source).between && source !== cell);
-    told.forEach((source) => {
-      parts.push(make("details", { open: told.length < 3 }, make("summary", {}, `where ${nameOf(source)} =`), ...explain(howOf(source))));
+    const between = [...madeOf(how)].filter((source) => arrayOf(source).between);
+    between.forEach((source) => {
+      parts.push(make("details", { open: between.length < 3 }, make("summary", {}, `where ${nameOf(source)} =`), ...explain(howOf(source))));
     });
   }
   parts.push(...valueTable(array, flat));
@@ -307,15 +314,25 @@ function listen(figure, array) {
 
 // --- drawing -----------------------------------------------------------------------------------------------------------
 
-function plane(array, peak, first, rows, columns, label) {
+// Colours spread around zero; values that all lie far from it, around their middle.
+function scaleOf(values) {
+  const numbers = values.map(Number);
+  const [low, high] = [Math.min(...numbers), Math.max(...numbers)];
+  if (low > high / 2 && low < high) return { low, middle: (low + high) / 2, high, peak: (high - low) / 2 };
+  const peak = Math.max(-low, high) || 1;
+  return { low: -peak, middle: 0, high: peak, peak };
+}
+
+function plane(array, scale, first, rows, columns, label) {
   const size = array.values.length > 500 && columns > 14 ? "13px" : columns > 8 || array.values.length > 300 ? "19px" : "30px";
   const labelled = size === "30px";
   const lines = Array.from({ length: rows }, (_, row) => make("div", { role: "row" }, Array.from({ length: columns }, (_, column) => {
     const flat = first + row * columns + column;
     const value = Number(array.values[flat]);
-    const t = Math.abs(value) / peak;
+    const away = value - scale.middle;
+    const t = Math.abs(away) / scale.peak;
     const element = make("div", {
-      className: `cell ${value > 0 ? "p" : value < 0 ? "m" : ""} ${t > 0.55 ? "strong" : ""}`,
+      className: `cell ${away > 0 ? "p" : away < 0 ? "m" : ""} ${t > 0.55 ? "strong" : ""}`,
       role: "gridcell",
       tabIndex: flat === 0 ? 0 : -1,
       ariaLabel: `${nameOf(array.offset + flat)} is ${text(array.values[flat])}`,
@@ -334,16 +351,16 @@ function figure(array) {
   const [rows, columns] = shape.length === 1 ? [1, shape[0]] : shape.slice(-2);
   const leading = shape.slice(0, -2);
   const count = leading.reduce((product, size) => product * size, 1);
-  const peak = Math.max(...array.values.map((value) => Math.abs(Number(value)))) || 1;
+  const scale = scaleOf(array.values);
   const planes = Array.from({ length: count }, (_, i) => {
     const index = indexOf({ shape: leading }, i);
     const label = index.map((at, axis) => (leading[axis] > 1 ? `${array.axes[axis]} ${at}` : "")).filter(Boolean).join(" ");
-    return plane(array, peak, i * rows * columns, rows, columns, label);
+    return plane(array, scale, i * rows * columns, rows, columns, label);
   });
   const perRow = leading.length === 2 && leading[0] > 1 ? leading[1] : count;
   const grouped = perRow === count ? planes : Array.from({ length: count / perRow }, (_, i) => make("div", { className: "row" }, planes.slice(i * perRow, (i + 1) * perRow)));
   const axes = array.axes.map((axis, i) => `${axis} ${shape[i]}`).join(" · ");
-  const caption = make("figcaption", {}, make("b", {}, array.name), " ", make("span", {}, axes), make("small", {}, text(-Number(short(peak).replace("−", "-"))), make("span", { className: "scale" }), short(peak)), array.note ? make("small", {}, array.note) : "");
+  const caption = make("figcaption", {}, make("b", {}, array.name), " ", make("span", {}, axes), make("small", {}, short(scale.low), make("span", { className: "scale" }), short(scale.high)), array.note ? make("small", {}, array.note) : "");
   const drawn = make("figure", { className: "array", dataset: { array: array.name } }, caption, make("div", { className: "planes" }, grouped));
   listen(drawn, array);
   return drawn;
@@ -449,8 +466,10 @@ function start() {
   const asked = cellNamed(decodeURIComponent(location.hash.slice(1)));
   if (asked >= 0) hold(asked);
   else {
-    const made = arrays.find((array) => array.axes !== undefined && Object.keys(array.how).length);
-    show(made.offset + Math.floor(made.values.length / 2));
+    const made = arrays.find((array) => array.torch !== undefined);
+    const [rows, columns] = made.shape.length === 1 ? [1, made.shape[0]] : made.shape.slice(-2);
+    const planes = made.values.length / (rows * columns);
+    show(made.offset + (Math.floor(planes / 2) * rows + Math.floor(rows / 2)) * columns + Math.floor(columns / 2));
     if (location.hash) document.getElementById(location.hash.slice(1))?.scrollIntoView();
   }
 }
