@@ -1,0 +1,121 @@
+"""Kill a training run again and again, resume it every time, and see that nothing is lost.
+
+``python -m parity_tests.kills --side scratch --kills 50`` does it fifty times at random moments. A run that is killed at any
+moment, while it writes a file too, and resumed has to end with the bits of one that was never disturbed: weights,
+velocities, and all lines of metrics but for their times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import multiprocessing
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from training import files
+from training.options import Options
+
+# Tiny, and with a checkpoint after every other step, so that kills hit the writing of files as often as the rest.
+OPTIONS = Options(batch=2, max_steps=24, checkpoint_every=2, keep=2, threads=1, workers=1)
+
+
+def options_of(side: str) -> Options:
+    """``OPTIONS`` as that side's own."""
+    kind = {"scratch": Options, "torch_impl": importlib.import_module("torch_impl.train").TorchOptions}[side]
+    return kind(**vars(OPTIONS))
+
+
+def child(side: str, options: Options) -> None:
+    """Train, in a process that a fork has begun, with nothing on the screen."""
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        importlib.import_module(f"{side}.train").train(options)
+
+
+def start(side: str, options: Options) -> Any:
+    """A process that trains; a fork, which does not have to import everything again."""
+    process = multiprocessing.get_context("fork").Process(target=child, args=(side, options))
+    process.start()
+    return process
+
+
+def whole(side: str, options: Options) -> None:
+    """Train to the end.
+
+    Raises:
+        RuntimeError: it did not get there.
+    """
+    process = start(side, options)
+    process.join()
+    if process.exitcode != 0:
+        raise RuntimeError(f"{options.out}: the run ended with exit code {process.exitcode}")
+
+
+def outcome(folder: Path) -> tuple[list[dict[str, Any]], dict[str, bytes], dict[str, bytes]]:
+    """Metrics without times, and the arrays of the weights and of the last checkpoint."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        del line["seconds"]
+    last = max((folder / "checkpoints").glob("step-*"))
+    arrays = [
+        {name: array.tobytes() for name, array in files.read_header(path, kind).read().items()}
+        for path, kind in ((folder / "weights.safetensors", "weights"), (last, "checkpoint"))
+    ]
+    return lines, *arrays
+
+
+def kill(side: str, folder: Path, kills: int, rng: random.Random, longest: float) -> int:
+    """Train in ``folder``; kill the run ``kills`` times, resume it each time, let it finish; return how often it was hit.
+
+    Kills come at random moments up to ``longest`` seconds after a start. A run that finishes before is begun again elsewhere.
+    """
+    options = replace(options_of(side), out=str(folder), resume=True)
+    hits = 0
+    for _ in range(kills):
+        process = start(side, options)
+        process.join(rng.uniform(0, longest))
+        if process.exitcode is None:
+            os.kill(process.pid, signal.SIGKILL)
+            hits += 1
+        process.join()
+        if process.exitcode == 0:
+            break
+    whole(side, options)
+    return hits
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser("python -m parity_tests.kills", description=__doc__.splitlines()[0])
+    parser.add_argument("--side", choices=("scratch", "torch_impl"), default="scratch")
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    rng = random.Random(arguments.seed)
+    importlib.import_module("sklearn.datasets")  # once, for all that are forked
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.monotonic()
+        whole(arguments.side, replace(options_of(arguments.side), out=f"{folder}/undisturbed"))
+        longest = time.monotonic() - began
+        expected = outcome(Path(folder, "undisturbed"))
+        hits = runs = 0
+        while hits < arguments.kills:
+            runs += 1
+            out = Path(folder, f"killed-{runs}")
+            hits += kill(arguments.side, out, min(10, arguments.kills - hits), rng, longest)
+            if outcome(out) != expected:
+                sys.exit(f"run {runs}, after {hits} kills in all: it did not end like the undisturbed one")
+    print(f"{arguments.side}: killed {hits} times in {runs} runs; every one ended with the bits of the undisturbed run")
+
+
+if __name__ == "__main__":
+    main()
