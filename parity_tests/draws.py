@@ -34,6 +34,7 @@ def _palettes(dtype: np.dtype[Any]) -> dict[str, np.ndarray]:
     odd = np.array([-np.inf, np.nan, np.inf, -0.0, 0.0, info.smallest_subnormal, -info.tiny / 4, info.tiny])[steps % 8]
     few_special = np.where(steps < 240, reals, odd)
     many_special = np.where(steps < 128, integers, odd)
+    mostly_special = np.where(steps % 4 < 3, -np.inf, integers)  # as masks have it; whole windows and rows of -inf
     return {
         "integers": integers,
         "reals": reals,
@@ -44,6 +45,7 @@ def _palettes(dtype: np.dtype[Any]) -> dict[str, np.ndarray]:
         "subnormal": (np.round(reals * 8) * info.smallest_subnormal).astype(dtype),
         "few special": few_special.astype(dtype),
         "many special": many_special.astype(dtype),
+        "mostly special": mostly_special.astype(dtype),
     }
 
 
