@@ -153,6 +153,7 @@ WHOLE = np.zeros((30, 28, 28), np.uint8)
         (LABELS, gzip.compress(idx(np.arange(1, 11, dtype=np.uint8))), f"labels must be from 0 to 9, got 10 in .*{LABELS}"),
         (LABELS, gzip.compress(idx(np.zeros(0, np.uint8))), r"got \(10, 28, 28\) and \(0,\)"),
     ],
+    ids=lambda value: "content" if isinstance(value, bytes) else None,  # gzip's bytes name the time
 )
 def test_damaged_fashion_mnist(clothes, file, content, message):
     folder, _ = clothes
