@@ -33,7 +33,10 @@ parity: venv  ## Write docs/parity.*: the worst error of every rung, and how eve
 		parity_tests/test_operations.py parity_tests/test_long_sums.py parity_tests/test_mutants.py
 
 coverage: venv  ## Lines and branches of scratch that the tests see, with the kernels in plain Python
-	NUMBA_DISABLE_JIT=1 $(PYTEST) --profile quick --cov --cov-fail-under=98
+	NUMBA_DISABLE_JIT=1 $(PYTEST) --profile quick --cov --cov-report= parity_tests
+	NUMBA_CACHE_DIR=$$(mktemp -d) $(PYTEST) --cov --cov-append --cov-fail-under=98 \
+		parity_tests/test_networks.py parity_tests/test_training.py parity_tests/test_weights.py \
+		-k "not gradients and not ten_steps and not small_mistakes"
 
 bench: venv  ## Verify, then time scratch beside torch
 	$(BIN)/python -m benchmarks
@@ -41,8 +44,9 @@ bench: venv  ## Verify, then time scratch beside torch
 bench-report: venv  ## Write the committed results into the documents
 	$(BIN)/python -m benchmarks report README.md docs/benchmarks.md docs/benchmark-traps.md
 
-docs: venv  ## Build the book
+docs: venv  ## Build the book, and the X-ray beside it
 	$(BIN)/python -m sphinx -E -q -W --keep-going -b html docs build/docs
+	$(BIN)/python -m docs.xray all --out build/docs/xray
 	@echo "The book: $(CURDIR)/build/docs/index.html"
 
 clean:  ## Remove the environment and all caches

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,19 @@ def test_no_code_is_left_out() -> None:
 @pytest.mark.parametrize(("spec", "rung"), RUNGS, ids=str)
 def test_every_rung_has_its_place(spec: Spec, rung: str) -> None:
     assert f"```{{rung}} {spec} {rung}\n" in PAGES[f"operations/{spec}"].read_text()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_source_that_a_page_pulls_in_is_there(name: str) -> None:
+    for path, block in re.findall(r"^```{source} (\S+)\n(.*?)^```$", PAGES[name].read_text(), re.DOTALL | re.MULTILINE):
+        source = (DOCS.parent / path).read_text()
+        for wanted in re.findall(r"^\w+$", block, re.MULTILINE):
+            assert re.search(rf"^(?:def|class) {wanted}\b", source, re.MULTILINE), f"{path} has no {wanted}"
+
+
+def test_every_page_of_the_xray_is_linked() -> None:
+    linked = {name for page in PAGES.values() for name in re.findall(r"^```{xray} (\w+)$", page.read_text(), re.MULTILINE)}
+    assert linked == set(import_module("docs.xray.__main__").PAGES)
 
 
 @pytest.fixture

@@ -1,10 +1,11 @@
-"""The book's directives: ``source``, ``rung``, ``computed``, ``picture``; and formulas as MathML, which browsers can draw.
+"""The book's directives: ``source``, ``rung``, ``computed``, ``xray``, ``picture``; and formulas as MathML, which browsers draw.
 
 ```{source} scratch/conv2d.py
 naive_forward                     the function's text, pulled in from the file; without names the whole file
 ```
 ```{rung} conv2d im2col           a rung's idea, its measured gain and its parity figures
 ```{computed} layers one_tower    a table that a program computes, see TABLES
+```{xray} conv2d                  a link to the operation's X-ray
 ```{picture} col2im               a drawing of pictures.py; the content is its caption
 """
 
@@ -89,6 +90,18 @@ class Computed(SphinxDirective):
         return [nodes.container("", *self.parse_text_to_nodes(TABLES[name](*arguments)), classes=["computed"])]
 
 
+class XrayLink(SphinxDirective):
+    """The way to a page of the X-ray, which ``make docs`` writes beside the book; the content is what the link says."""
+
+    required_arguments = 1
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        way = "../" * self.env.docname.count("/") + f"xray/{self.arguments[0]}.html"
+        text = " ".join(self.content)
+        return [nodes.paragraph("", "", nodes.reference(text, text, refuri=way), classes=["xray"])]
+
+
 class Picture(SphinxDirective):
     """A drawing, with its caption below."""
 
@@ -142,6 +155,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("source", Source)
     app.add_directive("rung", RungCard)
     app.add_directive("computed", Computed)
+    app.add_directive("xray", XrayLink)
     app.add_directive("picture", Picture)
     app.connect("doctree-read", _glue)
     app.add_html_math_renderer("mathml", (_inline, None), (_display, None))

@@ -84,6 +84,5 @@ def parity_table() -> str:
 
 def mutants() -> str:
     """How many planted mistakes the suite was tried with."""
-    if not PARITY.exists():
-        return NOTHING
-    return f"{len(json.loads(PARITY.read_text())['mutants'])} planted mistakes, each of them found"
+    count = len(json.loads(PARITY.read_text())["mutants"]) if PARITY.exists() else 0
+    return f"{count} planted mistakes, each of them found" if count else NOTHING
