@@ -98,6 +98,8 @@ POOLING = (
     bad("max_pool2d", ValueError, r"kernel_size must fit .*\(6, 2\).*\(2, 3, 5, 7\)", IMAGE, kernel_size=(6, 2)),
     bad("max_pool2d", TypeError, "ceil_mode must be True or False, got 'yes'", IMAGE, kernel_size=2, ceil_mode="yes"),
     bad("max_pool2d", TypeError, "kernel_size must be an int, got None", IMAGE, kernel_size=None),
+    bad("adaptive_avg_pool2d", ValueError, r"output_size must be an int or a pair, got \(2,\)", IMAGE, output_size=(2,)),
+    bad("adaptive_avg_pool2d", ValueError, r"x must have H and W .*\(1, 2, 0, 3\)", (1, 2, 0, 3), output_size=2),
 )
 
 ELEMENTWISE = (
@@ -105,6 +107,8 @@ ELEMENTWISE = (
     bad("relu", TypeError, r"x must be float32 or float64, got complex64 with shape \(2,\)", _ones(np.complex64, 2)),
     bad("dropout", ValueError, "p must lie between 0 and 1, got 1.5", (2, 3), p=1.5),
     bad("dropout", ValueError, "p must lie between 0 and 1, got nan", (2, 3), p=float("nan")),
+    bad("dropout", TypeError, "mask must be a bool array, got float32", (2, 3), mask=np.ones((2, 3), np.float32)),
+    bad("dropout", TypeError, "rng must be a numpy.random.Generator, got int", (2, 3), rng=0),
     bad("dropout", ValueError, r"mask must have x's shape \(2, 3\), got \(3, 2\)", (2, 3), mask=_ones(np.bool_, 3, 2)),
 )
 
@@ -148,6 +152,8 @@ LOSS = (
     bad("cross_entropy", TypeError, "weight must be float32 like the input, got float64", (2, 3), LABELS, weight=np.ones(3)),
     bad("cross_entropy", ValueError, "reduction must be one of .*got 'average'", (2, 3), LABELS, reduction="average"),
     bad("cross_entropy", ValueError, "label_smoothing must lie between 0 and 1, got 1.5", (2, 3), LABELS, label_smoothing=1.5),
+    bad("cross_entropy", TypeError, "target must be a NumPy array, got list", (2, 3), [0, 1]),
+    bad("cross_entropy", ValueError, "ignore_index must be negative for target prob.* got 1", (2, 3), (2, 3), ignore_index=1),
     bad("cross_entropy", TypeError, "ignore_index must be an int, got None", (2, 3), LABELS, ignore_index=None),
 )
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numba
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
@@ -14,8 +15,9 @@ from parity_tests.mutants import CASES
 from parity_tests.report import Report
 
 PROFILES = {"quick": 10, "default": CASES, "deep": 3000}  # cases for each operation, rung and dtype
-# What takes long and is not about the line just edited.
-NOT_QUICK = ("test_mutants", "test_networks", "test_exact")
+# Whole networks and what is built from them: too much for the edit loop, and for kernels in plain Python.
+NETWORKS = ("test_networks", "test_training", "test_checkpoints", "test_weights", "test_xray", "test_xray_browser", "test_docs")
+NOT_QUICK = ("test_mutants", "test_exact", "test_long_sums", *NETWORKS)
 
 for name, examples in PROFILES.items():
     settings.register_profile(
@@ -48,10 +50,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--profile") == "quick":
-        slow = [item for item in items if item.path.stem in NOT_QUICK]
-        config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if item not in slow]
+    left_out = NOT_QUICK if config.getoption("--profile") == "quick" else NETWORKS if numba.config.DISABLE_JIT else ()
+    slow = {item for item in items if item.path.stem in left_out}
+    config.hook.pytest_deselected(items=slow)
+    items[:] = [item for item in items if item not in slow]
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

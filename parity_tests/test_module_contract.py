@@ -6,6 +6,7 @@ import re
 import tracemalloc
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 
@@ -66,6 +67,7 @@ def single_thread():
     scratch.set_num_threads(threads)
 
 
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="plain Python takes minutes for arrays of this size")
 @pytest.mark.usefixtures("single_thread")
 def test_memory():
     """Training holds every activation until backward; eval mode holds an input and an output at a time."""

@@ -1,0 +1,241 @@
+"""What all operations share: the ladder and the choice of a rung, threads, memory that is used again, checks of arguments."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+import scratch
+from parity_tests.specs import SPECS
+from scratch.core import checks, jit, memory
+
+relu: Any = scratch.relu  # Any: what the types forbid must raise, too
+conv2d: Any = scratch.conv2d
+X = np.array([-1.0, 2.0])
+
+
+def rung_of(operation: Any) -> str:
+    """The rung that runs."""
+    _, cache = operation.forward(X) if operation is relu else operation.forward(np.ones((1, 2, 3)), np.ones((4, 1, 1, 1)))
+    return cache.rung.name
+
+
+# --- the ladder -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=str)
+def test_every_rung_has_an_idea(spec):
+    for name, rung in spec.scratch.RUNGS.items():
+        assert rung.name == name
+        assert rung.idea.endswith("."), name
+
+
+def test_a_ladder_reads_from_slow_to_fast():
+    assert repr(relu.RUNGS) == "<relu: naive → numpy → numba>"
+    assert len(relu.RUNGS) == 3
+
+
+def test_an_optimizers_rung_has_no_backward():
+    with pytest.raises(TypeError, match="it has no backward pass"):
+        scratch.sgd.RUNGS["numba"].backward()
+
+
+def test_backward_wants_its_own_forwards_cache():
+    out, cache = relu.forward(X)
+    with pytest.raises(TypeError, match=r"softmax.backward: cache must come from softmax.forward, got relu.forward's"):
+        scratch.softmax.backward(out, cache)
+    with pytest.raises(TypeError, match=r"relu.backward: cache must come from relu.forward, got dict"):
+        relu.backward(out, {})
+
+
+def test_backward_checks_its_gradient():
+    _, cache = relu.forward(X)
+    with pytest.raises(ValueError, match=r"relu.backward: grad_out must have the output's shape \(2,\), got \(3,\)"):
+        relu.backward(np.ones(3), cache)
+    with pytest.raises(TypeError, match=r"relu.backward: grad_out must be float64 like the input, got float32"):
+        relu.backward(np.ones(2, np.float32), cache)
+
+
+# --- use_rung ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_choice_ends_with_its_block():
+    assert rung_of(relu) == "numba"
+    with scratch.use_rung("naive"):
+        assert rung_of(relu) == "naive"
+        with scratch.use_rung(relu="numpy"):
+            assert rung_of(relu) == "numpy"
+            assert rung_of(conv2d) == "naive"
+        assert rung_of(relu) == "naive"
+    assert rung_of(relu) == "numba"
+
+
+def test_a_choice_for_all_replaces_those_for_single_operations():
+    with scratch.use_rung(relu="naive"), scratch.use_rung("numpy"):
+        assert rung_of(relu) == "numpy"
+
+
+def test_an_operation_without_the_rung_keeps_its_default():
+    with scratch.use_rung("im2col"):
+        assert rung_of(relu) == "numba"
+        assert rung_of(conv2d) == "im2col"
+
+
+def test_a_choice_is_the_threads_own_or_the_processs():
+    def in_another_thread() -> str:
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(rung_of, relu).result()
+
+    with scratch.use_rung("naive"):
+        assert in_another_thread() == "numba"
+    with scratch.use_rung("naive", process=True):
+        assert in_another_thread() == "naive"
+        with scratch.use_rung("numpy"):  # a thread's own choice goes before the process's
+            assert rung_of(relu) == "numpy"
+    assert in_another_thread() == "numba"
+
+
+@pytest.mark.parametrize(
+    ("choose", "message"),
+    [
+        (lambda: scratch.use_rung("fastest"), "no operation has a rung 'fastest'; the rungs are .*'naive'"),
+        (lambda: scratch.use_rung(relu="im2col"), r"relu has no rung 'im2col'; its rungs are \['naive', 'numpy', 'numba'\]"),
+        (lambda: scratch.use_rung(rule="naive"), "no operation 'rule'; the operations are .*'relu'"),
+    ],
+)
+def test_a_rung_that_is_not_there(choose, message):
+    with pytest.raises(ValueError, match=f"use_rung: {message}"):
+        choose()
+
+
+# --- threads ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def threads():
+    before = scratch.get_num_threads()
+    yield
+    scratch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("n", [1, 2, 7])
+def test_for_each_does_every_piece_once(n):
+    scratch.set_num_threads(n)
+    assert scratch.get_num_threads() == n
+    for pieces in (0, 1, 5, 100):
+        done = np.zeros(pieces, np.int64)
+
+        def run(first: int, last: int, done: np.ndarray = done) -> None:
+            done[first:last] += 1
+
+        jit.for_each(run, pieces)
+        assert (done == 1).all()
+
+
+@pytest.mark.usefixtures("threads")
+def test_an_error_in_a_thread_reaches_the_caller():
+    scratch.set_num_threads(3)
+
+    def run(first: int, last: int) -> None:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        jit.for_each(run, 100)
+
+
+@pytest.mark.parametrize("n", [0, -1, 1.5, True, "2", None])
+def test_threads_are_a_positive_int(n):
+    with pytest.raises(ValueError, match="set_num_threads: n must be a positive int, got"):
+        scratch.set_num_threads(n)
+
+
+def by_environment(**variables: str) -> subprocess.CompletedProcess[str]:
+    command = "import scratch, scratch.core.microkernel as m; print(scratch.get_num_threads(), m.VECTOR_BITS)"
+    return subprocess.run(
+        [sys.executable, "-c", command], env={**os.environ, **variables}, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_environments_choices():
+    assert by_environment(SCRATCH_NUM_THREADS="3", SCRATCH_VECTOR_BITS="128").stdout.split() == ["3", "128"]
+    assert "SCRATCH_NUM_THREADS must be a positive int, got '0'" in by_environment(SCRATCH_NUM_THREADS="0").stderr
+    assert "SCRATCH_VECTOR_BITS must be 128, 256 or 512, got '64'" in by_environment(SCRATCH_VECTOR_BITS="64").stderr
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+LARGE = (memory.SMALL // 4 + 1,)  # float32 elements
+
+
+def address(array: np.ndarray) -> int:
+    return array.ctypes.data
+
+
+def test_a_block_is_used_again_once_nobody_looks_at_it():
+    first = memory.empty(LARGE, np.dtype(np.float32))
+    view, place = first[1:], address(first)
+    del first
+    second = memory.empty(LARGE, np.dtype(np.float32))
+    assert address(second) != place  # the view still looks at it
+    del view
+    gc.collect()
+    third = memory.empty(LARGE, np.dtype(np.float32))
+    assert address(third) == place
+    assert place % memory.ALIGNMENT == 0
+    assert third.flags.writeable
+    assert third.flags.c_contiguous
+
+
+def test_the_shelf_is_not_endless(monkeypatch):
+    monkeypatch.setattr(memory, "SHELF", 0)
+    before = memory._shelf.bytes
+    del_me = memory.empty((LARGE[0] + 1,), np.dtype(np.float32))
+    del del_me
+    gc.collect()
+    assert memory._shelf.bytes <= before
+
+
+def test_a_workspace_grows_and_stays():
+    name, dtype = "test_core", np.dtype(np.float32)
+    small = memory.workspace(name, 10, dtype)
+    assert small.size >= 10
+    assert address(memory.workspace(name, 5, dtype)) == address(small)
+    assert memory.workspace(name, 1000, dtype).size >= 1000
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(memory.workspace, name, 10, dtype).result()
+    assert address(other) != address(memory.workspace(name, 10, dtype))
+
+
+# --- checks -----------------------------------------------------------------------------------------------------------
+
+
+def test_numbers_of_numpys_count():
+    assert checks.integer("f", "n", np.int8(3)) == 3
+    assert checks.real("f", "x", np.float32(0.5)) == 0.5
+    assert checks.flag("f", "yes", np.bool_(True)) is True
+
+
+@pytest.mark.parametrize(
+    ("check", "error", "message"),
+    [
+        (lambda: checks.integer("f", "n", 2**63), ValueError, "f: n must fit into 64 bits, got 9223372036854775808"),
+        (lambda: checks.integer("f", "n", np.bool_(True)), TypeError, "f: n must be an int, got"),
+        (lambda: checks.pair("f", "n", (1, 2, 3), low=0), ValueError, r"f: n must be an int or a pair of ints, got \(1, 2, 3\)"),
+        (lambda: checks.probability("f", "p", float("nan")), ValueError, "f: p must lie between 0 and 1, got nan"),
+    ],
+)
+def test_what_checks_refuse(check, error, message):
+    with pytest.raises(error, match=message):
+        check()
+
+
+def test_a_pair_of_one_counts_twice():
+    assert checks.pair("f", "n", (3,), low=0) == (3, 3)
