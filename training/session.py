@@ -17,9 +17,10 @@ import json
 import math
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from types import FrameType, TracebackType
 from typing import Any, Protocol, Self, TypeVar
@@ -115,6 +116,7 @@ class Run:
         self.schedule = Schedule(options.schedule, options.lr, options.patience, options.lr_every)
         self.evaluation: Evaluation | None = None
         self._interrupted = False
+        self._handlers: dict[int, Any] = {}  # of the signals that ask to stop, as they were before
         if options.resume:
             self._resume()
         elif main and (self.metrics.exists() or self.checkpoints.paths()):
@@ -122,12 +124,15 @@ class Run:
 
     def __enter__(self) -> Self:
         self._started = time.monotonic() - self.position.seconds
-        if self.main:
-            self._open_folder()
-        self._handlers: dict[int, Any] = {
-            number: signal.signal(number, self._interrupt) for number in (signal.SIGINT, signal.SIGTERM)
-        }
-        self._bar = ProgressBar(self.console, self.position.step, self._last_step)
+        with ExitStack() as undone_on_failure:
+            if threading.current_thread() is threading.main_thread():  # Python lets no other one handle signals
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    self._handlers[number] = signal.signal(number, self._interrupt)
+                    undone_on_failure.callback(signal.signal, number, self._handlers[number])
+            if self.main:
+                undone_on_failure.enter_context(self._open_folder())
+            self._bar = undone_on_failure.enter_context(ProgressBar(self.console, self.position.step, self._last_step))
+            self._cleanup = undone_on_failure.pop_all()
         return self
 
     def epochs(self) -> Iterator[int]:
@@ -224,11 +229,7 @@ class Run:
         return summary
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._bar.stop()
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        if self.main:
-            self._metrics.close()
+        self._cleanup.close()
 
     # --- how ----------------------------------------------------------------------------------------------------------
 
@@ -251,15 +252,17 @@ class Run:
             self._metrics.write(json.dumps(line).encode() + b"\n")
             self._metrics.flush()
 
-    def _open_folder(self) -> None:
+    @contextmanager
+    def _open_folder(self) -> Iterator[None]:
         self.folder.mkdir(parents=True, exist_ok=True)
         for folder in (self.folder, self.checkpoints.folder):
             for left in folder.glob(".*.unfinished"):
                 left.unlink()
-        self._metrics = self.metrics.open("ab")
-        self._metrics.truncate(self.position.metrics)
-        if self.position.step == 0:
-            self._save()  # there is something to resume from the start
+        with self.metrics.open("ab") as self._metrics:
+            self._metrics.truncate(self.position.metrics)
+            if self.position.step == 0:
+                self._save()  # there is something to resume from the start
+            yield
 
     def _save(self) -> None:
         if not self.main:
@@ -323,8 +326,14 @@ class ProgressBar:
         )
         self._smooth: np.ndarray | None = None  # loss, accuracy, images/s
         self._task = self._progress.add_task("", total=steps, completed=step, epoch=1, loss=0.0, accuracy=0.0, speed=0.0)
-        self._progress.start()
         self._last = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._progress.stop()
 
     def show(self, step: int, epoch: int, images: int, loss: float, accuracy: float) -> None:
         """A step is done; of the numbers a mean over about twenty steps is shown."""
@@ -334,9 +343,6 @@ class ProgressBar:
         self._smooth = numbers if self._smooth is None else 0.95 * self._smooth + 0.05 * numbers
         loss, accuracy, speed = self._smooth.tolist()
         self._progress.update(self._task, completed=step, epoch=epoch + 1, loss=loss, accuracy=accuracy, speed=speed)
-
-    def stop(self) -> None:
-        self._progress.stop()
 
 
 def command(train: Callable[[Any], object], options: Options) -> None:
