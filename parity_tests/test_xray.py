@@ -11,16 +11,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from docs.xray import photo
 from docs.xray.__main__ import main, write_page
 from docs.xray.operations import OPERATIONS
 from scratch import max_pool2d
 
-COMPUTE = {
+COMPUTE: dict[str, Any] = {
     "·": operator.mul, "/": operator.truediv, "^": operator.pow, "−": operator.neg, "exp": np.exp, "log": np.log,
 }  # fmt: skip
-COMPARE = {">": operator.gt, "<": operator.lt, "≤": operator.le, "?": bool, "is NaN": np.isnan}
+COMPARE: dict[str, Any] = {">": operator.gt, "<": operator.lt, "≤": operator.le, "?": bool, "is NaN": np.isnan}
 
 
 @functools.cache
@@ -186,7 +187,7 @@ def test_wrong_arguments(arguments: str, message: str, capsys: pytest.CaptureFix
 def test_ones_own_photograph(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture, target = tmp_path / "photo.png", tmp_path / "deep" / "page.html"
     shades = np.random.default_rng(0).integers(0, 256, (80, 120, 3), np.uint8)
-    photo.Image.fromarray(shades).save(picture)
+    Image.fromarray(shades).save(picture)
     main(f"conv2d --input {picture} --size 6 --channels 2 --kernel 3 --stride 2 --padding 1 --out {target}".split())
     assert capsys.readouterr().out.strip() == str(target)
     arrays = {array["name"]: array for array in embedded(target)["arrays"]}

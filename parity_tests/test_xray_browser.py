@@ -63,17 +63,18 @@ def seen(page: Any) -> dict[str, Any]:
     """What stands in the panel."""
     found: dict[str, Any] = page.evaluate(
         """() => {
-            const texts = (selector, root) => [...(root ?? document).querySelectorAll(selector)].map((found) => found.textContent);
+            const all = (selector, root) => [...(root ?? document).querySelectorAll(selector)];
+            const texts = (selector, root) => all(selector, root).map((found) => found.textContent);
             return {
                 name: texts("#panel h2")[0],
                 value: texts("#panel .value")[0],
-                sums: [...document.querySelectorAll("#panel table.adds-up")].map((table) => ({
+                sums: all("#panel table.adds-up").map((table) => ({
                     terms: texts("td.term", table), sum: texts("td.sum", table)[0], value: table.dataset.value,
                 })),
-                rungs: [...document.querySelectorAll("#panel table.values tr:not(:first-child, .torch)")].map((row) => texts("td", row)),
+                rungs: all("#panel table.values tr:not(:first-child, .torch)").map((row) => texts("td", row)),
                 torch: texts("#panel .theirs")[0],
                 allowed: document.querySelector("#panel .allowed")?.dataset.allowed,
-                links: [...document.querySelectorAll("#panel .lines a")].map((link) => link.getAttribute("href")),
+                links: all("#panel .lines a").map((link) => link.getAttribute("href")),
             };
         }"""
     )
@@ -128,7 +129,7 @@ def test_random_cells(page: Any, pages: Path, operation: str) -> None:
     assert linked
     for link in linked:
         file, line = link.removeprefix("#").split(":")
-        source = page.locator(f'[id="{link[1:]}"] span').text_content()
+        source = page.locator(f'[id="{link[1:]}"] > span').text_content()
         assert source == Path(file).read_text().splitlines()[int(line) - 1]
 
 
@@ -190,7 +191,7 @@ def test_keyboard(page: Any, pages: Path) -> None:
         page.keyboard.press(key)
         assert seen(page)["name"] == name
         focused = page.evaluate(
-            "[document.activeElement.ariaLabel, getComputedStyle(document.activeElement).outlineStyle, document.activeElement.role]"
+            "(cell => [cell.ariaLabel, getComputedStyle(cell).outlineStyle, cell.role])(document.activeElement)"
         )
         assert focused[0].startswith(name + " is ")
         assert focused[1:] == ["solid", "gridcell"]

@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         photograph = photo.load(path, region)
         for page in PAGES if name == "all" else [name]:
             siblings = list(PAGES) if name == "all" else []
-            target = out / f"{page}.html" if name == "all" else out or Path(f"build/xray/{page}.html")
+            target = out / f"{page}.html" if name == "all" else out
             print(write_page(page, photograph, target, siblings, **given))
     except TooLongError as error:
         commands[name].error(f"{name}: the kernel {error}")
@@ -89,8 +89,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         command = commands[name] = pages.add_parser(
             name, parents=[common], help=summary, formatter_class=argparse.ArgumentDefaultsHelpFormatter
         )
-        command.add_argument("--out", type=Path, help=f"file to write (default: build/xray/{name}.html)", default=argparse.SUPPRESS)
-        command.set_defaults(out=None)
+        command.add_argument("--out", type=Path, default=Path(f"build/xray/{name}.html"), help="file to write")
         for option, parameter in list(inspect.signature(build).parameters.items())[1:]:
             flag, default = "--" + option.replace("_", "-"), parameter.default
             if isinstance(default, bool):

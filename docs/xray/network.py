@@ -14,9 +14,9 @@ import torch_impl.modules
 from docs.xray.page import Xray
 from docs.xray.photo import Photo, data_uri
 from docs.xray.tracing import Tape
-from scratch import data
+from scratch import data, dropout
 from scratch.alexnet import AlexNet
-from scratch.modules import CrossEntropyLoss, Sequential
+from scratch.modules import CrossEntropyLoss, Dropout, Sequential
 
 TILES = 12  # channels of a layer that are shown
 BLUE, ORANGE = (31, 95, 174), (226, 116, 24)
@@ -35,7 +35,7 @@ PAGES = {
 def network(photo: Photo, *, variant: str = "one_tower", classes: int = 1000, label: int = 0, seed: int = 0) -> Xray:
     """Every layer's output and its gradient, for weights that no training has touched."""
     model = AlexNet(variant, classes, rng=np.random.default_rng(seed))
-    image = data.centre_crop(photo.image, 224).astype(np.float32)[np.newaxis]
+    image: np.ndarray = data.centre_crop(photo.image, 224).astype(np.float32)[np.newaxis]
     image -= image.mean()
     if variant == "mini":
         image = data.resize(image.mean(axis=1, keepdims=True), (28, 28)) / 128
@@ -48,9 +48,9 @@ def network(photo: Photo, *, variant: str = "one_tower", classes: int = 1000, la
     outs, their_outs = [image], [their_x]
     for name, module in steps:
         x = module(x)
-        if type(module).__name__ == "Dropout":
-            their_steps[name].mask = torch.from_numpy(x != 0)  # what was kept: ReLU's zeros stay zeros either way
-        their_x = their_steps[name](their_x)
+        if isinstance(module, Dropout):
+            their_steps[name].mask = torch.from_numpy(dropout.kept(module._cache))
+        their_x = their_steps[name](their_x.clone())  # of which an in-place ReLU may do what it likes
         their_x.retain_grad()
         outs.append(x)
         their_outs.append(their_x)
@@ -60,11 +60,12 @@ def network(photo: Photo, *, variant: str = "one_tower", classes: int = 1000, la
     their_loss = torch_impl.modules.CrossEntropyLoss()(their_x, torch.from_numpy(target))
     their_loss.backward()
     figures = float(loss), float(their_loss.detach())
-    gradients = [criterion.backward()]
+    gradients: list[Any] = [criterion.backward()]
     for _, module in reversed(steps):
         gradients.insert(0, module.backward(gradients[0]))
 
-    names = [("image", "the photograph", "")] + [(name, repr(module), PAGES.get(type(module).__name__, "")) for name, module in steps]
+    layers = [(name, repr(module), PAGES.get(type(module).__name__, "")) for name, module in steps]
+    names = [("image", "the photograph", ""), *layers]
     strip = [
         _stop(*described, out, gradient, their_out)
         for described, out, gradient, their_out in zip(names, outs, gradients, their_outs, strict=True)
@@ -72,9 +73,9 @@ def network(photo: Photo, *, variant: str = "one_tower", classes: int = 1000, la
     return Xray(
         "network",
         "The whole network",
-        f"A photograph's way through AlexNet ({variant}) and the gradient's way back, by the shipped kernels, with weights drawn at "
-        f"random. The loss for class {label} is {figures[0]:.7g}, torch's {figures[1]:.7g}. Each picture has its own scale: orange "
-        "is above zero, blue below.",
+        f"A photograph's way through AlexNet ({variant}) and the gradient's way back, by the shipped kernels, with weights drawn "
+        f"at random. The loss for class {label} is {figures[0]:.7g}, torch's {figures[1]:.7g}. Each picture has its own scale: "
+        "orange is above zero, blue below.",
         {"variant": variant, "classes": classes, "image": "×".join(map(str, image.shape))},
         Tape(0),
         [],
@@ -111,7 +112,7 @@ def _picture(values: np.ndarray) -> Image.Image:
     if array.ndim == 1:
         columns = min(array.size, 128)
         array = np.pad(array, (0, -array.size % columns)).reshape(1, -1, columns)[:, :32]
-    channels, H, W = (min(len(array), TILES), *array.shape[1:])
+    channels, (H, W) = min(len(array), TILES), array.shape[1:]
     across = min(channels, 6)
     canvas = np.zeros((math.ceil(channels / across) * (H + 1) - 1, across * (W + 1) - 1))
     for c in range(channels):

@@ -17,7 +17,6 @@ from scratch import cross_entropy as loss
 from scratch import dropout as dropping
 from scratch import linear as affine
 from scratch import local_response_norm as response
-from scratch import log_softmax
 from scratch import max_pool2d as pooling
 from scratch import relu as rectifier
 from scratch import sgd as descent
@@ -85,17 +84,17 @@ def conv2d(
                     Panel("x", "N C H W", "The photograph: red, green and blue, 0 in the middle of their scale."),
                     Panel("weight", "OC C KH KW", "Waves that answer to edges, one direction an output channel."),
                     Panel("bias", "OC"),
-                    Panel("columns", "C·KH·KW OH·OW", "im2col: a column a window. A cell of x stands in each window that covers it."),
+                    Panel("columns", "C·KH·KW OH·OW", "im2col: a column a window, so that a cell of x stands in several."),
                     Panel("out", "N OC OH OW"),
                 ],
             ),
             Section(
                 "Backward",
-                "Point at a pixel of grad_x: every output that had read it sends gradient × weight. At a weight: every pair of an "
-                "input and a gradient that it joined.",
+                "Point at a pixel of grad_x: every output that had read it sends gradient × weight. At a weight: every pair of "
+                "an input and a gradient that it joined.",
                 [
                     Panel("grad_out", "N OC OH OW", GRAD_OUT),
-                    Panel("grad_columns", "C·KH·KW OH·OW", "weightᵀ · grad_out. col2im adds up the copies of a cell.", between=True),
+                    Panel("grad_columns", "C·KH·KW OH·OW", "weightᵀ · grad_out; col2im adds up a cell's copies.", between=True),
                     Panel("grad_x", "N C H W"),
                     Panel("grad_weight", "OC C KH KW"),
                     Panel("grad_bias", "OC"),
@@ -118,8 +117,8 @@ def relu(photo: Photo, *, size: int = 10, seed: int = 0) -> Xray:
     xray = Xray(
         "relu",
         "Rectified linear unit",
-        "What is negative becomes zero. The gradient passes where the output was above zero: it is selected, never multiplied, so "
-        "that an infinite gradient that is shut out gives 0 and not NaN.",
+        "What is negative becomes zero. The gradient passes where the output was above zero: it is selected, never multiplied, "
+        "so that an infinite gradient that is shut out gives 0 and not NaN.",
         {},
         tape,
         [
@@ -179,8 +178,8 @@ def local_response_norm(
     xray = Xray(
         "local_response_norm",
         "Local response normalization",
-        "Every value is divided by how loud its neighbours are: the same place in the channels around it. torch, and the paper's own "
-        "program, divide alpha by the size of the window; the paper's text prints alpha alone.",
+        "Every value is divided by how loud its neighbours are: the same place in the channels around it. torch, and the paper's "
+        "own program, divide alpha by the size of the window; the paper's text prints alpha alone.",
         {**params, "alpha/size": given.alpha},
         tape,
         [
@@ -196,8 +195,8 @@ def local_response_norm(
             ),
             Section(
                 "Backward",
-                "Point at grad_x: its own way through out, then the pull of every channel whose window held it. That is the window's "
-                "mirror image: for an even size, another window.",
+                "Point at grad_x: its own way through out, then the pull of every channel whose window held it. That is the "
+                "window's mirror image: for an even size, another window.",
                 [
                     Panel("grad_out", "N C H W", GRAD_OUT),
                     Panel("pull", "N C H W", "What a channel's scale passes on to its window.", between=True),
@@ -227,14 +226,14 @@ def max_pool2d(
     xray = Xray(
         "max_pool2d",
         "2-D max pooling",
-        "The largest cell under each window. The whole gradient goes back to that cell. Of equal cells the first in reading order "
-        "wins and takes it all: the photograph is cut to sixteen shades here, so that there are ties.",
+        "The largest cell under each window. The whole gradient goes back to that cell. Of equal cells the first in reading "
+        "order wins and takes it all: the photograph is cut to sixteen shades here, so that there are ties.",
         params,
         tape,
         [
             Section(
                 "Forward",
-                "Point at an output: the duel of each cell with the largest so far. A cell that is no larger than it does not win.",
+                "Point at an output: each cell against the largest so far. A cell that is only as large does not win.",
                 [Panel("x", "N C H W"), Panel("out", "N C OH OW")],
             ),
             Section(
@@ -261,8 +260,8 @@ def adaptive_avg_pool2d(photo: Photo, *, size: int = 8, output: int = 3, seed: i
     xray = Xray(
         "adaptive_avg_pool2d",
         "2-D adaptive average pooling",
-        "The mean over windows that are laid out so as to give the size asked for. Where it does not divide the image, neighbouring "
-        "windows share rows and columns.",
+        "The mean over windows that are laid out so as to give the size asked for. Where it does not divide the image, "
+        "neighbouring windows share rows and columns.",
         {"output_size": (output, output)},
         tape,
         [
@@ -328,7 +327,7 @@ def linear(photo: Photo, *, size: int = 3, batch: int = 2, features: int = 5, se
 def dropout(photo: Photo, *, size: int = 8, p: float = 0.5, seed: int = 0) -> Xray:
     """A mask in the open."""
     x = photo.pixels(size)[np.newaxis]
-    out, cache = scratch.dropout.forward(x, p=p, rng=np.random.default_rng(seed))
+    _, cache = scratch.dropout.forward(x, p=p, rng=np.random.default_rng(seed))
     mask, scale = cache.saved
     grad_out = _cotangent(x.shape, seed)
     tape = Tape(STEPS)
@@ -340,8 +339,8 @@ def dropout(photo: Photo, *, size: int = 8, p: float = 0.5, seed: int = 0) -> Xr
     xray = Xray(
         "dropout",
         "Dropout",
-        "Each value is kept with probability 1-p, and then multiplied by 1/(1-p), so that the expectation stays. Backward drops and "
-        "scales the gradient by the same mask.",
+        "Each value is kept with probability 1-p, and then multiplied by 1/(1-p), so that the expectation stays. Backward drops "
+        "and scales the gradient by the same mask.",
         {"p": p, "scale = 1/(1-p)": scale},
         tape,
         [
@@ -383,8 +382,8 @@ def cross_entropy(photo: Photo, *, batch: int = 3, classes: int = 6, seed: int =
     xray = Xray(
         "cross_entropy",
         "Softmax and cross-entropy",
-        "Logits become probabilities by exp and a division by the sum; the loss is minus the logarithm of the probability of the right "
-        "class. Backward the two together are simple: the probability, minus 1 for the right class.",
+        "Logits become probabilities by exp and a division by the sum; the loss is minus the logarithm of the probability of the "
+        "right class. Backward the two together are simple: the probability, minus 1 for the right class.",
         {"reduction": "none", "label_smoothing": 0},
         tape,
         [
@@ -451,8 +450,8 @@ def sgd(
     xray = Xray(
         "sgd",
         "Gradient descent with momentum",
-        "Two steps of a convolution's weight, the second with a tenth of the learning rate. In torch's form the rate multiplies the "
-        "whole velocity, so the old gradients slow down with it; in the paper's it sits inside, and they do not "
+        "Two steps of a convolution's weight, the second with a tenth of the learning rate. In torch's form the rate multiplies "
+        "the whole velocity, so the old gradients slow down with it; in the paper's it sits inside, and they do not "
         "(--update paper writes that page).",
         {"lr": " then ".join(f"{rate:g}" for rate in rates), **params},
         tape,
@@ -473,7 +472,7 @@ OPERATIONS = {
 
 
 def _gabor(OC: int, C: int, kernel: int) -> np.ndarray:
-    """(OC,C,kernel,kernel): waves under a bell, half a turn spread over the output channels; C sees them in different strength."""
+    """(OC,C,kernel,kernel): waves under a bell, half a turn over the output channels, weaker in some of C than in others."""
     at = (np.arange(kernel) - (kernel - 1) / 2) / max(1, kernel / 2)
     angle = np.pi * np.arange(OC)[:, np.newaxis, np.newaxis] / OC
     along = np.cos(angle) * at + np.sin(angle) * at[:, np.newaxis]  # (OC,kernel,kernel)

@@ -17,7 +17,7 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
 import scratch
-from docs.xray.tracing import MINUS, SUM, TEST, Number, Place, Tape, Test
+from docs.xray.tracing import MINUS, SUM, Number, Place, Tape, Test
 from parity_tests.bounds import Bounded, Rounding
 from parity_tests.specs import SPECS
 

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
 
 from scratch import data
+from training.datasets import photographs
 
 EYE = (68, 48, 72)  # of the cat, in the prepared photograph
 
@@ -49,7 +50,7 @@ def load(path: Path | None, region: tuple[int, int, int] | None) -> Photo:
         ValueError: there is no image at ``path``, or the region does not lie in it.
     """
     if path is None:
-        name, pixels = "chelsea, scikit-image's cat", data.photographs()["chelsea"]
+        name, pixels = "chelsea, scikit-image's cat", photographs()["chelsea"]
     else:
         name = path.name
         try:

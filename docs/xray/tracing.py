@@ -79,7 +79,7 @@ class Tape:
 
     def scalar(self, name: str, value: float) -> Number:
         """A parameter: a number with a name, of the type that the kernel gets it in."""
-        number: Number = self.given(name, np.asarray(value))[()]
+        number: Number = self.given(name, np.asarray(value)).item()
         number.value = value
         return number
 
@@ -109,7 +109,8 @@ class Tape:
     def test(self, outcome: bool, sign: str, operands: tuple[Any, ...]) -> bool:
         """Keep a comparison under the index that the kernel's loop stands at, unless it is about parameters alone."""
         self.step()
-        if not any(isinstance(operand, Number) and operand.cell and self.arrays[operand.cell[0]].values.ndim for operand in operands):
+        cells = [operand.cell for operand in operands if isinstance(operand, Number)]
+        if not any(cell and self.arrays[cell[0]].values.ndim for cell in cells):
             return outcome
         frame = _kernel_frame()
         names = frame.f_locals

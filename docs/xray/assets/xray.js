@@ -111,7 +111,7 @@ function sumTable(node) {
   let sum = 0;
   const rows = terms.map((term, i) => {
     const value = nodeValue(term);
-    sum = Math.fround(sum + value);
+    sum = Math.fround(sum + Math.fround(value));
     const meter = make("td", { className: value < 0 ? "meter m" : "meter", ariaHidden: "true" }, make("i", { style: { "--t": `${(Math.abs(value) / peak) * 100}%` } }));
     return make("tr", {}, make("td", {}, String(i + 1)), make("td", {}, formula(term, later, false)), meter, make("td", { className: "num term" }, text(value)));
   });
