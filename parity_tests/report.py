@@ -14,8 +14,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from parity_tests.bounds import Bounded
 from parity_tests.long_sums import LongSum
 from parity_tests.mutants import Kill, Mutant
@@ -105,7 +103,6 @@ class Report:
         """``parity.md``, ``parity.json`` and ``parity.svg`` in ``folder``."""
         from benchmarks.machine import describe, libraries  # needs more packages than the tests do
 
-        folder.mkdir(parents=True, exist_ok=True)
         order = {(spec.name, rung): i for i, (spec, rung) in enumerate(RUNGS)}
         operations = [spec.name for spec in SPECS]
         rows = sorted(self.rows.values(), key=lambda row: (order[row.operation, row.rung], row.dtype))
@@ -123,9 +120,15 @@ class Report:
             "long_sums": long_sums,
             "mutants": kills,
         }
-        (folder / "parity.json").write_text(json.dumps(content, indent=1) + "\n")
-        (folder / "parity.md").write_text("\n".join(_markdown(content)) + "\n")
-        _draw(content["rows"], folder / "parity.svg")
+        publish(content, folder)
+
+
+def publish(content: dict[str, Any], folder: Path) -> None:
+    """Write what ``parity.json`` holds, as that and for people."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "parity.json").write_text(json.dumps(content, indent=1) + "\n")
+    (folder / "parity.md").write_text("\n".join(_markdown(content)) + "\n")
+    _draw(content["rows"], content["long_sums"], folder / "parity.svg")
 
 
 def _markdown(content: dict[str, Any]) -> Iterator[str]:
@@ -159,24 +162,33 @@ def _markdown(content: dict[str, Any]) -> Iterator[str]:
         yield f"| {kill['operation']} | {kill['rung']} | {kill['mistake']} | {found} | {numbers} | `{kill['smallest']}` |"
 
 
-def _draw(rows: list[dict[str, Any]], path: Path) -> None:
+def _draw(rows: list[dict[str, Any]], long_sums: list[dict[str, Any]], path: Path) -> None:
     import matplotlib as mpl
 
     mpl.use("svg")
     from matplotlib import pyplot as plt
 
-    rows = rows[::-1]  # matplotlib counts upwards
-    with mpl.rc_context({"svg.hashsalt": "parity", "font.size": 8}):
-        figure, axes = plt.subplots(figsize=(8, 1.2 + 0.16 * len(rows)), layout="constrained")
-        places = np.arange(len(rows))
-        axes.axvline(1, color="black", linewidth=0.8)
-        axes.plot([row["torch"] for row in rows], places, "o", color="tab:orange", markersize=5, label="torch")
-        axes.plot([row["scratch"] for row in rows], places, "s", color="tab:blue", markersize=3, label="scratch")
-        axes.set_yticks(places, [f"{row['operation']} · {row['rung']} · {row['dtype']}" for row in rows], fontsize=7)
-        axes.set(xlabel="worst error, in units of the a-priori bound", xlim=(-0.02, 1.05), ylim=(-1, len(rows)))
-        axes.grid(axis="x", linewidth=0.3)
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(False)
-        figure.legend(loc="outside upper center", ncols=3, frameon=False)
+    with mpl.rc_context({"svg.hashsalt": "parity", "font.size": 8, "ytick.labelsize": 7}):
+        figure, (drawn, long) = plt.subplots(1, 2, figsize=(11, 1 + 0.15 * max(len(rows), len(long_sums))), layout="constrained")
+        _panel(drawn, rows, [f"{row['operation']} · {row['rung']} · {row['dtype']}" for row in rows])
+        drawn.set(xlabel="worst error of the drawn cases, in bounds", xlim=(-0.03, 1.05))
+        drawn.axvline(1, color="black", linewidth=1, label="scratch may use at most")
+        _panel(long, long_sums, [f"{row['operation']} · {row['rung']} · {row['result']}" for row in long_sums])
+        long.set(xlabel="worst error of long sums, in bounds", xscale="log")
+        long.plot([row["share"] for row in long_sums][::-1], range(len(long_sums)), "|", color="black", markersize=6)
+        figure.legend(*drawn.get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
         figure.savefig(path, metadata={"Date": None})
         plt.close(figure)
+
+
+def _panel(axes: Any, rows: list[dict[str, Any]], names: list[str]) -> None:
+    """Both sides' errors, a row below the other: matplotlib counts upwards."""
+    places = range(len(rows))
+    hollow = {"markersize": 6, "markerfacecolor": "none"}  # the two often meet
+    axes.plot([row["torch"] for row in rows][::-1], places, "o", color="tab:orange", label="torch", **hollow)
+    axes.plot([row["scratch"] for row in rows][::-1], places, "s", color="tab:blue", label="scratch", markersize=2.5)
+    axes.set_yticks(places, names[::-1])
+    axes.set_ylim(-1, len(rows))
+    axes.grid(axis="x", linewidth=0.3)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
