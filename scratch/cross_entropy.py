@@ -30,8 +30,9 @@ import numpy as np
 
 from scratch import log_softmax, softmax
 from scratch.core import checks
-from scratch.core.jit import for_each, kernel
+from scratch.core.jit import kernel
 from scratch.core.ladder import Cache, Ladder, Rung
+from scratch.core.rows import exp_row, for_each_row, rows, side_by_side, spread_out
 
 __all__ = ["RUNGS", "backward", "forward", "log_softmax", "softmax"]
 
@@ -79,7 +80,7 @@ def forward(
     logits = checks.array("cross_entropy", "logits", logits)
     if logits.ndim == 0:
         raise ValueError(f"cross_entropy: logits must have shape (C,), (N,C) or (N,C,D1,…), got {logits.shape}")
-    x = softmax.rows(logits, min(logits.ndim - 1, 1))
+    x = rows(logits, min(logits.ndim - 1, 1))
     N, C, D = x.shape
     weight = np.ones(C, x.dtype) if weight is None else checks.array("cross_entropy", "weight", weight, dtype=x.dtype)
     if weight.shape != (C,):
@@ -247,23 +248,36 @@ def numpy_backward(grad_out: np.ndarray, options: Options, logp: np.ndarray, t: 
 
 
 def numba_forward(x: np.ndarray, t: np.ndarray, options: Options) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """A position at a time, compiled and on all cores: exp, the dear part, is taken once for both passes."""
+    """A position at a time, in vector code and on all cores: exp, the dear part, is taken once for both passes."""
     weight, own, share, *_ = options
     N, _, D = x.shape
-    exps, norms, losses = np.empty_like(x), np.empty((N, D, 2), x.dtype), np.empty((N, D), x.dtype)
-    for_each(_forward_kernel, N * D, x, t, weight, own, share, exps, norms, losses)
-    return _reduced(losses, options), (options, x, t, exps, norms)
+    logits, targets = side_by_side(x), _by_position(t)
+    exps, norms, losses = np.empty_like(logits), np.empty((N * D, 2), x.dtype), np.zeros((N, D), x.dtype)
+    for_each_row(_forward_kernel, logits, targets, weight, own, share, exps, norms, losses.reshape(N * D))
+    return _reduced(losses, options), (options, logits, targets, exps, norms, x.shape)
 
 
 def numba_backward(
-    grad_out: np.ndarray, options: Options, x: np.ndarray, t: np.ndarray, exps: np.ndarray, norms: np.ndarray
+    grad_out: np.ndarray,
+    options: Options,
+    logits: np.ndarray,
+    targets: np.ndarray,
+    exps: np.ndarray,
+    norms: np.ndarray,
+    x_shape: tuple[int, ...],
 ) -> tuple[np.ndarray, ...]:
     weight, own, share, *_ = options
-    N, _, D = x.shape
-    g = _spread(grad_out, options, N, D)
-    grad_x, grad_t = np.empty_like(x), np.empty_like(t)
-    for_each(_backward_kernel, N * D, g, x, t, weight, own, share, exps, norms, grad_x, grad_t)
-    return (grad_x, grad_t) if t.ndim == 3 else (grad_x,)
+    N, _, D = x_shape
+    g = _spread(grad_out, options, N, D).reshape(N * D)
+    grad_x, grad_t = np.empty_like(logits), np.empty_like(targets)
+    for_each_row(_backward_kernel, logits, targets, g, weight, own, share, exps, norms, grad_x, grad_t)
+    gradients = (grad_x, grad_t) if targets.ndim == 2 else (grad_x,)
+    return tuple(spread_out(gradient, x_shape) for gradient in gradients)
+
+
+def _by_position(t: np.ndarray) -> np.ndarray:
+    """(N,D) -> (N·D,) for classes, (N,C,D) -> (N·D, C) for probabilities."""
+    return side_by_side(t) if t.ndim == 3 else t.reshape(t.size)
 
 
 # The kernels are compiled for classes and for probabilities apart: Numba drops the branch that t.ndim rules out.
@@ -274,38 +288,30 @@ def numba_backward(
 def _forward_kernel(
     first: int, last: int, x: Any, t: Any, weight: Any, own: float, share: float, exps: Any, norms: Any, losses: Any
 ) -> None:
-    _, C, D = x.shape
-    for position in range(first, last):  # -> (n,d)
-        n, d = position // D, position % D
-        peak = x.dtype.type(-np.inf)
-        for c in range(C):
-            if x[n, c, d] > peak:  # never true of NaN: it reaches the row through exp and the sum
-                peak = x[n, c, d]
-        total = 0.0
-        for c in range(C):
-            exps[n, c, d] = np.exp(x[n, c, d] - peak)
-            total += exps[n, c, d]
-        norms[n, d, 0], norms[n, d, 1] = peak, total
-
+    _, C = x.shape
+    work = np.empty(C, x.dtype)
+    for n in range(first, last):
+        peak, total = exp_row(x[n], exps[n], work)
+        norms[n, 0], norms[n, 1] = peak, total
         log_total = np.log(total)
         loss = 0.0
-        if t.ndim == 3:
+        if t.ndim == 2:
             for c in range(C):
-                loss -= weight[c] * (own * t[n, c, d] + share) * ((x[n, c, d] - peak) - log_total)
-        elif t[n, d] >= 0:
-            loss -= own * weight[t[n, d]] * ((x[n, t[n, d], d] - peak) - log_total)
+                loss -= weight[c] * (own * t[n, c] + share) * ((x[n, c] - peak) - log_total)
+        elif t[n] >= 0:
+            loss -= own * weight[t[n]] * ((x[n, t[n]] - peak) - log_total)
             for c in range(C if share > 0 else 0):
-                loss -= share * weight[c] * ((x[n, c, d] - peak) - log_total)
-        losses[n, d] = loss
+                loss -= share * weight[c] * ((x[n, c] - peak) - log_total)
+        losses[n] = loss
 
 
 @kernel
 def _backward_kernel(
     first: int,
     last: int,
-    g: Any,
     x: Any,
     t: Any,
+    g: Any,
     weight: Any,
     own: float,
     share: float,
@@ -314,29 +320,29 @@ def _backward_kernel(
     grad_x: Any,
     grad_t: Any,
 ) -> None:
-    _, C, D = x.shape
-    for position in range(first, last):
-        n, d = position // D, position % D
-        peak, total = norms[n, d, 0], norms[n, d, 1]
+    _, C = x.shape
+    for n in range(first, last):
+        peak, total = norms[n, 0], norms[n, 1]
         log_total = np.log(total)
         g_sum = 0.0  # g · Σ a
-        if t.ndim == 3:
+        if t.ndim == 2:
             for c in range(C):
-                g_sum += g[n, d] * (weight[c] * (own * t[n, c, d] + share))
-        elif t[n, d] >= 0:
-            g_sum += g[n, d] * (own * weight[t[n, d]])
+                g_sum += g[n] * (weight[c] * (own * t[n, c] + share))
+        elif t[n] >= 0:
+            g_sum += g[n] * (own * weight[t[n]])
             for c in range(C if share > 0 else 0):
-                g_sum += g[n, d] * (share * weight[c])
+                g_sum += g[n] * (share * weight[c])
 
         for c in range(C):
-            grad_x[n, c, d] = exps[n, c, d] / total * g_sum
-            if t.ndim == 3:
-                grad_x[n, c, d] -= g[n, d] * (weight[c] * (own * t[n, c, d] + share))
-                grad_t[n, c, d] = -g[n, d] * (own * weight[c] * ((x[n, c, d] - peak) - log_total))
-            elif t[n, d] >= 0 and share > 0:
-                grad_x[n, c, d] -= g[n, d] * (share * weight[c])
-        if t.ndim == 2 and t[n, d] >= 0:
-            grad_x[n, t[n, d], d] -= g[n, d] * (own * weight[t[n, d]])
+            grad_x[n, c] = exps[n, c] / total * g_sum
+        if t.ndim == 2:
+            for c in range(C):
+                grad_x[n, c] -= g[n] * (weight[c] * (own * t[n, c] + share))
+                grad_t[n, c] = -g[n] * (own * weight[c] * ((x[n, c] - peak) - log_total))
+        elif t[n] >= 0:
+            for c in range(C if share > 0 else 0):
+                grad_x[n, c] -= g[n] * (share * weight[c])
+            grad_x[n, t[n]] -= g[n] * (own * weight[t[n]])
 
 
 RUNGS = Ladder(

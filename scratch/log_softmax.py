@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from scratch.core import checks
-from scratch.core.jit import for_each, kernel
+from scratch.core.exponential import exp
+from scratch.core.jit import kernel
 from scratch.core.ladder import Cache, Ladder, Rung
-from scratch.softmax import rows
+from scratch.core.rows import exp_row, for_each_row, rows, side_by_side, spread_out
 
 
 def forward(x: np.ndarray, *, dim: int = 1) -> tuple[np.ndarray, Cache]:
@@ -107,50 +108,41 @@ def numpy_backward(grad_out: np.ndarray, out: np.ndarray, dim: int) -> tuple[np.
 
 
 def numba_forward(x: np.ndarray, dim: int) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """A row at a time while it is in the cache, so memory is read and written once; compiled, rows on all cores."""
-    out = np.empty_like(x)
-    x_rows = rows(x, dim)
-    OUTER, _, INNER = x_rows.shape
-    for_each(_forward_kernel, OUTER * INNER, x_rows, rows(out, dim))
+    """A row at a time while it is in the cache, so memory is read and written once; vector code, rows on all cores."""
+    x_rows = side_by_side(rows(x, dim))
+    out_rows = np.empty_like(x_rows)
+    for_each_row(_forward_kernel, x_rows, out_rows)
+    out = spread_out(out_rows, rows(x, dim).shape).reshape(x.shape)
     return out, (out, dim)
 
 
 def numba_backward(grad_out: np.ndarray, out: np.ndarray, dim: int) -> tuple[np.ndarray]:
-    grad_x = np.empty_like(out)
-    out_rows = rows(out, dim)
-    OUTER, _, INNER = out_rows.shape
-    for_each(_backward_kernel, OUTER * INNER, rows(grad_out, dim), out_rows, rows(grad_x, dim))
-    return (grad_x,)
+    out_rows = side_by_side(rows(out, dim))
+    grad_rows = np.empty_like(out_rows)
+    for_each_row(_backward_kernel, side_by_side(rows(grad_out, dim)), out_rows, grad_rows)
+    return (spread_out(grad_rows, rows(out, dim).shape).reshape(out.shape),)
 
 
 @kernel
 def _forward_kernel(first: int, last: int, x: np.ndarray, out: np.ndarray) -> None:
-    _, C, INNER = x.shape
-    for row in range(first, last):  # row -> (o,i)
-        o, i = row // INNER, row % INNER
-        peak = x.dtype.type(-np.inf)
+    _, C = x.shape
+    work = np.empty(C, x.dtype)
+    for row in range(first, last):
+        peak, total = exp_row(x[row], out[row], work)
+        log_total = np.log(total)
         for c in range(C):
-            if x[o, c, i] > peak:  # never true of NaN: it reaches the row through exp and the sum
-                peak = x[o, c, i]
-        total = 0.0  # the sum in float64: it costs nothing here, and long rows lose no digits
-        for c in range(C):
-            out[o, c, i] = x[o, c, i] - peak
-            total += np.exp(out[o, c, i])
-        log_total = x.dtype.type(np.log(total))
-        for c in range(C):
-            out[o, c, i] -= log_total
+            out[row, c] = (x[row, c] - peak) - log_total
 
 
 @kernel
 def _backward_kernel(first: int, last: int, grad_out: np.ndarray, out: np.ndarray, grad_x: np.ndarray) -> None:
-    _, C, INNER = out.shape
+    _, C = out.shape
     for row in range(first, last):
-        o, i = row // INNER, row % INNER
-        total = 0.0
+        total = 0.0  # the sum in float64: it costs nothing here, and long rows lose no digits
         for c in range(C):
-            total += grad_out[o, c, i]
+            total += grad_out[row, c]
         for c in range(C):
-            grad_x[o, c, i] = grad_out[o, c, i] - np.exp(out[o, c, i]) * total
+            grad_x[row, c] = grad_out[row, c] - exp(out[row, c]) * total
 
 
 RUNGS = Ladder(

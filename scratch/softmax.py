@@ -12,14 +12,14 @@ Paper: Krizhevsky, Sutskever, Hinton 2012, section 3.5 (the last layer). Same as
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
 from scratch.core import checks
-from scratch.core.jit import for_each, kernel
+from scratch.core.jit import kernel
 from scratch.core.ladder import Cache, Ladder, Rung
+from scratch.core.rows import exp_row, for_each_row, rows, side_by_side, spread_out
 
 
 def forward(x: np.ndarray, *, dim: int = 1) -> tuple[np.ndarray, Cache]:
@@ -55,11 +55,6 @@ def backward(grad_out: np.ndarray, cache: Cache) -> tuple[np.ndarray]:
         ValueError: ``grad_out`` has another shape.
     """
     return RUNGS.backward(grad_out, cache)
-
-
-def rows(x: np.ndarray, dim: int) -> np.ndarray:
-    """A view of the C-contiguous ``x`` as (OUTER,C,INNER), where C is the axis ``dim``."""
-    return x.reshape(math.prod(x.shape[:dim]), x.shape[dim] if x.ndim else 1, math.prod(x.shape[dim + 1 :]))
 
 
 # --- naive ------------------------------------------------------------------------------------------------------------
@@ -112,50 +107,40 @@ def numpy_backward(grad_out: np.ndarray, out: np.ndarray, dim: int) -> tuple[np.
 
 
 def numba_forward(x: np.ndarray, dim: int) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """A row at a time while it is in the cache, so memory is read and written once; compiled, rows on all cores."""
-    out = np.empty_like(x)
-    x_rows = rows(x, dim)
-    OUTER, _, INNER = x_rows.shape
-    for_each(_forward_kernel, OUTER * INNER, x_rows, rows(out, dim))
+    """A row at a time while it is in the cache, so memory is read and written once; vector code, rows on all cores."""
+    x_rows = side_by_side(rows(x, dim))
+    out_rows = np.empty_like(x_rows)
+    for_each_row(_forward_kernel, x_rows, out_rows)
+    out = spread_out(out_rows, rows(x, dim).shape).reshape(x.shape)
     return out, (out, dim)
 
 
 def numba_backward(grad_out: np.ndarray, out: np.ndarray, dim: int) -> tuple[np.ndarray]:
-    grad_x = np.empty_like(out)
-    out_rows = rows(out, dim)
-    OUTER, _, INNER = out_rows.shape
-    for_each(_backward_kernel, OUTER * INNER, rows(grad_out, dim), out_rows, rows(grad_x, dim))
-    return (grad_x,)
+    out_rows = side_by_side(rows(out, dim))
+    grad_rows = np.empty_like(out_rows)
+    for_each_row(_backward_kernel, side_by_side(rows(grad_out, dim)), out_rows, grad_rows)
+    return (spread_out(grad_rows, rows(out, dim).shape).reshape(out.shape),)
 
 
 @kernel
 def _forward_kernel(first: int, last: int, x: np.ndarray, out: np.ndarray) -> None:
-    _, C, INNER = x.shape
-    for row in range(first, last):  # row -> (o,i)
-        o, i = row // INNER, row % INNER
-        peak = x.dtype.type(-np.inf)
+    _, C = x.shape
+    work = np.empty(C, x.dtype)
+    for row in range(first, last):
+        _, total = exp_row(x[row], out[row], work)
         for c in range(C):
-            if x[o, c, i] > peak:  # never true of NaN: it reaches the row through exp and the sum
-                peak = x[o, c, i]
-        total = 0.0  # the sum in float64: it costs nothing here, and long rows lose no digits
-        for c in range(C):
-            out[o, c, i] = np.exp(x[o, c, i] - peak)
-            total += out[o, c, i]
-        norm = x.dtype.type(total)
-        for c in range(C):
-            out[o, c, i] /= norm
+            out[row, c] /= total
 
 
 @kernel
 def _backward_kernel(first: int, last: int, grad_out: np.ndarray, out: np.ndarray, grad_x: np.ndarray) -> None:
-    _, C, INNER = out.shape
+    _, C = out.shape
     for row in range(first, last):
-        o, i = row // INNER, row % INNER
-        dot = 0.0
+        dot = 0.0  # the sum in float64: it costs nothing here, and long rows lose no digits
         for c in range(C):
-            dot += np.float64(grad_out[o, c, i]) * out[o, c, i]
+            dot += np.float64(grad_out[row, c]) * out[row, c]
         for c in range(C):
-            grad_x[o, c, i] = out[o, c, i] * (grad_out[o, c, i] - dot)
+            grad_x[row, c] = out[row, c] * (grad_out[row, c] - dot)
 
 
 RUNGS = Ladder(

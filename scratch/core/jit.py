@@ -51,13 +51,14 @@ def set_num_threads(n: int) -> None:
     _forget_pool()
 
 
-def for_each(run: Callable[..., None], n: int, *arguments: Any, ranges_per_thread: int = 4) -> None:
+def for_each(run: Callable[..., None], n: int, *arguments: Any, ranges_per_thread: int = 4, worth_a_thread: int = 1) -> None:
     """Call ``run(first, last, *arguments)`` over ranges that together make up ``range(n)``, on all threads at once.
 
     Whoever is done with a range takes the next, so a few of them a thread keep all busy to the end; one is for work whose
-    every range has a price of its own.
+    every range has a price of its own. With fewer than ``worth_a_thread`` pieces for each, fewer threads run: waking one
+    takes as long as tens of thousands of additions.
     """
-    threads = min(_num_threads, n)
+    threads = min(_num_threads, n // worth_a_thread)
     if threads <= 1:
         if n > 0:
             run(0, n, *arguments)
