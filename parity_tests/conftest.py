@@ -6,13 +6,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numba
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
 from parity_tests.mutants import CASES
 from parity_tests.report import Report
+from scratch.core.microkernel import JIT_OFF
 
 PROFILES = {"quick": 10, "default": CASES, "deep": 3000}  # cases for each operation, rung and dtype
 # Whole networks and what is built from them: too much for the edit loop, and for kernels in plain Python.
@@ -50,7 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    left_out = NOT_QUICK if config.getoption("--profile") == "quick" else NETWORKS if numba.config.DISABLE_JIT else ()
+    left_out = NOT_QUICK if config.getoption("--profile") == "quick" else NETWORKS if JIT_OFF else ()
     slow = {item for item in items if item.path.stem in left_out}
     config.hook.pytest_deselected(items=slow)
     items[:] = [item for item in items if item not in slow]

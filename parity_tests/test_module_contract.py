@@ -6,11 +6,11 @@ import re
 import tracemalloc
 from typing import Any
 
-import numba
 import numpy as np
 import pytest
 
 import scratch.modules
+from scratch.core.microkernel import JIT_OFF
 from scratch.modules import Module
 
 modules: Any = scratch.modules  # Any: what the types forbid must raise, too
@@ -67,7 +67,7 @@ def single_thread():
     scratch.set_num_threads(threads)
 
 
-@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="plain Python takes minutes for arrays of this size")
+@pytest.mark.skipif(JIT_OFF, reason="plain Python takes minutes for arrays of this size")
 @pytest.mark.usefixtures("single_thread")
 def test_memory():
     """Training holds every activation until backward; eval mode holds an input and an output at a time."""
