@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,7 +12,7 @@ import pytest
 
 import scratch
 from parity_tests.specs import SPECS
-from scratch.core import checks, jit, memory
+from scratch.core import checks, jit, memory, microkernel
 
 relu: Any = scratch.relu  # Any: what the types forbid must raise, too
 conv2d: Any = scratch.conv2d
@@ -157,17 +155,18 @@ def test_threads_are_a_positive_int(n):
         scratch.set_num_threads(n)
 
 
-def by_environment(**variables: str) -> subprocess.CompletedProcess[str]:
-    command = "import scratch, scratch.core.microkernel as m; print(scratch.get_num_threads(), m.VECTOR_BITS)"
-    return subprocess.run(
-        [sys.executable, "-c", command], env={**os.environ, **variables}, capture_output=True, text=True, check=False
-    )
-
-
-def test_the_environments_choices():
-    assert by_environment(SCRATCH_NUM_THREADS="3", SCRATCH_VECTOR_BITS="128").stdout.split() == ["3", "128"]
-    assert "SCRATCH_NUM_THREADS must be a positive int, got '0'" in by_environment(SCRATCH_NUM_THREADS="0").stderr
-    assert "SCRATCH_VECTOR_BITS must be 128, 256 or 512, got '64'" in by_environment(SCRATCH_VECTOR_BITS="64").stderr
+def test_the_environments_choices(monkeypatch):
+    monkeypatch.setenv("SCRATCH_NUM_THREADS", "3")
+    monkeypatch.setenv("SCRATCH_VECTOR_BITS", "128")
+    assert (jit._threads_at_the_start(), microkernel._vector_bits()) == (3, 128)
+    monkeypatch.setenv("SCRATCH_NUM_THREADS", "0")
+    monkeypatch.setenv("SCRATCH_VECTOR_BITS", "64")
+    with pytest.raises(ValueError, match="SCRATCH_NUM_THREADS must be a positive int, got '0'"):
+        jit._threads_at_the_start()
+    with pytest.raises(ValueError, match="SCRATCH_VECTOR_BITS must be 128, 256 or 512, got '64'"):
+        microkernel._vector_bits()
+    monkeypatch.delenv("SCRATCH_NUM_THREADS")
+    assert 1 <= jit._threads_at_the_start() <= (os.cpu_count() or 1)
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------

@@ -156,6 +156,10 @@ def test_bad_arguments(make, error, message):
         make()
 
 
+def test_a_parameter_shows_its_shape():
+    assert repr(Linear(2, 3).weight) == "Parameter(shape=(3, 2), dtype=float32)"
+
+
 def test_a_module_comes_once():
     layer = ReLU()
     with pytest.raises(ValueError, match=r"Sequential: module 2 must come once, got the same ReLU\(\) before"):
