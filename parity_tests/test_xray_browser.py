@@ -228,3 +228,17 @@ def test_network(page: Any, pages: Path) -> None:
             assert number(difference) < 1e-3, name
     page.locator("#panel a").last.click()
     assert re.search(r"/linear\.html$", page.url)
+
+
+def test_a_rung_that_adds_in_another_order(page: Any, pages: Path) -> None:
+    """im2col's sums are BLAS's: the page shows its value, and says so where the terms in a row give other bits."""
+    page.goto((pages / "conv2d.html").as_uri())
+    page.locator('#rungs label:has([value="im2col"])').click()
+    notes = 0
+    for cell in cells_of(page)["grad_x"][::7]:
+        shown = hold(page, cell)
+        assert {"im2col": shown["value"]}.items() <= {rung: value for rung, value, _ in shown["rungs"]}.items()
+        note = page.locator("#panel p.index", has_text="BLAS").count()
+        assert note == (number(shown["value"]) != number(shown["sums"][0]["sum"]))
+        notes += note
+    assert notes

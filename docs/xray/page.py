@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import operator
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -255,10 +256,10 @@ def _sources(places: Any) -> list[dict[str, Any]]:
     """Every function that a place is in, as lines of highlighted HTML."""
     functions: dict[tuple[str, str], None] = {(place.file, place.function): None for place in places}
     formatter: Any = HtmlFormatter(nowrap=True)
-    sources = []
-    for file, function in sorted(functions):
+    sources: list[dict[str, Any]] = []
+    for file, function in functions:
         module = next(module for module in list(sys.modules.values()) if getattr(module, "__file__", None) == file)
         lines, first = inspect.getsourcelines(getattr(module, function))
         html = highlight("".join(lines), PythonLexer(stripnl=False), formatter).rstrip("\n").split("\n")
         sources.append({"file": _path(file), "function": function, "first": first, "lines": html})
-    return sources
+    return sorted(sources, key=operator.itemgetter("file", "first"))

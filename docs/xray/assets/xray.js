@@ -19,8 +19,20 @@ function make(tag, properties = {}, ...children) {
 
 // --- numbers and cells -------------------------------------------------------------------------------------------------
 
-const text = (number) => (typeof number === "boolean" ? (number ? "yes" : "no") : Object.is(number, -0) ? "−0" : String(number).replaceAll("-", "−"));
-const short = (number) => (number === 0 ? "0" : text(Number(number.toPrecision(Math.abs(number) < 1 ? 2 : 3))).replace(/^(−?)0\./, "$1."));
+const typeset = (digits) => digits.replaceAll("-", "−");
+
+function text(number) {
+  if (typeof number === "boolean") return number ? "yes" : "no";
+  if (Object.is(number, -0)) return "−0";
+  const small = number !== 0 && Math.abs(number) < 1e-4;
+  return typeset(small ? number.toExponential() : String(number));
+}
+
+// For a label in a cell, or beside a scale of colours.
+function short(number) {
+  if (number !== 0 && Math.abs(number) < 0.01) return typeset(number.toExponential(0));
+  return text(Number(number.toPrecision(Math.abs(number) < 1 ? 2 : 3))).replace(/^(−?)0\./, "$1.");
+}
 
 function arrayOf(cell) {
   return arrays.findLast((array) => array.offset <= cell);
@@ -190,14 +202,16 @@ function panel(cell) {
   const flat = cell - array.offset;
   const index = indexOf(array, flat);
   const how = howOf(cell);
+  const value = (array.rungs[state.rung] ?? array.values)[flat];
   const parts = [
     make("h2", {}, nameOf(cell)),
     make("p", { className: "index" }, array.axes.slice(-index.length).map((axis, i) => `${axis} ${index[i]}`).join(" · ")),
-    make("p", { className: "value", dataset: { value: String(array.values[flat]) } }, text(array.values[flat])),
+    make("p", { className: "value", dataset: { value: String(value) } }, text(value)),
   ];
   if (how === null) parts.push(make("p", {}, "Given: part of the input."));
   else {
     parts.push(make("h3", {}, `How ${array.how[state.rung] === undefined ? Object.keys(array.how)[0] : state.rung} made it`), ...explain(how));
+    if (nodeValue(how) !== value) parts.push(make("p", { className: "index" }, `The rung itself hands these terms to BLAS, which adds in an order of its own: ${text(value)}.`));
     const between = [...madeOf(how)].filter((source) => arrayOf(source).between);
     between.forEach((source) => {
       parts.push(make("details", { open: between.length < 3 }, make("summary", {}, `where ${nameOf(source)} =`), ...explain(howOf(source))));
@@ -320,7 +334,7 @@ function scaleOf(values) {
   const [low, high] = [Math.min(...numbers), Math.max(...numbers)];
   if (low > high / 2 && low < high) return { low, middle: (low + high) / 2, high, peak: (high - low) / 2 };
   const peak = Math.max(-low, high) || 1;
-  return { low: -peak, middle: 0, high: peak, peak };
+  return { low: low < 0 ? -peak : 0, middle: 0, high: high > 0 || low === 0 ? peak : 0, peak };
 }
 
 function plane(array, scale, first, rows, columns, label) {
@@ -331,8 +345,9 @@ function plane(array, scale, first, rows, columns, label) {
     const value = Number(array.values[flat]);
     const away = value - scale.middle;
     const t = Math.abs(away) / scale.peak;
+    const loud = (t > 0.55 ? "loud " : "") + (t > (away > 0 ? 0.9 : 0.75) ? "louder" : ""); // where the label changes its colour
     const element = make("div", {
-      className: `cell ${away > 0 ? "p" : away < 0 ? "m" : ""} ${t > 0.55 ? "strong" : ""}`,
+      className: `cell ${away > 0 ? "p" : away < 0 ? "m" : ""} ${loud}`,
       role: "gridcell",
       tabIndex: flat === 0 ? 0 : -1,
       ariaLabel: `${nameOf(array.offset + flat)} is ${text(array.values[flat])}`,
@@ -360,7 +375,7 @@ function figure(array) {
   const perRow = leading.length === 2 && leading[0] > 1 ? leading[1] : count;
   const grouped = perRow === count ? planes : Array.from({ length: count / perRow }, (_, i) => make("div", { className: "row" }, planes.slice(i * perRow, (i + 1) * perRow)));
   const axes = array.axes.map((axis, i) => `${axis} ${shape[i]}`).join(" · ");
-  const caption = make("figcaption", {}, make("b", {}, array.name), " ", make("span", {}, axes), make("small", {}, short(scale.low), make("span", { className: "scale" }), short(scale.high)), array.note ? make("small", {}, array.note) : "");
+  const caption = make("figcaption", {}, make("b", {}, array.name), " ", make("span", {}, axes), make("small", {}, short(scale.low), make("span", { className: `scale ${scale.low === 0 ? "above" : scale.high === 0 ? "below" : ""}` }), short(scale.high)), array.note ? make("small", {}, array.note) : "");
   const drawn = make("figure", { className: "array", dataset: { array: array.name } }, caption, make("div", { className: "planes" }, grouped));
   listen(drawn, array);
   return drawn;
@@ -416,8 +431,8 @@ function stop({ name, module, page, shape, forward, backward }) {
     element.classList.add("sel");
     const side = (title, { picture: source, numbers, torch }) => [
       make("h3", {}, title), make("img", { src: source, alt: title }),
-      make("table", { className: "values" }, make("tbody", {}, Object.entries(numbers).map(([key, value]) => make("tr", {}, make("td", {}, key), make("td", { className: "num" }, text(value)))),
-        make("tr", {}, make("td", {}, "largest difference from torch, of max |·|"), make("td", { className: "num torch" }, text(torch))))),
+      make("table", { className: "values" }, make("tbody", {}, Object.entries(numbers).map(([key, value]) => make("tr", {}, make("td", {}, key), make("td", { className: "num" }, typeset(value)))),
+        make("tr", {}, make("td", {}, "largest difference from torch, of max |·|"), make("td", { className: "num torch" }, typeset(torch))))),
     ];
     const link = page && trace.siblings.includes(page) ? [make("p", {}, make("a", { href: `${page}.html` }, `How ${page} makes its numbers`))] : [];
     document.getElementById("panel").replaceChildren(make("h2", {}, name), make("p", { className: "index" }, `${module} · ${shape.join(" × ")}`), ...link, ...side("Activations", forward), ...side("Gradient of the loss", backward));
