@@ -68,7 +68,7 @@ def examine(
     """
     scratch_module, torch_module = scratch_module or spec.scratch, torch_module or spec.torch
     with np.errstate(all="ignore"):
-        expected, pull_back = (reference or spec.reference)(Rounding(case.dtype), *case.arrays, **case.params)
+        expected, pull_back = (reference or spec.reference_of(rung))(Rounding(case.dtype), *case.arrays, **case.params)
         grad_out = draw(values(case.dtype, expected[0].value.shape, case.palette))
         expected += pull_back(grad_out)
     originals = (*case.arrays, grad_out)

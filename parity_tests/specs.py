@@ -5,8 +5,8 @@ A new operation is one row here. The tests go through the table, and through the
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from parity_tests import cases, optimizer, reference, reference_nonlinear
+from parity_tests import cases, optimizer, reference, reference_nonlinear, reference_winograd
 from parity_tests.draws import Case
 
 
@@ -32,6 +32,7 @@ class Spec:
         False
     )  # whether torch's code paths differ on NaN, so that only the reference has a say
     declines: Callable[[str, Case], bool] = lambda rung, case: False  # whether the rung may leave the case to another
+    own_bounds: Mapping[str, Callable[..., Any]] = field(default_factory=dict)  # rungs that round other numbers: their reference
 
     @property
     def scratch(self) -> Any:
@@ -40,6 +41,9 @@ class Spec:
     @property
     def torch(self) -> Any:
         return self.adapt(import_module(f"torch_impl.{self.name}"))
+
+    def reference_of(self, rung: str) -> Callable[..., Any]:
+        return self.own_bounds.get(rung, self.reference)
 
     @property
     def rungs(self) -> list[str]:
@@ -58,8 +62,10 @@ def _special(case: Case) -> bool:
     return "special" in case.palette
 
 
-def _empty_or_infinite(rung: str, case: Case) -> bool:
+def _not_for_the_fast(rung: str, case: Case) -> bool:
     x, weight, _ = case.arrays
+    if rung == "winograd":
+        return not reference_winograd.takes(x, weight, **case.params)
     return rung == "implicit_gemm" and (x.size == 0 or not np.isfinite(weight).all())
 
 
@@ -69,7 +75,14 @@ def _less_than_a_tile(rung: str, case: Case) -> bool:
 
 
 SPECS = (
-    Spec("conv2d", cases.conv2d, reference.conv2d, wavers=_special, declines=_empty_or_infinite),
+    Spec(
+        "conv2d",
+        cases.conv2d,
+        reference.conv2d,
+        wavers=_special,
+        declines=_not_for_the_fast,
+        own_bounds={"winograd": reference_winograd.conv2d},
+    ),
     Spec("relu", cases.relu, reference.relu, exact=True),
     Spec("linear", cases.linear, reference.linear, declines=_less_than_a_tile),
     Spec("local_response_norm", cases.local_response_norm, reference_nonlinear.local_response_norm),

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scratch.conv2d_implicit_gemm import implicit_gemm_backward, implicit_gemm_forward
+from scratch.conv2d_winograd import winograd_backward, winograd_forward
 from scratch.core import checks
 from scratch.core.jit import for_each, kernel
 from scratch.core.ladder import Cache, Ladder, Rung
@@ -360,4 +361,5 @@ RUNGS = Ladder(
     Rung("im2col", im2col_forward, im2col_backward),
     Rung("numba", numba_forward, numba_backward),
     Rung("implicit_gemm", implicit_gemm_forward, implicit_gemm_backward),
+    Rung("winograd", winograd_forward, winograd_backward),
 )

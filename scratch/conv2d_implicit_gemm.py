@@ -13,7 +13,7 @@ window reads at h + kh·dilation, grad_x's window reads at h - kh·dilation, in 
 of the weight swapped. With a stride only every stride-th tap hits an output, which taps depends on h % stride: there grad_x
 is one such product for each remainder (:func:`_grad_x`).
 
-Three things make the copies cheap. The image is first put into a frame of zeros (:class:`Frame`), so no copy asks where
+Three things make the copies cheap. The image is first put into a frame of zeros (``conv2d_frame.py``), so no copy asks where
 the border is. The frame keeps columns that are one stride apart next to each other, so that for every tap neighbouring
 windows read neighbouring cells. And a copy moves whole vectors: what it writes too much is overwritten by the next copy.
 
@@ -23,10 +23,11 @@ Each sum is taken in an order that does not depend on the threads: over taps in 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from scratch.conv2d_frame import Frame, Grid, cut_runs, cut_vectors, fill_frame, window_cell
 from scratch.core import memory
 from scratch.core.jit import for_each, kernel
 from scratch.core.ladder import NotTakenError
@@ -49,7 +50,7 @@ def implicit_gemm_forward(
     if x.size == 0 or not np.isfinite(weight.sum()):
         raise NotTakenError("conv2d: implicit_gemm takes neither empty arrays nor infinite weights")
     frame = Frame.around_x(x.shape, geometry)
-    framed = _framed(x, frame)
+    framed = fill_frame(x, frame)
     # (OC,C/G,KH,KW) -> (G, OC/G, C/G, KH·KW)
     matrix = weight.reshape(G, OC // G, C_group, KH * KW)
     biases = (np.zeros(OC, x.dtype) if bias is None else bias).reshape(G, OC // G)
@@ -62,98 +63,11 @@ def implicit_gemm_forward(
 def implicit_gemm_backward(
     grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, has_bias: bool, geometry: Geometry, *, need_grad_x: bool
 ) -> Gradients:
-    grad_bias = None
-    if has_bias:
-        grad_bias = np.empty(len(weight), x.dtype)
-        for_each(_grad_bias_kernel, len(weight), grad_out.reshape(*grad_out.shape[:2], -1), grad_bias)
     grad_x = _grad_x(grad_out, x, weight, geometry) if need_grad_x else None
-    return grad_x, _grad_weight(grad_out, x, weight, geometry), grad_bias
-
-
-# --- the frame --------------------------------------------------------------------------------------------------------
-
-
-class Frame(NamedTuple):
-    """A batch in its frame of zeros, a flat array (N, C, rows, stride, columns).
-
-    The padded image's column w lies at [w % stride, w // stride].
-    """
-
-    top: int
-    left: int
-    stride: int
-    columns: int
-    row: int  # elements from one row to the next; likewise plane to plane, image to image
-    plane: int
-    image: int
-
-    @staticmethod
-    def around(shape: tuple[int, ...], top: int, bottom: int, left: int, right: int, stride: int) -> Frame:
-        _, C, H, W = shape
-        columns = math.ceil((left + W + right) / stride)
-        plane = (top + H + bottom) * stride * columns
-        return Frame(top, left, stride, columns, stride * columns, plane, C * plane)
-
-    @staticmethod
-    def around_x(shape: tuple[int, ...], geometry: Geometry) -> Frame:
-        return Frame.around(shape, geometry.top, geometry.bottom, geometry.left, geometry.right, geometry.stride[1])
-
-    def taps_of_x(self, C: int, KH: int, KW: int, geometry: Geometry) -> np.ndarray:
-        """(C,KH,KW) -> flat: how far each tap lies from the window's first cell."""
-        w = np.arange(KW) * geometry.dilation[1]
-        return self.taps(C, (np.arange(KH) * geometry.dilation[0])[:, None], w % self.stride * self.columns + w // self.stride)
-
-    def taps(self, C: int, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """(C, taps) -> flat, for the taps at these rows and columns."""
-        taps: np.ndarray = np.arange(C)[:, None] * self.plane + (rows * self.row + columns).ravel()
-        return taps.ravel()
-
-
-def _framed(batch: np.ndarray, frame: Frame) -> np.ndarray:
-    """(N,C,H,W) -> flat (N, C, rows, stride, columns)."""
-    N, C, H, W = batch.shape
-    framed = memory.workspace(
-        "framed", N * frame.image + VECTORS * lanes(batch), batch.dtype
-    )  # copies may read past the last cell
-    for_each(_frame_kernel, N * C, batch.reshape(N * C, H, W), frame, framed)
-    return framed
-
-
-@kernel
-def _frame_kernel(first: int, last: int, planes: np.ndarray, frame: Frame, framed: np.ndarray) -> None:
-    _, H, W = planes.shape
-    zero = planes.dtype.type(0)
-    for i in range(first, last):
-        for j in range(i * frame.plane, (i + 1) * frame.plane):
-            framed[j] = zero
-        for h in range(H):
-            row = i * frame.plane + (frame.top + h) * frame.row
-            if frame.stride == 1:  # the same as below, which the compiler then turns into vectors
-                for w in range(W):
-                    framed[row + frame.left + w] = planes[i, h, w]
-                continue
-            remainder, column = frame.left % frame.stride, frame.left // frame.stride
-            for w in range(W):
-                framed[row + remainder * frame.columns + column] = planes[i, h, w]
-                remainder += 1
-                if remainder == frame.stride:
-                    remainder = 0
-                    column += 1
+    return grad_x, _grad_weight(grad_out, x, weight, geometry), grad_bias_of(grad_out) if has_bias else None
 
 
 # --- forward, and grad_x ----------------------------------------------------------------------------------------------
-
-
-class Grid(NamedTuple):
-    """The pixels that a product computes: their windows in the frame, their cells in the result."""
-
-    rows: int
-    columns: int
-    window_row: int  # elements of the frame from one row of windows to the next
-    h: int  # the first pixel's cell, and the steps from cell to cell
-    w: int
-    step_h: int
-    step_w: int
 
 
 def _correlate(
@@ -206,44 +120,6 @@ def _pack_kernel(first: int, last: int, matrix: np.ndarray, which: np.ndarray, b
 
 
 @kernel
-def _runs(pixel: int, count: int, length: int, at: np.ndarray, pixels: np.ndarray, lengths: np.ndarray) -> int:
-    """Cut ``count`` pixels from ``pixel`` on wherever a row of ``length`` pixels ends.
-
-    Run i has lengths[i] pixels; the first of them is pixels[i] and stands at[i] after ``pixel``. Returns how many there are.
-    """
-    runs = done = 0
-    while done < count:
-        at[runs] = done
-        pixels[runs] = pixel + done
-        lengths[runs] = min(count - done, length - (pixel + done) % length)
-        done += lengths[runs]
-        runs += 1
-    return runs
-
-
-@kernel
-def _vectors(
-    runs: int, width: int, at: np.ndarray, cells: np.ndarray, lengths: np.ndarray, to: np.ndarray, start: np.ndarray
-) -> int:
-    """Cut the runs into vectors: copying vector i from the cell start[i] to the place to[i], in order, copies them all."""
-    vectors = 0
-    for run in range(runs):
-        for j in range(0, lengths[run], width):
-            to[vectors] = at[run] + j
-            start[vectors] = cells[run] + j
-            vectors += 1
-    return vectors
-
-
-@kernel
-def _cell(pixel: int, frame: Frame, grid: Grid) -> int:
-    """Where the window of that pixel, counted through all images, has its first cell in the frame."""
-    n, p = divmod(pixel, grid.rows * grid.columns)
-    row, column = divmod(p, grid.columns)
-    return n * frame.image + row * grid.window_row + column
-
-
-@kernel
 def _correlate_kernel(
     first: int,
     last: int,
@@ -277,11 +153,11 @@ def _correlate_kernel(
         vectors = 0
         for b in range(together):
             pixel = (i + b) % pixel_panels * columns
-            runs = _runs(pixel, min(columns, N * P - pixel), grid.columns, at, pixels, lengths)
+            runs = cut_runs(pixel, min(columns, N * P - pixel), grid.columns, at, pixels, lengths)
             for run in range(runs):
                 at[run] += b * size
-                pixels[run] = _cell(pixels[run], frame, grid) + group * (frame.image // groups)
-            vectors += _vectors(runs, width, at, pixels, lengths, to[vectors:], start[vectors:])
+                pixels[run] = window_cell(pixels[run], frame, grid) + group * (frame.image // groups)
+            vectors += cut_vectors(runs, width, at, pixels, lengths, to[vectors:], start[vectors:])
         for k in range(K - 1):
             for v in range(vectors):
                 copy_vector(framed, start[v] + taps[k], panels, k * columns + to[v])
@@ -329,7 +205,7 @@ def _grad_x(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, geometry: G
     bottom = max(0, (geometry.top + H - 1) // sh - geometry.OH + 1)
     right = max(0, (geometry.left + W - 1) // sw - geometry.OW + 1)
     frame = Frame.around(grad_out.shape, top, bottom, left, right, 1)
-    framed = _framed(grad_out, frame)
+    framed = fill_frame(grad_out, frame)
     # (OC,C/G,KH,KW) -> (G, C/G, OC/G, KH·KW)
     matrix = weight.reshape(G, OC // G, C_group, KH * KW).swapaxes(1, 2)
     nothing = np.zeros((G, C_group), x.dtype)
@@ -345,6 +221,14 @@ def _grad_x(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, geometry: G
 
 
 # --- grad_bias and grad_weight ----------------------------------------------------------------------------------------
+
+
+def grad_bias_of(grad_out: np.ndarray) -> np.ndarray:
+    """(N,OC,OH,OW) -> (OC,)."""
+    N, OC = grad_out.shape[:2]
+    grad_bias = np.empty(OC, grad_out.dtype)
+    for_each(_grad_bias_kernel, OC, grad_out.reshape(N, OC, -1), grad_bias)
+    return grad_bias
 
 
 @kernel
@@ -365,7 +249,7 @@ def _grad_weight(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, geomet
     OC, C_group, KH, KW = weight.shape
     OC_group = OC // geometry.groups
     frame = Frame.around_x(x.shape, geometry)
-    framed = _framed(x, frame)
+    framed = fill_frame(x, frame)
     grid = Grid(geometry.OH, geometry.OW, geometry.stride[0] * frame.row, 0, 0, 1, 1)
     columns = VECTORS * lanes(x)
     # Taps beyond the last read the first again; nobody reads their sums.
@@ -422,10 +306,10 @@ def _grad_weight_kernel(
     for block in range(images * blocks):
         n, p = block // blocks, block % blocks * P // blocks
         count = (block % blocks + 1) * P // blocks - p
-        runs = _runs(n * P + p, count, grid.columns, at, pixels, lengths)
+        runs = cut_runs(n * P + p, count, grid.columns, at, pixels, lengths)
         for run in range(runs):
-            pixels[run] = _cell(pixels[run], frame, grid)
-        vectors = _vectors(runs, width, at, pixels, lengths, to, start)
+            pixels[run] = window_cell(pixels[run], frame, grid)
+        vectors = cut_vectors(runs, width, at, pixels, lengths, to, start)
         for i in range(first, last):
             group, tap = i // tap_panels, i % tap_panels * columns
             group_at = group * (frame.image // groups)

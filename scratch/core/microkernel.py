@@ -21,6 +21,7 @@ registers together. 14 rows by 2 vectors take 28 + 2 + 1 of 32 registers (AVX-51
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -47,6 +48,7 @@ VECTORS = 2  # of b, side by side
 ROWS = 14 if VECTOR_BITS == 512 or llvm.get_host_cpu_features().get("neon") else 6
 
 
+Matrix = Sequence[Sequence[float]]
 Flat = np.ndarray  # every array here is 1-D and C-contiguous; places in it are counted in elements
 
 
@@ -166,6 +168,49 @@ def _transpose_tile(typing_context, source, source_at, offsets, first, target, t
     return types.void(source, n, offsets, n, target, n, n), emit
 
 
+def _sandwich(matrix: Matrix) -> Any:
+    """The intrinsic of :func:`sandwich` for one matrix, whose zeros and ones cost nothing."""
+    p, q = len(matrix), len(matrix[0])
+
+    @intrinsic
+    def emitted(typing_context, source, source_at, offsets, target, target_at, target_step):
+        def emit(context, builder, signature, arguments):
+            _, source_at, _, _, target_at, target_step = arguments
+            source, offsets, target = _data(context, builder, signature, arguments, 0, 2, 3)
+            index = source_at.type
+            vector, itemsize = _vector(context, signature.args[0])
+
+            def add(factors, values):
+                total = None
+                for factor, value in zip(factors, values, strict=True):
+                    if factor == 0:
+                        continue
+                    if abs(factor) != 1:
+                        value = builder.fmul(value, ir.Constant(vector, [abs(factor)] * vector.count))
+                    if total is None:
+                        total = value if factor > 0 else builder.fneg(value)
+                    else:
+                        total = (builder.fadd if factor > 0 else builder.fsub)(total, value)
+                return total
+
+            def loaded(i):
+                offset = builder.load(builder.gep(offsets, [index(i)]))
+                return builder.load(_vector_at(builder, vector, source, builder.add(source_at, offset)), align=itemsize)
+
+            x = [[loaded(i * q + j) for j in range(q)] for i in range(q)]
+            half = [[add(row, [x[i][j] for i in range(q)]) for j in range(q)] for row in matrix]
+            for i in range(p):
+                for j, row in enumerate(matrix):
+                    at = builder.add(target_at, builder.mul(target_step, index(i * p + j)))
+                    builder.store(add(row, half[i]), _vector_at(builder, vector, target, at), align=itemsize)
+            return context.get_dummy_value()
+
+        n = types.intp
+        return types.void(source, n, offsets, target, n, n), emit
+
+    return emitted
+
+
 def _data(context, builder, signature, arguments, *which):
     """The pointers to the first elements of those arguments that are arrays."""
     return [context.make_array(signature.args[i])(context, builder, arguments[i]).data for i in which]
@@ -207,6 +252,28 @@ def _transpose_tile_in_python(
     square = np.stack([source[source_at + offset :][: lanes(source)] for offset in offsets[first:][: lanes(source)]])
     for i, column in enumerate(square.T):
         target[target_at + i * target_rows :][: lanes(source)] = column
+
+
+def _sandwich_in_python(matrix: Matrix) -> Any:
+    L = np.array(matrix)
+
+    def computed(source: Flat, source_at: int, offsets: Flat, target: Flat, target_at: int, target_step: int) -> None:
+        L_typed = L.astype(source.dtype)
+        vectors = np.stack([source[source_at + offset :][: lanes(source)] for offset in offsets])
+        square = vectors.reshape(L.shape[1], L.shape[1], -1)
+        for i, vector in enumerate(np.einsum("ik,klv,jl->ijv", L_typed, square, L_typed).reshape(len(L) ** 2, -1)):
+            target[target_at + i * target_step :][: lanes(source)] = vector
+
+    return computed
+
+
+def sandwich(matrix: Matrix) -> Any:
+    """A function (source, source_at, offsets, target, target_at, target_step) that computes L X Lᵀ for the p×q matrix L.
+
+    It does so for a whole vector of X, q×q: their elements (i,j) are neighbours from source_at + offsets[i·q + j] on, and those
+    of the results, p×p, from target_at + (i·p + j)·target_step on.
+    """
+    return _sandwich_in_python(matrix) if JIT_OFF else _sandwich(matrix)
 
 
 multiply_tile: Any = _multiply_tile_in_python if JIT_OFF else _multiply_tile

@@ -1,0 +1,105 @@
+"""The bound of conv2d's rung ``winograd``, which rounds other numbers than the definition does.
+
+It computes Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A. Every step is a sum with fixed weights or a sum of products, so what
+:meth:`Rounding.bilinear` says of one sum of products holds of the whole: the error is at most gamma_n times the same formula with
+all signs plus, n the number of roundings on the longest way from an input to the result. That formula is no longer |g|·|d|: it
+counts cells beside the window, which cancel in the value but not in its rounding.
+
+The halves in G are exact but where they underflow; that error, of a few eta, is then multiplied by what V holds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from parity_tests import reference
+from parity_tests.bounds import Bounded, Rounding
+
+B = np.abs(np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]]))
+A = np.abs(np.array([[1, 1, 1, 0], [0, 1, -1, -1]]))
+G = np.abs(np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]]))
+ROUNDINGS = {"B": 2, "A": 4, "G": 4, "Aᵀ": 2}  # of each sandwich: the additions of its longest row, once down and once across
+
+
+def takes(x: Any, weight: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1, **_: Any) -> bool:
+    """Whether the rung takes the call."""
+    widest = {"same": 1, "valid": 0}[padding] if isinstance(padding, str) else np.max(padding)
+    ones = np.max(stride) == 1 and np.max(dilation) == 1
+    return bool(weight.shape[2:] == (3, 3) and ones and widest <= 2 and x.size and tame(x) and tame(weight))
+
+
+def tame(array: np.ndarray) -> bool:
+    return bool((np.abs(array) <= np.finfo(array.dtype).max / 16).all())
+
+
+def conv2d(rounding: Rounding, x: Any, weight: Any, bias: Any = None, **params: Any) -> reference.Result:
+    """What the definition gives, with the rung's own bound where that is the larger."""
+    (out,), direct = reference.conv2d(rounding, x, weight, bias, **params)
+    if not takes(x, weight, **params):
+        return (out,), direct
+    padding, groups = params.get("padding", 0), params.get("groups", 1)
+    top, left = (1, 1) if padding == "same" else (0, 0) if padding == "valid" else np.broadcast_to(padding, 2)
+    images = np.abs(x.reshape(-1, *x.shape[-3:]).astype(rounding.work))
+    OC, C, _, _ = weight.shape
+    M = OC // groups
+    filters = np.abs(weight.astype(rounding.work)).reshape(groups, M, C, 3, 3)
+    transformed = np.einsum("ai,gmcij,bj->gmcab", G, filters, G)
+
+    def correlated(cells: np.ndarray, U: np.ndarray, top: int, left: int, H: int, W: int) -> np.ndarray:
+        products = np.einsum("gmcab,ngchwab->ngmhwab", U, _input_squares(cells, top, left, H, W))
+        squares = np.einsum("pa,ngmhwab,qb->ngmhpwq", A, products, A)
+        N, groups, M, rows, _, columns, _ = squares.shape
+        return squares.reshape(N, groups * M, 2 * rows, 2 * columns)[..., :H, :W]
+
+    def widened(bound: Bounded, cells: np.ndarray, U: np.ndarray, *place: int, n: int, bias: Any = 0) -> Bounded:
+        magnitude = correlated(cells, U, *place) + bias
+        underflow = 9 * n * rounding.eta + 4 * rounding.eta * correlated(cells, np.ones_like(U), *place)
+        return _at_least(bound, rounding.gamma(n) * magnitude + underflow, magnitude)
+
+    H, W = x.shape[-2:]
+    OH, OW = out.value.shape[-2:]
+    absolute = 0 if bias is None else np.abs(bias.astype(rounding.work))[:, np.newaxis, np.newaxis]
+    n = C + ROUNDINGS["B"] + ROUNDINGS["G"] + ROUNDINGS["A"] + 1
+    by_group = images.reshape(len(images), groups, C, H, W)
+    out = widened(out, by_group, transformed, top, left, OH, OW, n=n, bias=absolute)
+
+    def backward(grad_out: np.ndarray) -> reference.Gradients:
+        grad_x, grad_weight, grad_bias = direct(grad_out)
+        if grad_x is None or grad_weight is None or not tame(grad_out):
+            return grad_x, grad_weight, grad_bias
+        g = np.abs(grad_out.reshape(-1, groups, M, OH, OW).astype(rounding.work))
+        flipped = transformed.swapaxes(1, 2)[..., ::-1, ::-1]  # |G| has the same rows in reverse
+        n = M + ROUNDINGS["B"] + ROUNDINGS["G"] + ROUNDINGS["A"]
+        grad_x = widened(grad_x, g, flipped, 2 - top, 2 - left, H, W, n=n)
+        V = _input_squares(by_group, top, left, OH, OW)
+        U = np.einsum("pa,ngmhpwq,qb->ngmhwab", A, _tiled(g), A)
+        n = V[:, 0, 0, ..., 0, 0].size + ROUNDINGS["B"] + ROUNDINGS["Aᵀ"] + ROUNDINGS["G"]
+        magnitude = np.einsum("ai,ngmhwab,ngchwab,bj->gmcij", G, U, V, G, optimize=True).reshape(weight.shape)
+        return grad_x, _at_least(grad_weight, rounding.gamma(n) * magnitude + 9 * n * rounding.eta, magnitude), grad_bias
+
+    return (out,), backward
+
+
+def _input_squares(cells: np.ndarray, top: int, left: int, H: int, W: int) -> np.ndarray:
+    """|Bᵀ| d |B| of every tile: (N,G,C,H',W') -> (N, G, C, ⌈H/2⌉, ⌈W/2⌉, 4, 4)."""
+    rows, columns = (-(-size // 2) for size in (H, W))
+    bottom, right = 2 * rows + 2 - top - cells.shape[-2], 2 * columns + 2 - left - cells.shape[-1]
+    framed = np.pad(cells, ((0, 0), (0, 0), (0, 0), (top, max(bottom, 0)), (left, max(right, 0))))
+    patches = np.lib.stride_tricks.sliding_window_view(framed, (4, 4), (-2, -1))[..., ::2, ::2, :, :]
+    return np.einsum("ai,ngchwij,bj->ngchwab", B, patches[:, :, :, :rows, :columns], B)
+
+
+def _tiled(g: np.ndarray) -> np.ndarray:
+    """(N,G,M,OH,OW) -> (N, G, M, ⌈OH/2⌉, 2, ⌈OW/2⌉, 2), with zeros beyond the border."""
+    N, groups, M, OH, OW = g.shape
+    even = np.pad(g, ((0, 0), (0, 0), (0, 0), (0, OH % 2), (0, OW % 2)))
+    return even.reshape(N, groups, M, (OH + 1) // 2, 2, (OW + 1) // 2, 2)
+
+
+def _at_least(bound: Bounded, error: np.ndarray, magnitude: np.ndarray) -> Bounded:
+    """``bound``, or where it is larger ``error``."""
+    shape = bound.value.shape
+    settled = bound.rounding.settle(bound.value, 0, error.reshape(shape), magnitude.reshape(shape))
+    return Bounded(bound.value, np.maximum(bound.error, settled.error), bound.rounding)
