@@ -38,9 +38,9 @@ class Options:
     init: str = flag("torch", "starting weights: torch's default, or the paper's N(0, 0.01)", choices=("torch", "paper"))
     dropout: float = flag(0.5, "share of hidden values that are dropped", type=float, metavar="P")
     batch: int = flag(32, "images in a step", type=int, metavar="N")
-    epochs: int = flag(20, "how often every image is seen", type=int, metavar="N")
+    epochs: int = flag(30, "how often every image is seen", type=int, metavar="N")
     max_steps: int | None = flag(None, "stop after so many steps", type=int, metavar="N")
-    lr: float = flag(0.01, "learning rate at the start", type=float)
+    lr: float = flag(0.004, "learning rate at the start", type=float)
     schedule: str = flag(
         "plateau", "the learning rate falls to a tenth when the held-out error stays, or by steps", choices=schedule.KINDS
     )
