@@ -278,6 +278,7 @@ def test_two_processes_do_as_one_until_one_is_lost_and_another_goes_on_alone(tmp
     np.testing.assert_allclose(losses_of(tmp_path / "two"), losses_of(tmp_path / "one"), rtol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # by torch.compile itself
 @pytest.mark.parametrize("flag", ["channels_last", "compile", "amp"])
 def test_torchs_own_flags_change_rounding_only(flag, tmp_path):
     run("torch_impl", tmp_path / "plain", lr=0.001, max_steps=3)
