@@ -72,19 +72,18 @@ def _frame_kernel(first: int, last: int, planes: np.ndarray, frame: Frame, frame
     for i in range(first, last):
         for j in range(i * frame.plane, (i + 1) * frame.plane):
             framed[j] = zero
-        for h in range(H):
-            row = i * frame.plane + (frame.top + h) * frame.row
-            if frame.stride == 1:  # the same as below, which the compiler then turns into vectors
-                for w in range(W):
-                    framed[row + frame.left + w] = planes[i, h, w]
-                continue
-            remainder, column = frame.left % frame.stride, frame.left // frame.stride
-            for w in range(W):
-                framed[row + remainder * frame.columns + column] = planes[i, h, w]
-                remainder += 1
-                if remainder == frame.stride:
-                    remainder = 0
-                    column += 1
+        for remainder in range(frame.stride):  # of left + w by the stride
+            first_w = (remainder - frame.left) % frame.stride
+            count = (W - first_w + frame.stride - 1) // frame.stride
+            at = i * frame.plane + frame.top * frame.row + remainder * frame.columns + (frame.left + first_w) // frame.stride
+            for h in range(H):
+                if frame.stride == 1:  # the same as below, which the compiler then turns into vectors
+                    for w in range(W):
+                        framed[at + w] = planes[i, h, w]
+                else:
+                    for column in range(count):
+                        framed[at + column] = planes[i, h, first_w + column * frame.stride]
+                at += frame.row
 
 
 class Grid(NamedTuple):
