@@ -152,13 +152,13 @@ def numpy_backward(grad_out: np.ndarray, mask: np.ndarray, scale: np.floating[An
 def numba_forward(x: np.ndarray, mask: np.ndarray, scale: np.floating[Any]) -> tuple[np.ndarray, tuple[Any, ...]]:
     """One pass over memory, compiled and on all cores; the scaled mask never leaves the registers."""
     out = memory.empty_like(x)
-    for_each(_kernel, x.size, x.ravel(), mask.ravel(), scale, out.ravel())
+    for_each(_kernel, x.size, x.ravel(), mask.ravel(), scale, out.ravel(), values=1)
     return out, (mask, scale)
 
 
 def numba_backward(grad_out: np.ndarray, mask: np.ndarray, scale: np.floating[Any]) -> tuple[np.ndarray]:
     grad_x = memory.empty_like(grad_out)
-    for_each(_kernel, grad_x.size, grad_out.ravel(), mask.ravel(), scale, grad_x.ravel())
+    for_each(_kernel, grad_x.size, grad_out.ravel(), mask.ravel(), scale, grad_x.ravel(), values=1)
     return (grad_x,)
 
 

@@ -21,7 +21,7 @@ from scratch.core import checks
 from scratch.core.exponential import exp
 from scratch.core.jit import kernel
 from scratch.core.ladder import Cache, Ladder, Rung
-from scratch.core.rows import exp_row, for_each_row, rows, side_by_side, spread_out
+from scratch.core.rows import exp_row, for_each_row, rows, side_by_side, spread_out, total
 
 
 def forward(x: np.ndarray, *, dim: int = 1) -> tuple[np.ndarray, Cache]:
@@ -128,21 +128,22 @@ def _forward_kernel(first: int, last: int, x: np.ndarray, out: np.ndarray) -> No
     _, C = x.shape
     work = np.empty(C, x.dtype)
     for row in range(first, last):
-        peak, total = exp_row(x[row], out[row], work)
-        log_total = np.log(total)
+        peak, norm = exp_row(x[row], out[row], work)
+        log_norm = np.log(norm)
         for c in range(C):
-            out[row, c] = (x[row, c] - peak) - log_total
+            out[row, c] = (x[row, c] - peak) - log_norm
 
 
 @kernel
 def _backward_kernel(first: int, last: int, grad_out: np.ndarray, out: np.ndarray, grad_x: np.ndarray) -> None:
     _, C = out.shape
+    work = np.empty(C, out.dtype)
     for row in range(first, last):
-        total = 0.0  # the sum in float64: it costs nothing here, and long rows lose no digits
         for c in range(C):
-            total += grad_out[row, c]
+            work[c] = grad_out[row, c]
+        g_sum = total(work)
         for c in range(C):
-            grad_x[row, c] = grad_out[row, c] - exp(out[row, c]) * total
+            grad_x[row, c] = grad_out[row, c] - exp(out[row, c]) * g_sum
 
 
 RUNGS = Ladder(

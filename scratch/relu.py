@@ -89,13 +89,13 @@ def numpy_backward(grad_out: np.ndarray, out: np.ndarray) -> tuple[np.ndarray]:
 def numba_forward(x: np.ndarray) -> tuple[np.ndarray, tuple[Any, ...]]:
     """One pass over memory for everything, compiled and on all cores."""
     out = memory.empty_like(x)
-    for_each(_forward_kernel, x.size, x.ravel(), out.ravel())
+    for_each(_forward_kernel, x.size, x.ravel(), out.ravel(), values=1)
     return out, (out,)
 
 
 def numba_backward(grad_out: np.ndarray, out: np.ndarray) -> tuple[np.ndarray]:
     grad_x = memory.empty_like(out)
-    for_each(_backward_kernel, out.size, grad_out.ravel(), out.ravel(), grad_x.ravel())
+    for_each(_backward_kernel, out.size, grad_out.ravel(), out.ravel(), grad_x.ravel(), values=1)
     return (grad_x,)
 
 

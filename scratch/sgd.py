@@ -259,7 +259,7 @@ def numba_update(
         raise NotTakenError("sgd: the numba rung writes to C-contiguous arrays in native byte order only")
     numbers = [data.dtype.type(number) for number in (-1 if maximize else 1, momentum, gain, rate, weight_decay)]
     velocity = None if velocity is None else velocity.ravel()
-    for_each(_kernel, data.size, data.reshape(data.size), grad.ravel(), velocity, *numbers, nesterov)
+    for_each(_kernel, data.size, data.reshape(data.size), grad.ravel(), velocity, *numbers, nesterov, values=1)
 
 
 @kernel

@@ -19,7 +19,7 @@ import numpy as np
 from scratch.core import checks
 from scratch.core.jit import kernel
 from scratch.core.ladder import Cache, Ladder, Rung
-from scratch.core.rows import exp_row, for_each_row, rows, side_by_side, spread_out
+from scratch.core.rows import exp_row, for_each_row, rows, side_by_side, spread_out, total
 
 
 def forward(x: np.ndarray, *, dim: int = 1) -> tuple[np.ndarray, Cache]:
@@ -127,18 +127,19 @@ def _forward_kernel(first: int, last: int, x: np.ndarray, out: np.ndarray) -> No
     _, C = x.shape
     work = np.empty(C, x.dtype)
     for row in range(first, last):
-        _, total = exp_row(x[row], out[row], work)
+        _, norm = exp_row(x[row], out[row], work)
         for c in range(C):
-            out[row, c] /= total
+            out[row, c] /= norm
 
 
 @kernel
 def _backward_kernel(first: int, last: int, grad_out: np.ndarray, out: np.ndarray, grad_x: np.ndarray) -> None:
     _, C = out.shape
+    work = np.empty(C, out.dtype)
     for row in range(first, last):
-        dot = 0.0  # the sum in float64: it costs nothing here, and long rows lose no digits
         for c in range(C):
-            dot += np.float64(grad_out[row, c]) * out[row, c]
+            work[c] = grad_out[row, c] * out[row, c]
+        dot = total(work)
         for c in range(C):
             grad_x[row, c] = out[row, c] * (grad_out[row, c] - dot)
 

@@ -22,6 +22,8 @@ import numba
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
+WORTH_A_THREAD = 1 << 17  # values to go through: with fewer, a core is done before another has woken up, some 0.1 ms later
+
 
 def kernel(function: _F) -> _F:
     """Compile ``function`` at its first call, keep the result on disk, and let it run without the GIL."""
@@ -51,14 +53,16 @@ def set_num_threads(n: int) -> None:
     _forget_pool()
 
 
-def for_each(run: Callable[..., None], n: int, *arguments: Any, ranges_per_thread: int = 4, worth_a_thread: int = 1) -> None:
+def for_each(run: Callable[..., None], n: int, *arguments: Any, ranges_per_thread: int = 4, values: int | None = None) -> None:
     """Call ``run(first, last, *arguments)`` over ranges that together make up ``range(n)``, on all threads at once.
 
     Whoever is done with a range takes the next, so a few of them a thread keep all busy to the end; one is for work whose
-    every range has a price of its own. With fewer than ``worth_a_thread`` pieces for each, fewer threads run: waking one
-    takes as long as tens of thousands of additions.
+    every range has a price of its own. ``values`` is how many a piece goes through, where so few may be in all of them that
+    they are not worth a thread; without it every piece is.
     """
-    threads = min(_num_threads, n // worth_a_thread)
+    threads = min(_num_threads, n)
+    if values is not None:
+        threads = min(threads, n * values // WORTH_A_THREAD)
     if threads <= 1:
         if n > 0:
             run(0, n, *arguments)

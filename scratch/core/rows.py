@@ -11,8 +11,6 @@ import numpy as np
 from scratch.core.exponential import exp
 from scratch.core.jit import for_each, kernel
 
-WORTH_A_THREAD = 1 << 15  # values: what a core does with fewer is over before another core has woken up
-
 
 def rows(x: np.ndarray, dim: int) -> np.ndarray:
     """A view of the C-contiguous ``x`` as (OUTER,C,INNER), where C is the axis ``dim``."""
@@ -35,7 +33,7 @@ def for_each_row(run: Callable[..., None], by_row: np.ndarray, *arguments: Any) 
     """:func:`for_each` over the rows of (ROWS,C), unless C is 0."""
     ROWS, C = by_row.shape
     if C > 0:
-        for_each(run, ROWS, by_row, *arguments, worth_a_thread=-(-WORTH_A_THREAD // C))
+        for_each(run, ROWS, by_row, *arguments, values=C)
 
 
 @kernel
@@ -47,22 +45,37 @@ def exp_row(x: np.ndarray, exps: np.ndarray, work: np.ndarray) -> tuple[Any, Any
     """
     for c in range(x.size):
         work[c] = x[c]
-    # Halving, so that what is joined at a time lies side by side and does not wait for each other: vector code.
-    n = x.size
-    while n > 1:
-        half = (n + 1) // 2
-        _keep_larger(work[: n - half], work[half:n])
-        n = half
-    peak = work[0]
+    peak = largest(work)
     for c in range(x.size):
         exps[c] = exp(x[c] - peak)
         work[c] = exps[c]
-    n = x.size
+    return peak, total(work)
+
+
+# A row is halved until one value is left, its second half joined with its first: neighbours do not wait for each other, so it
+# is vector code, and the rounding of a sum grows with the number of halvings alone. The row is written over.
+
+
+@kernel
+def largest(row: np.ndarray) -> Any:
+    """The maximum of a row that is not empty; where it holds NaN, any of its values."""
+    n = row.size
     while n > 1:
-        half = (n + 1) // 2
-        _add(work[: n - half], work[half:n])
-        n = half
-    return peak, work[0]
+        rest = n // 2
+        _keep_larger(row[:rest], row[n - rest : n])
+        n -= rest
+    return row[0]
+
+
+@kernel
+def total(row: np.ndarray) -> Any:
+    """The sum of a row that is not empty."""
+    n = row.size
+    while n > 1:
+        rest = n // 2
+        _add(row[:rest], row[n - rest : n])
+        n -= rest
+    return row[0]
 
 
 @kernel
