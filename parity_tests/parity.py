@@ -48,7 +48,7 @@ class Evidence:
         return f"output {i}" if i < self.outputs else f"gradient {i - self.outputs}"
 
     def __str__(self) -> str:
-        return f"{self.case} in {self.layout} order"
+        return f"{self.case}, laid out {self.layout}"
 
 
 def examine(

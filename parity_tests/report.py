@@ -3,7 +3,8 @@
 For each operation, rung and dtype: how many cases ran, and the worst error of scratch and of torch against the reference, in
 units of the a-priori bound, with the case that gave it. And how each planted mistake died. No number is typed by hand.
 
-``parity.json`` is for other programs: ``format`` is raised when an entry changes its meaning.
+``parity.json`` is for other programs: ``format`` is raised when an entry changes its meaning. A run of a part of the suite
+replaces its own entries in the folder's report and leaves the others; each entry says which commit it is of.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from parity_tests.bounds import Bounded
 from parity_tests.long_sums import LongSum
 from parity_tests.mutants import Kill, Mutant
 from parity_tests.parity import Arrays, Evidence, in_bounds
-from parity_tests.specs import RUNGS, SPECS
+from parity_tests.specs import RUNGS
 
 FORMAT = 1
 
@@ -100,27 +101,35 @@ class Report:
         self.kills += kills
 
     def write(self, folder: Path, profile: str, device: str, seed: Any) -> None:
-        """``parity.md``, ``parity.json`` and ``parity.svg`` in ``folder``."""
+        """``parity.md``, ``parity.json`` and ``parity.svg`` in ``folder``, of one profile, device and seed."""
         from benchmarks.machine import describe, libraries  # needs more packages than the tests do
 
-        order = {(spec.name, rung): i for i, (spec, rung) in enumerate(RUNGS)}
-        operations = [spec.name for spec in SPECS]
-        rows = sorted(self.rows.values(), key=lambda row: (order[row.operation, row.rung], row.dtype))
-        long_sums = sorted(self.long_sums, key=lambda row: (order[row["operation"], row["rung"]], row["result"]))
-        kills = sorted(self.kills, key=lambda kill: (operations.index(kill["operation"]), kill["rung"], kill["mistake"]))
-        content = {
-            "format": FORMAT,
-            "profile": profile,
-            "seed": seed,
-            "device": device,
-            "cases": sum(row.cases for row in rows),
-            "machine": describe(),
-            "versions": libraries()["versions"],
-            "rows": [asdict(row) for row in rows],
-            "long_sums": long_sums,
-            "mutants": kills,
-        }
+        machine, packed = describe(), self.packed()
+        commit = machine.pop("commit")
+        content: dict[str, Any] = {"format": FORMAT, "profile": profile, "seed": seed, "device": device}
+        file = folder / "parity.json"
+        before = json.loads(file.read_text()) if file.exists() else {}
+        if any(before.get(name) != value for name, value in content.items()):
+            before = {}
+        content |= {"machine": machine, "versions": libraries()["versions"]}
+        for name, new in (("rows", packed["rows"]), ("long_sums", self.long_sums), ("mutants", self.kills)):
+            entries = {_key(entry): entry for entry in before.get(name, [])}
+            entries |= {_key(entry): {**entry, "commit": commit} for entry in new}
+            content[name] = sorted((entry for entry in entries.values() if _place(entry) is not None), key=_order)
         publish(content, folder)
+
+
+def _key(entry: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(entry.get(name) for name in ("operation", "rung", "dtype", "result", "mistake"))
+
+
+def _place(entry: dict[str, Any]) -> int | None:
+    """Where the entry's rung stands in the table of rungs; None where it is no longer there."""
+    return next((i for i, (spec, rung) in enumerate(RUNGS) if (spec.name, rung) == (entry["operation"], entry["rung"])), None)
+
+
+def _order(entry: dict[str, Any]) -> tuple[Any, ...]:
+    return _place(entry), *map(str, _key(entry))
 
 
 def publish(content: dict[str, Any], folder: Path) -> None:
@@ -134,8 +143,9 @@ def publish(content: dict[str, Any], folder: Path) -> None:
 def _markdown(content: dict[str, Any]) -> Iterator[str]:
     yield INTRO
     machine, versions = content["machine"], ", ".join(f"{name} {version}" for name, version in content["versions"].items())
-    yield f"{content['cases']:,} cases (profile {content['profile']}, seed {content['seed']}, torch on {content['device']}); "
-    yield f"{machine['cpu']}, {machine['system']}, Python {machine['python']}, {versions}; commit {machine['commit']}.\n"
+    cases, commits = (sum(row["cases"] for row in content["rows"]), sorted({row["commit"] for row in content["rows"]}))
+    yield f"{cases:,} cases (profile {content['profile']}, seed {content['seed']}, torch on {content['device']});"
+    yield f"{machine['cpu']}, {machine['system']}, Python {machine['python']}, {versions}; commit {', '.join(commits)}.\n"
     yield "![the worst error of every rung](parity.svg)\n"
     yield "| operation | rung | dtype | cases | passed down | scratch | torch | scratch's worst case |"
     yield "|---|---|---|---:|---:|---:|---:|---|"
