@@ -1,0 +1,78 @@
+"""``python -m docs.exercises max_pool2d``: the first time writes the file to fill in, from then on checks what is in it."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from docs.exercises.check import STAGES, WrongAnswerError, hunt, load
+from docs.exercises.drawing import draw
+from docs.exercises.stub import ROOT, solution, source_of, stub
+from docs.exercises.table import EXERCISES
+
+CASES = 300  # for each stage; the parity suite's default
+
+
+def main(arguments: Sequence[str] | None = None, console: Console | None = None) -> int:
+    """Write or check an exercise: 0 if it is solved, 1 if not yet."""
+    parser = argparse.ArgumentParser(prog="python -m docs.exercises", description="Write a backward pass, and have it checked.")
+    parser.add_argument("operation", nargs="?", choices=EXERCISES, help="in this order; without one the list")
+    parser.add_argument("--folder", type=Path, default=ROOT / "exercises", help="where the files to fill in are")
+    parser.add_argument("--cases", type=int, default=CASES, metavar="N", help="how many inputs of each kind to try (%(default)s)")
+    options = parser.parse_args(arguments)
+    console = console or Console(highlight=False)
+    if options.operation is None:
+        console.print(_overview(options.folder))
+        return 0
+    path = options.folder / f"{options.operation}.py"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(stub(options.operation), encoding="utf-8")
+        console.print(
+            f"Written: {path}\nFill in [bold]{solution(options.operation).__name__}[/] at its end, then run this again.\n"
+        )
+    return check(options.operation, path, options.cases, console)
+
+
+def check(operation: str, path: Path, cases: int, console: Console) -> int:
+    """Run the file's backward pass on more and more difficult input, and print how it went."""
+    try:
+        yours = load(path, solution(operation).__name__)
+        for stage in STAGES:
+            failure = hunt(operation, yours, stage, cases)
+            if failure:
+                console.print(draw(operation, failure))
+                console.print(f"\nThis is the smallest input that shows it, among {stage.title}.")
+                console.print(
+                    f"The way there: docs/operations/{operation}.md, Backward. To begin anew, delete {path}", soft_wrap=True
+                )
+                return 1
+            console.print(f"[green]✓[/] {stage.title}")
+    except WrongAnswerError as error:
+        console.print(str(error), style="bold red", markup=False)
+        return 1
+    except KeyboardInterrupt:
+        console.print("Stopped before an answer was found.")
+        return 1
+    _, line = inspect.getsourcelines(solution(operation))
+    console.print(f"\n[bold green]Right:[/] torch and the definition agree with your backward pass of {operation}.")
+    console.print(
+        f"The shipped one is in {source_of(operation)}:{line}; what makes it fast is in docs/operations/{operation}.md."
+    )
+    later = list(EXERCISES)[list(EXERCISES).index(operation) + 1 :]
+    console.print(f"Next: make exercise OP={later[0]}" if later else "That was the last exercise.")
+    return 0
+
+
+def _overview(folder: Path) -> str:
+    lines = [f"  {operation:<22}{'begun' if (folder / f'{operation}.py').exists() else ''}" for operation in EXERCISES]
+    return "\n".join(["Exercises in order, each with  make exercise OP=…", *lines])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
