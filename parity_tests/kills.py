@@ -66,11 +66,11 @@ def outcome(folder: Path) -> tuple[list[dict[str, Any]], dict[str, bytes], dict[
     for line in lines:
         del line["seconds"]
     last = max((folder / "checkpoints").glob("step-*"))
-    arrays = [
-        {name: array.tobytes() for name, array in files.read_header(path, kind).read().items()}
-        for path, kind in ((folder / "weights.safetensors", "weights"), (last, "checkpoint"))
-    ]
-    return lines, *arrays
+
+    def content(path: Path, kind: str) -> dict[str, bytes]:
+        return {name: array.tobytes() for name, array in files.read_header(path, kind).read().items()}
+
+    return lines, content(folder / "weights.safetensors", "weights"), content(last, "checkpoint")
 
 
 def kill(side: str, folder: Path, kills: int, rng: random.Random, longest: float) -> int:

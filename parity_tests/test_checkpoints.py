@@ -15,7 +15,7 @@ import pytest
 from training import files
 from training.checkpoints import Checkpoints, Purpose, seeds
 
-ARRAYS = {
+ARRAYS: dict[str, np.ndarray] = {
     "network.a": np.arange(6, dtype=np.float32).reshape(2, 3),
     "velocity.a": np.zeros((0, 3)),
     "number": np.array(3, np.int64),
@@ -68,19 +68,19 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(checkpoints
     bad = checkpoints.save(2, ARRAYS, STATE)
     content = bytearray(bad.read_bytes())
     rng = random.Random(0)
-    spoilt = {
+    spoilt: dict[str, list[bytes]] = {
         "flipped bit": [
             content[:i] + bytes([content[i] ^ 1 << rng.randrange(8)]) + content[i + 1 :] for i in range(len(content))
         ],
-        "cut short": [content[:i] for i in range(1, len(content), 7)],
+        "cut short": [bytes(content[:i]) for i in range(1, len(content), 7)],
         "empty": [b""],
-        "grown": [content + b"\0"],
-        "header": [(2**60).to_bytes(8, "little") + content[8:]],
+        "grown": [bytes(content + b"\0")],
+        "header": [(2**60).to_bytes(8, "little") + bytes(content[8:])],
         "another file": [b"PK\3\4" + bytes(1000)],
-    }[damage]
-    for version in spoilt:
+    }
+    for version in spoilt[damage]:
         bad.write_bytes(version)
-        reported = []
+        reported: list[str] = []
         assert checkpoints.newest(reported.append).path == good
         assert len(reported) == 1
         assert str(bad) in reported[0]

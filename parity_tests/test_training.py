@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,19 @@ import torch
 import scratch.predict
 import scratch.train
 import torch_impl.alexnet
+import torch_impl.modules
 import torch_impl.train
 from scratch.alexnet import VARIANTS, AlexNet
 from scratch.modules import Dropout
 from torch_impl.train import TorchOptions
 from training import files, options, session
+from training.datasets import open_dataset
 from training.evaluation import Evaluation
 from training.options import Options
 from training.schedule import Schedule
 
-SIDES = {"scratch": (scratch.train.train, Options), "torch_impl": (torch_impl.train.train, TorchOptions)}
-TINY = {"batch": 4, "max_steps": 4, "checkpoint_every": 3, "threads": 1, "workers": 1}
+SIDES: dict[str, Any] = {"scratch": (scratch.train.train, Options), "torch_impl": (torch_impl.train.train, TorchOptions)}
+TINY: dict[str, Any] = {"batch": 4, "max_steps": 4, "checkpoint_every": 3, "threads": 1, "workers": 1}
 side_by_side = pytest.mark.parametrize("side", SIDES)
 
 
@@ -122,6 +124,15 @@ def test_the_other_sides_run_is_not_gone_on_with(tmp_path):
         run("torch_impl", tmp_path, resume=True)
 
 
+def test_other_images_are_not_gone_on_with(tmp_path, monkeypatch):
+    run("scratch", tmp_path, max_steps=1)
+    dataset = open_dataset("digits")
+    fewer = replace(dataset, train=replace(dataset.train, labels=dataset.train.labels[:-1]))
+    monkeypatch.setattr(scratch.train, "open_dataset", lambda *_, **__: fewer)
+    with pytest.raises(ValueError, match="is of a run on other images than digits has now"):
+        run("scratch", tmp_path, resume=True)
+
+
 def test_metrics_that_were_cut_are_missed(tmp_path):
     run("scratch", tmp_path, max_steps=1)
     (tmp_path / "metrics.jsonl").write_text("")
@@ -196,9 +207,13 @@ def test_both_sides_take_the_same_steps(update, tmp_path, monkeypatch):
 
         monkeypatch.setattr(module, "AlexNet", same)
     summaries = [run(side, tmp_path / side, **flags) for side in SIDES]
-    assert_close(*(tmp_path / side for side in SIDES))
-    np.testing.assert_allclose(*(losses_of(tmp_path / side) for side in SIDES), rtol=1e-5)
+    assert_close(tmp_path / "scratch", tmp_path / "torch_impl")
+    np.testing.assert_allclose(losses_of(tmp_path / "scratch"), losses_of(tmp_path / "torch_impl"), rtol=1e-5)
     np.testing.assert_allclose(summaries[0]["held_out_loss"], summaries[1]["held_out_loss"], rtol=1e-5)
+
+
+def masks_of(network: torch.nn.Module) -> list[Any]:
+    return [module.mask for module in network.modules() if isinstance(module, torch_impl.modules.Dropout)]
 
 
 @side_by_side
@@ -209,9 +224,9 @@ def test_dropout_depends_on_seed_and_step_alone(side):
             scratch.train.seed_dropout(model, seed, step)
             layers = [module for _, module in model.named_modules() if isinstance(module, Dropout)]
             return np.stack([layer(np.ones((6, 256), np.float32)) != 0 for layer in layers])
-        network = torch_impl.train.AlexNet("mini", 10)
+        network = torch_impl.alexnet.AlexNet("mini", 10)
         torch_impl.train.draw_masks(network, seed, step, 6, torch_impl.train.Workers(0, 1, torch.device("cpu")))
-        return np.stack([m.mask.numpy() for m in network.modules() if isinstance(m, torch_impl.train.Dropout)])
+        return np.stack(masks_of(network))
 
     first = drop(0, 0)
     assert np.array_equal(first, drop(0, 0))
@@ -224,9 +239,9 @@ def test_dropout_depends_on_seed_and_step_alone(side):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_masks_fit_every_variant_and_are_dealt_out_in_rows(variant):
     def masks(rank: int, world: int) -> list[torch.Tensor]:
-        model = torch_impl.train.AlexNet(variant, 10, device="meta")
+        model = torch_impl.alexnet.AlexNet(variant, 10, device="meta")
         torch_impl.train.draw_masks(model, 0, 0, 5, torch_impl.train.Workers(rank, world, torch.device("cpu")))
-        return [module.mask for module in model.modules() if isinstance(module, torch_impl.train.Dropout)]
+        return masks_of(model)
 
     shares = [masks(rank, 3) for rank in range(3)]
     for layer, whole in enumerate(masks(0, 1)):
@@ -320,7 +335,8 @@ def test_flags_out_of_range_are_refused(flags, capsys):
 def test_resume_takes_the_flags_that_are_not_given(tmp_path):
     run("scratch", tmp_path, max_steps=1, lr=0.003)
     parsed = Options.parse("scratch", ["--out", str(tmp_path), "--resume", "--max-steps", "2"])
-    assert parsed == Options(out=str(tmp_path), **{**TINY, "max_steps": 2, "lr": 0.003}, resume=True)
+    expected: dict[str, Any] = {**TINY, "max_steps": 2, "lr": 0.003}
+    assert parsed == Options(out=str(tmp_path), **expected, resume=True)
 
 
 @pytest.mark.parametrize(("side", "device"), [("scratch", "cuda"), ("torch_impl", "mps")])
@@ -366,14 +382,14 @@ def test_evaluation_counts():
     probabilities = np.full((3, 7), 0.1, np.float32)
     probabilities[0, 2] = 0.4  # right
     probabilities[1] = [0.3, 0.2, 0.15, 0.12, 0.11, 0.1, 0.02]  # sixth of seven
-    probabilities[2] = [0, 0.9, 0.1, 0, 0, 0, 0]  # held for impossible, and among those, with five others, no. 3
+    probabilities[2] = [0, 0.9, 0.1, 0, 0, 0, 0]  # as unlikely as four others that come before it
     evaluation.add(probabilities, np.array([2, 5, 6]))
     assert evaluation.images == 3
     assert evaluation.accuracy == pytest.approx(1 / 3)
-    assert evaluation.top5 == 2
+    assert evaluation.top5 == 1
     assert evaluation.confusion[5, 0] == evaluation.confusion[6, 1] == evaluation.confusion[2, 2] == 1
-    tiny = np.finfo(np.float32).tiny
-    np.testing.assert_allclose(evaluation.loss, -np.log([0.4, 0.1, tiny]).sum(), rtol=1e-6)
+    tiny = float(np.finfo(np.float32).tiny)
+    np.testing.assert_allclose(evaluation.loss, -np.log(np.array([0.4, 0.1, tiny])).sum(), rtol=1e-6)
 
 
 def test_numbers_do_not_depend_on_how_often_they_are_saved(tmp_path):

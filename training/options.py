@@ -38,14 +38,14 @@ class Options:
     init: str = flag("torch", "starting weights: torch's default, or the paper's N(0, 0.01)", choices=("torch", "paper"))
     dropout: float = flag(0.5, "share of hidden values that are dropped", type=float, metavar="P")
     batch: int = flag(32, "images in a step", type=int, metavar="N")
-    epochs: int = flag(30, "how often every image is seen", type=int, metavar="N")
+    epochs: int = flag(25, "how often every image is seen", type=int, metavar="N")
     max_steps: int | None = flag(None, "stop after so many steps", type=int, metavar="N")
     lr: float = flag(0.004, "learning rate at the start", type=float)
     schedule: str = flag(
-        "plateau", "the learning rate falls to a tenth when the held-out error stays, or by steps", choices=schedule.KINDS
+        "steps", "the learning rate falls to a tenth by steps, or when the held-out error stays", choices=schedule.KINDS
     )
     patience: int = flag(5, "plateau: after so many epochs without improvement", type=int, metavar="EPOCHS")
-    lr_every: int = flag(30, "steps: after every so many epochs", type=int, metavar="EPOCHS")
+    lr_every: int = flag(20, "steps: after every so many epochs", type=int, metavar="EPOCHS")
     momentum: float = flag(0.9, "how much of the velocity a step keeps", type=float)
     weight_decay: float = flag(5e-4, "how much of a weight is added to its gradient", type=float)
     update: str = flag("torch", "torch's form of the update, or the paper's (see sgd.py)", choices=("torch", "paper"))

@@ -13,6 +13,7 @@ after the checkpoint have written, those steps will write again.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -271,7 +272,7 @@ class Run:
         self.position.metrics = self._metrics.tell()
         self.position.seconds = self._seconds()
         self.position.schedule = self.schedule.state()
-        state = {"options": asdict(self.options), "position": asdict(self.position)}
+        state = {"options": asdict(self.options), "data": fingerprint(self.dataset), "position": asdict(self.position)}
         self.checkpoints.save(self.position.step, self.learner.arrays(), state)
 
     def _save_weights(self) -> None:
@@ -287,6 +288,10 @@ class Run:
             self.console.print(f"{self.folder}: there is no checkpoint yet: the run starts at its beginning")
             return
         self.options.require_same_run(checkpoint)
+        if checkpoint.state["data"] != fingerprint(self.dataset):
+            raise ValueError(
+                f"{checkpoint.path}: is of a run on other images than {self.options.data} has now: nothing to go on with"
+            )
         self.position = Position(**checkpoint.state["position"])
         self.schedule.restore(self.position.schedule)
         self.learner.restore(checkpoint.arrays)
@@ -309,6 +314,15 @@ class Run:
         raise InterruptedRunError(
             f"stopped after step {self.position.step}; 'python -m {self.side}.train --out {self.folder} --resume' goes on"
         )
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """What tells a data set from another one, or from itself when images have come or gone: classes and labels."""
+    digest = hashlib.sha256(json.dumps(dataset.classes).encode())
+    for split in (dataset.train, dataset.test):
+        digest.update(b"%d" % len(split))
+        digest.update(split.labels.tobytes())
+    return digest.hexdigest()
 
 
 class ProgressBar:
