@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import scratch.modules
+from scratch.core import memory
 from scratch.core.microkernel import JIT_OFF
 from scratch.modules import Module
 
@@ -69,10 +70,11 @@ def single_thread():
 
 @pytest.mark.skipif(JIT_OFF, reason="plain Python takes minutes for arrays of this size")
 @pytest.mark.usefixtures("single_thread")
-def test_memory():
+def test_memory(monkeypatch):
     """Training holds every activation until backward; eval mode holds an input and an output at a time."""
     network = Sequential(*(ReLU() for _ in range(20)))
-    x = np.ones(1 << 17, np.float32)  # small enough to be given back to the system when it is let go
+    x = np.ones(1 << 17, np.float32)
+    monkeypatch.setattr(memory, "SMALL", x.nbytes)  # it is given back to the system when it is let go
     network(x[:1])  # compiles
 
     def peak_and_rest(run):

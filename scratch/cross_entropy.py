@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scratch import log_softmax, softmax
-from scratch.core import checks
+from scratch.core import checks, memory
 from scratch.core.jit import kernel
 from scratch.core.ladder import Cache, Ladder, Rung
 from scratch.core.rows import exp_row, for_each_row, rows, side_by_side, spread_out
@@ -252,7 +252,7 @@ def numba_forward(x: np.ndarray, t: np.ndarray, options: Options) -> tuple[np.nd
     weight, own, share, *_ = options
     N, _, D = x.shape
     logits, targets = side_by_side(x), _by_position(t)
-    exps, norms, losses = np.empty_like(logits), np.empty((N * D, 2), x.dtype), np.zeros((N, D), x.dtype)
+    exps, norms, losses = memory.empty_like(logits), np.empty((N * D, 2), x.dtype), np.zeros((N, D), x.dtype)
     for_each_row(_forward_kernel, logits, targets, weight, own, share, exps, norms, losses.reshape(N * D))
     return _reduced(losses, options), (options, logits, targets, exps, norms, x.shape)
 
@@ -269,7 +269,7 @@ def numba_backward(
     weight, own, share, *_ = options
     N, _, D = x_shape
     g = _spread(grad_out, options, N, D).reshape(N * D)
-    grad_x, grad_t = np.empty_like(logits), np.empty_like(targets)
+    grad_x, grad_t = memory.empty_like(logits), memory.empty_like(targets)
     for_each_row(_backward_kernel, logits, targets, g, weight, own, share, exps, norms, grad_x, grad_t)
     gradients = (grad_x, grad_t) if targets.ndim == 2 else (grad_x,)
     return tuple(spread_out(gradient, x_shape) for gradient in gradients)

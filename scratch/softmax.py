@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from scratch.core import checks
+from scratch.core import checks, memory
 from scratch.core.jit import kernel
 from scratch.core.ladder import Cache, Ladder, Rung
 from scratch.core.rows import exp_row, for_each_row, rows, side_by_side, spread_out, total
@@ -109,7 +109,7 @@ def numpy_backward(grad_out: np.ndarray, out: np.ndarray, dim: int) -> tuple[np.
 def numba_forward(x: np.ndarray, dim: int) -> tuple[np.ndarray, tuple[Any, ...]]:
     """A row at a time while it is in the cache, so memory is read and written once; vector code, rows on all cores."""
     x_rows = side_by_side(rows(x, dim))
-    out_rows = np.empty_like(x_rows)
+    out_rows = memory.empty_like(x_rows)
     for_each_row(_forward_kernel, x_rows, out_rows)
     out = spread_out(out_rows, rows(x, dim).shape).reshape(x.shape)
     return out, (out, dim)
@@ -117,7 +117,7 @@ def numba_forward(x: np.ndarray, dim: int) -> tuple[np.ndarray, tuple[Any, ...]]
 
 def numba_backward(grad_out: np.ndarray, out: np.ndarray, dim: int) -> tuple[np.ndarray]:
     out_rows = side_by_side(rows(out, dim))
-    grad_rows = np.empty_like(out_rows)
+    grad_rows = memory.empty_like(out_rows)
     for_each_row(_backward_kernel, side_by_side(rows(grad_out, dim)), out_rows, grad_rows)
     return (spread_out(grad_rows, rows(out, dim).shape).reshape(out.shape),)
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
-SMALL = 1 << 20  # bytes: up to here the system's own allocator keeps what is freed
+SMALL = 1 << 17  # bytes: up to here the C library keeps what is freed; glibc hands more than that back to the system
 SHELF = 1 << 30  # bytes that may lie free on the shelf; beyond it memory goes back to the system
 
 
