@@ -7,7 +7,7 @@ WORKERS ?= 2
 PROFILE ?= default
 PYTEST := OMP_NUM_THREADS=1 SCRATCH_NUM_THREADS=2 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help venv check test parity coverage bench bench-report docs clean
+.PHONY: help venv check test parity coverage bench bench-report docs exercise clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -48,6 +48,9 @@ docs: venv  ## Build the book, and the X-ray beside it
 	$(BIN)/python -m sphinx -E -q -W --keep-going -b html docs build/docs
 	$(BIN)/python -m docs.xray all --out build/docs/xray
 	@echo "The book: $(CURDIR)/build/docs/index.html"
+
+exercise: venv  ## Write a backward pass yourself, OP=max_pool2d: the first call writes the file, the next ones check it
+	@$(BIN)/python -m docs.exercises $(OP) || [ $$? -eq 1 ]
 
 clean:  ## Remove the environment and all caches
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

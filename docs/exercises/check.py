@@ -162,9 +162,9 @@ def _try(spec: Spec, attempt: Attempt, case: Case, draw: Any) -> Failure | None:
 
 def _wrong(gradient: np.ndarray, expected: np.ndarray, reference: Bounded) -> np.ndarray:
     """The cells that are further off than rounding explains."""
-    outside: np.ndarray = in_bounds(gradient, reference) > 1
-    with np.errstate(all="ignore"):
-        return outside & ~((gradient == expected) | (np.isnan(gradient) & np.isnan(expected)))
+    same = (gradient == expected) | (np.isnan(gradient) & np.isnan(expected))
+    wrong: np.ndarray = (in_bounds(gradient, reference) > 1) & ~same
+    return wrong
 
 
 def check_form(got: Any, expected: Arrays, name: str) -> None:

@@ -46,7 +46,8 @@ EXERCISES = {
     "adaptive_avg_pool2d": Exercise(
         {"grad_out": _GRAD_OUT, "H": "rows of x.", "W": "columns of x."},
         _GRAD_X,
-        "Walk through the windows as forward does. What it gathered from, hand out to: by how much does a mean move with one of its cells?",
+        "Walk through the windows as forward does, and hand out where it gathered. "
+        "By how much does a mean move with one of its cells?",
     ),
     "linear": Exercise(
         {
@@ -57,7 +58,7 @@ EXERCISES = {
             "need_grad_x": "whether grad_x is wanted.",
         },
         _LAYER,
-        "Every product x·weight in forward gives a term to grad_x, where weight is the slope, and one to grad_weight, where x is.",
+        "Every product x·weight of forward gives a term to grad_x, with weight for the slope, and one to grad_weight, with x.",
     ),
     "conv2d": Exercise(
         {
@@ -69,7 +70,8 @@ EXERCISES = {
             "need_grad_x": "whether grad_x is wanted.",
         },
         _LAYER,
-        "Walk exactly as forward does. Where it read a cell of the padded image, add to that cell of a padded gradient, then cut the frame off.",
+        "Walk exactly as forward does. Where it read a cell of the padded image, add to that cell of a padded gradient. "
+        "Then cut the frame off.",
     ),
     "local_response_norm": Exercise(
         {
@@ -79,18 +81,20 @@ EXERCISES = {
             "window": "the window's reach, and alpha (already divided by size), beta and k.",
         },
         _GRAD_X,
-        "x[j] acts on out[j] itself, and through the scale of every channel whose window holds j. Which are those, if size is even? "
-        "_pull is given: how the loss moves with one scale.",
+        "x[j] acts on out[j] itself, and through the scale of every channel whose window holds j. "
+        "Which are those, for an even size? _pull is given: how the loss moves with one scale.",
     ),
     "softmax": Exercise(
         {"grad_out": "how much the loss grows with each element of out; out's shape.", "out": _ROWS, "dim": "the axis."},
         _GRAD_X,
-        "Every out of a row depends on every x of it. Write down how out[c] moves with x[j] for c = j and for c ≠ j, then sum over c.",
+        "Every out of a row depends on every x of it. Write down how out[c] moves with x[j], for c = j and for c ≠ j. "
+        "Then sum over c.",
     ),
     "log_softmax": Exercise(
         {"grad_out": "how much the loss grows with each element of out; out's shape.", "out": _ROWS, "dim": "the axis."},
         _GRAD_X,
-        "x[j] is in out[j] directly, and in the log of the sum that every out of the row has subtracted. How does that log move with x[j]?",
+        "x[j] is in out[j] directly, and in the log that is subtracted from every out of the row. "
+        "How does that log move with x[j]?",
     ),
     "cross_entropy": Exercise(
         {
