@@ -16,7 +16,16 @@ from scratch.core.microkernel import JIT_OFF
 
 PROFILES = {"quick": 10, "default": CASES, "deep": 3000}  # cases for each operation, rung and dtype
 # Whole networks and what is built from them: too much for the edit loop, and for kernels in plain Python.
-NETWORKS = ("test_networks", "test_training", "test_checkpoints", "test_weights", "test_xray", "test_xray_browser", "test_docs")
+NETWORKS = (
+    "test_networks",
+    "test_training",
+    "test_checkpoints",
+    "test_weights",
+    "test_pictures",
+    "test_xray",
+    "test_xray_browser",
+    "test_docs",
+)
 NOT_QUICK = ("test_mutants", "test_exact", "test_long_sums", *NETWORKS)
 
 for name, examples in PROFILES.items():

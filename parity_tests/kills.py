@@ -25,7 +25,7 @@ from training import files
 from training.options import Options
 
 # Tiny, and with a checkpoint after every other step, so that kills hit the writing of files as often as the rest.
-OPTIONS = Options(batch=2, max_steps=24, checkpoint_every=2, keep=2, threads=1, workers=1)
+OPTIONS = Options(batch=2, max_steps=24, checkpoint_every=2, keep=2, threads=1, workers=1, no_pictures=True)
 
 
 def options_of(side: str) -> Options:

@@ -32,7 +32,7 @@ from training.options import Options
 from training.schedule import Schedule
 
 SIDES: dict[str, Any] = {"scratch": (scratch.train.train, Options), "torch_impl": (torch_impl.train.train, TorchOptions)}
-TINY: dict[str, Any] = {"batch": 4, "max_steps": 4, "checkpoint_every": 3, "threads": 1, "workers": 1}
+TINY: dict[str, Any] = {"batch": 4, "max_steps": 4, "checkpoint_every": 3, "threads": 1, "workers": 1, "no_pictures": True}
 side_by_side = pytest.mark.parametrize("side", SIDES)
 
 

@@ -16,6 +16,7 @@ from scratch import get_num_threads, set_num_threads
 from scratch.alexnet import AlexNet
 from scratch.data import Preprocessing, mean_probabilities
 from scratch.modules import CrossEntropyLoss, Dropout
+from scratch.pictures import stages
 from scratch.sgd import SGD
 from training import session
 from training.checkpoints import Purpose, seeds
@@ -61,7 +62,7 @@ def train(options: Options) -> dict[str, Any]:
                 optimizer.step()
                 run.after_step(float(loss) * len(labels), int((logits.argmax(axis=1) == labels).sum()))
             run.after_epoch(evaluate(model, held_out, len(dataset.classes), ten_crops=options.ten_crops))
-        return run.finish()
+        return run.finish(stages)
 
 
 def evaluate(model: AlexNet, loader: Loader[np.ndarray], classes: int, *, ten_crops: bool = False) -> Evaluation:

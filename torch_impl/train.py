@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch_impl.alexnet import AlexNet
 from torch_impl.data import Preprocessing, mean_probabilities
 from torch_impl.modules import CrossEntropyLoss, Dropout, Linear, Module
+from torch_impl.pictures import stages
 from torch_impl.sgd import SGD
 from training import session
 from training.checkpoints import Purpose, seeds
@@ -86,7 +87,7 @@ def train(options: TorchOptions) -> dict[str, Any]:
                     optimizer.step()
                     run.after_step(loss.item(), int((logits.argmax(dim=1) == labels).sum()))
                 run.after_epoch(evaluate(model, held_out, len(dataset.classes), workers, ten_crops=options.ten_crops))
-            return run.finish()
+            return run.finish(stages)
 
 
 @torch.no_grad()

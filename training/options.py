@@ -15,7 +15,19 @@ from training.datasets import NAMES
 
 VARIANTS = ("one_tower", "paper", "torchvision", "mini")
 # What may change when a run is resumed: how long and where it runs, not what is computed.
-MAY_CHANGE = {"data_dir", "epochs", "max_steps", "threads", "workers", "device", "out", "checkpoint_every", "keep", "resume"}
+MAY_CHANGE = {
+    "data_dir",
+    "epochs",
+    "max_steps",
+    "threads",
+    "workers",
+    "device",
+    "out",
+    "checkpoint_every",
+    "keep",
+    "no_pictures",
+    "resume",
+}
 
 
 def flag(default: Any, text: str, **argparse_arguments: Any) -> Any:
@@ -57,6 +69,7 @@ class Options:
     out: str | None = flag(None, "the run's folder; default: runs/SIDE-VARIANT-DATA", metavar="DIR")
     checkpoint_every: int = flag(100, "save a checkpoint every so many steps", type=int, metavar="STEPS")
     keep: int = flag(3, "how many checkpoints stay", type=int, metavar="N")
+    no_pictures: bool = flag(False, "draw none when the run has ended")
     resume: bool = flag(False, "go on from the last checkpoint in the run's folder, with its flags where none are given")
 
     def __post_init__(self) -> None:

@@ -6,6 +6,7 @@ The folder of a run holds::
     checkpoints/         the last few; see checkpoints.py
     weights.safetensors  what was learned so far, when the run ended or was interrupted
     summary.json         how it ended
+    *.png, *.svg         pictures of it, and what they are drawn from; see pictures.py
 
 Metrics are appended as they come, and a checkpoint knows how long their file was. To resume is to cut it there: what steps
 after the checkpoint have written, those steps will write again.
@@ -31,7 +32,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from training import files, weights
+from training import files, pictures, weights
 from training.datasets import Dataset
 from training.evaluation import Evaluation
 from training.options import Options
@@ -199,8 +200,8 @@ class Run:
         if stop and not self._over:
             self._stop()
 
-    def finish(self) -> dict[str, Any]:
-        """Leave the results, and return and print their summary.
+    def finish(self, stages: pictures.Stages) -> dict[str, Any]:
+        """Leave the results, and return and print their summary; draw pictures, one by ``stages`` (see ``pictures.py``).
 
         The last checkpoint comes last, so that a run that is killed meanwhile does this again when it is resumed.
 
@@ -222,7 +223,10 @@ class Run:
         if self.main:
             self._save_weights()
             files.write_bytes(self.folder / "summary.json", json.dumps(summary, indent=1).encode())
+            pictures.keep_material(self.folder, self.evaluation.confusion, self.dataset)
             self._save()
+            if not self.options.no_pictures:
+                self._draw(stages)
         table = Table(f"python -m {self.side}.train", "", title=str(self.folder))
         for name, value in summary.items():
             table.add_row(name.replace("_", " "), f"{value:.4g}" if isinstance(value, float) else str(value))
@@ -281,6 +285,12 @@ class Run:
         network = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
         path = self.folder / "weights.safetensors"
         weights.save(path, self.options.variant, self.dataset.classes, network, self.preprocessing)
+
+    def _draw(self, stages: pictures.Stages) -> None:
+        try:
+            pictures.draw(self.folder, stages)
+        except ModuleNotFoundError as error:
+            self.console.print(f"no pictures: {error}")
 
     def _resume(self) -> None:
         checkpoint = self.checkpoints.newest(self.console.print)

@@ -1,0 +1,216 @@
+"""Pictures of what a run has learned, and how, from the files in its folder; matplotlib draws, PNG and SVG.
+
+=============  ==========================  ================================================================================
+picture        drawn from                  what it shows
+=============  ==========================  ================================================================================
+filters        weights.safetensors         what conv1 looks for, as in the paper's figure 3
+activations    weights.safetensors, image  what becomes of an image on its way through the network
+curves         metrics.jsonl               loss and accuracy, in training and on held-out images
+confusion      confusion.json              which classes are taken for which
+=============  ==========================  ================================================================================
+
+The last two numbers of a run that are not in its metrics lie beside them: the confusion matrix, and ``example.png``, a held-out
+image to try the network with. What has no file to be drawn from is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from training import files
+from training.data_packages import optional
+from training.datasets import Dataset
+from training.screen import failing_plainly, plain_console
+
+if TYPE_CHECKING:  # a run does without matplotlib where it is not installed
+    from matplotlib.figure import Figure
+
+Stages = Callable[[Path | str, Path | str], tuple[list[tuple[str, np.ndarray]], Sequence[str]]]
+"""An image's and a weights' path to the name and the output of each layer, (C,H,W) or (n,), the last the classes' probabilities;
+and the classes."""
+
+TRAINING, HELD_OUT = "#1d4ed8", "#c2410c"
+CHANNELS = 16  # how many of a layer's are shown
+POINTS = 200  # how many means a curve of steps is made of
+ANNOTATED = 20  # up to so many classes a confusion matrix has room for its numbers
+
+
+def keep_material(folder: Path, confusion: np.ndarray, dataset: Dataset) -> None:
+    """Leave what pictures need beside metrics and weights.
+
+    Raises:
+        OSError: a file could not be written.
+    """
+    content = {"classes": dataset.classes, "confusion": confusion.tolist()}
+    files.write_bytes(folder / "confusion.json", json.dumps(content).encode())
+    example = optional("PIL.Image", "Pillow").fromarray(dataset.test.image(0))
+    example.save(folder / "example.png")
+
+
+def draw(folder: Path, stages: Stages, image: Path | str | None = None) -> list[Path]:
+    """Draw what the folder has files for, and return the pictures' paths.
+
+    Args:
+        folder: of a run.
+        stages: what shows an image to the network.
+        image: which one; by default the example that the run has left.
+
+    Raises:
+        ModuleNotFoundError: matplotlib is not installed.
+        FileNotFoundError: the folder holds nothing to draw from.
+        ValueError: a file is not what it should be.
+    """
+    matplotlib = optional("matplotlib", "matplotlib")
+    weights, metrics, confused = (folder / name for name in ("weights.safetensors", "metrics.jsonl", "confusion.json"))
+    image = image or folder / "example.png"
+    figures = {}
+    if weights.exists():
+        first = files.read_header(weights, "weights").read()["network.features.0.weight"]
+        figures["filters"] = filters(first)
+        if Path(image).exists():
+            figures["activations"] = activations(*stages(image, weights))
+    if metrics.exists() and (lines := [json.loads(line) for line in metrics.read_text().splitlines()]):
+        figures["curves"] = curves(lines)
+    if confused.exists():
+        content = json.loads(confused.read_text())
+        figures["confusion"] = confusion(np.array(content["confusion"]), content["classes"])
+    if not figures:
+        raise FileNotFoundError(f"{folder}: holds no run: neither weights.safetensors nor metrics.jsonl nor confusion.json")
+    written = []
+    with matplotlib.rc_context({"svg.hashsalt": "run", "svg.fonttype": "none"}):  # the same bytes for the same run
+        for name, figure in figures.items():
+            for suffix, metadata in (("png", {}), ("svg", {"Date": None})):
+                written.append(folder / f"{name}.{suffix}")
+                figure.savefig(written[-1], dpi=130, metadata=metadata)
+    return written
+
+
+def filters(weight: np.ndarray) -> Figure:
+    """The filters (OC,C,KH,KW), sixteen in a row: grey is zero, each filter's largest weight as bright or dark as can be."""
+    OC, C, KH, KW = weight.shape
+    shown = 0.5 + 0.5 * weight / np.abs(weight).max(axis=(1, 2, 3), keepdims=True).clip(np.finfo(np.float32).tiny)
+    columns = 16
+    rows = -(-OC // columns)
+    sheet = np.ones((rows * (KH + 1) - 1, columns * (KW + 1) - 1, C))
+    for i in range(OC):
+        top, left = i // columns * (KH + 1), i % columns * (KW + 1)
+        sheet[top : top + KH, left : left + KW] = shown[i].transpose(1, 2, 0)
+    figure = _figure(10, 0.6 + 10 * rows / columns)
+    axis = figure.subplots()
+    axis.imshow(sheet, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axis.set_axis_off()
+    axis.set_title(f"conv1: {OC} filters, {KH}×{KW}{'' if C == 1 else f'×{C}'}; grey is zero")
+    return figure
+
+
+def activations(stages: list[tuple[str, np.ndarray]], classes: Sequence[str]) -> Figure:
+    """An image's way: the channels that a convolution's ReLU lets most through, and what the layers after it make of them."""
+    (_, image), *layers, (_, probabilities) = stages
+    maps = [(name, out) for name, out in layers if out.ndim == 3]
+    vectors = [(name, out) for name, out in layers if out.ndim == 1]
+    strongest = {}
+    for name, out in maps:
+        if name.startswith("relu"):
+            strongest[name[-1]] = np.argsort(-out.mean(axis=(1, 2)), kind="stable")[:CHANNELS]
+
+    heights = [1.6, *[0.95] * len(maps), *[0.4] * len(vectors), 2.2]
+    figure = _figure(13, 0.8 * sum(heights))
+    axes = figure.subplots(len(heights), 1, height_ratios=heights)
+    low, high = image.min(), image.max()
+    shown = ((image - low) / max(high - low, np.finfo(np.float32).tiny)).transpose(1, 2, 0)
+    axes[0].imshow(shown, cmap="gray", interpolation="nearest")
+    axes[0].set_axis_off()
+    axes[0].set_title(f"the image, {_shape(image)}, without the mean image", fontsize=9)
+    for axis, (name, out) in zip(axes[1:-1], maps + vectors, strict=True):
+        limit = float(np.abs(out).max()) or 1.0
+        # Before ReLU there are negative values too: red and blue, with white for zero.
+        colours, low = ("RdBu_r", -limit) if name.startswith(("conv", "fc")) else ("magma", 0)
+        tiles = out[strongest[name[-1]]] if out.ndim == 3 else out[np.newaxis, np.newaxis]
+        for i, tile in enumerate(tiles):
+            width = 0.9 if out.ndim == 3 else CHANNELS
+            axis.imshow(
+                tile, extent=(i, i + width, 0, 0.9), aspect="auto", interpolation="nearest", cmap=colours, vmin=low, vmax=limit
+            )
+        axis.set(xlim=(0, CHANNELS), ylim=(0, 0.9), xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+        axis.set_ylabel(f"{name}\n{_shape(out)}", rotation=0, ha="right", va="center", fontsize=7)
+    likeliest = np.argsort(-probabilities, kind="stable")[:10]
+    axes[-1].bar([classes[i] for i in likeliest], probabilities[likeliest], color=TRAINING)
+    axes[-1].set(ylim=(0, 1), ylabel="probability")
+    axes[-1].tick_params(labelsize=8)
+    return figure
+
+
+def curves(lines: list[dict[str, Any]]) -> Figure:
+    """Loss and accuracy from a run's metrics: steps as means over stretches of the run, with the middle 80 % of them around."""
+    steps = [line for line in lines if "loss" in line]
+    evaluations = [line for line in lines if "held_out_loss" in line]
+    figure = _figure(11, 4)
+    for axis, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        stretches = np.array_split(np.array([(line["step"], line[name]) for line in steps]), min(POINTS, len(steps)))
+        middle = [stretch[:, 0].mean() for stretch in stretches]
+        low, high = np.array([np.quantile(stretch[:, 1], (0.1, 0.9)) for stretch in stretches]).T
+        axis.fill_between(middle, low, high, color=TRAINING, alpha=0.2, lw=0)
+        axis.plot(middle, [stretch[:, 1].mean() for stretch in stretches], color=TRAINING, label="training")
+        axis.plot(
+            [line["step"] for line in evaluations],
+            [line[f"held_out_{name}"] for line in evaluations],
+            "o-",
+            color=HELD_OUT,
+            ms=4,
+            label="held out",
+        )
+        drops = [after["step"] for before, after in itertools.pairwise(steps) if after["lr"] < before["lr"]]
+        for i, step in enumerate(drops):
+            axis.axvline(step, color="gray", lw=1, ls=":", label="learning rate falls" if i == 0 else None)
+        axis.set(xlabel="step", ylabel=name)
+        axis.grid(alpha=0.3)
+        axis.legend()
+    if evaluations:
+        figure.suptitle(f"held-out accuracy after {evaluations[-1]['step']} steps: {evaluations[-1]['held_out_accuracy']:.2%}")
+    return figure
+
+
+def confusion(counts: np.ndarray, classes: Sequence[str]) -> Figure:
+    """The matrix (classes,classes) of how many images of a class, a row, were taken for another, a column."""
+    shares = counts / counts.sum(axis=1, keepdims=True).clip(1)
+    side = min(4 + 0.45 * len(classes), 14)
+    figure = _figure(side + 0.5, side)
+    axis = figure.subplots()
+    axis.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1)  # the root, or mistakes would be too pale to see
+    if len(classes) <= ANNOTATED:
+        for i, j in np.argwhere(counts):
+            colour = "white" if shares[i, j] > 0.3 else "black"
+            axis.text(j, i, str(counts[i, j]), ha="center", va="center", fontsize=8, color=colour)
+        axis.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
+        axis.set_yticks(range(len(classes)), classes)
+    axis.set(
+        xlabel="taken for", ylabel="is", title=f"{counts.trace() / counts.sum():.2%} of {counts.sum():,} held-out images right"
+    )
+    return figure
+
+
+def command(side: str, stages: Stages) -> None:
+    """Draw the pictures of the run on the command line."""
+    parser = argparse.ArgumentParser(f"python -m {side}.pictures", description="Draw a run's pictures.")
+    parser.add_argument("run", type=Path, help="the run's folder")
+    parser.add_argument("--image", help="which the activations are of; default: the run's example.png")
+    arguments = parser.parse_args()
+    with failing_plainly():
+        for path in draw(arguments.run, stages, arguments.image):
+            plain_console().print(f"wrote {path}")
+
+
+def _figure(width: float, height: float) -> Figure:
+    return optional("matplotlib.figure", "matplotlib").Figure(figsize=(width, height), layout="constrained")  # type: ignore[no-any-return]
+
+
+def _shape(out: np.ndarray) -> str:
+    return "×".join(map(str, out.shape))
