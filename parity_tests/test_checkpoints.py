@@ -70,7 +70,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(checkpoints
     rng = random.Random(0)
     spoilt: dict[str, list[bytes]] = {
         "flipped bit": [
-            content[:i] + bytes([content[i] ^ 1 << rng.randrange(8)]) + content[i + 1 :] for i in range(len(content))
+            bytes([*content[:i], content[i] ^ 1 << rng.randrange(8), *content[i + 1 :]]) for i in range(len(content))
         ],
         "cut short": [bytes(content[:i]) for i in range(1, len(content), 7)],
         "empty": [b""],
