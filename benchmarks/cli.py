@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 
 from benchmarks import compare as compared
 from benchmarks import growth as sweep
-from benchmarks import machine, pairing, starts, tables, traps
+from benchmarks import machine, pairing, screen, starts, tables, traps, twin_tables
 from benchmarks import report as documents
 from benchmarks import selfcheck as ruler
 from benchmarks.cases import MINI, Case, choose
@@ -25,7 +25,9 @@ from benchmarks.run import run as run_cases
 from benchmarks.run import rungs as rungs_of
 from benchmarks.screen import console, progress, render, show
 from benchmarks.sides import Side
+from benchmarks.twin_results import Apart, Twins, save
 from benchmarks.verify import Judge
+from training.options import Options
 
 FAILED, NOT_TRUSTED, INTERRUPTED = 1, 3, 130
 LATEST = Path("runs/benchmark.json")
@@ -151,6 +153,44 @@ def trap(threads: Threads = None, json: Json = Path("runs/traps.json")) -> None:
     report.save(json)
     for name in traps.TRAPS:
         render(traps.table(name, report))
+
+
+TRAINER = {"allow_extra_args": True, "ignore_unknown_options": True}  # whose flags the next two commands take
+
+
+@app.command(context_settings=TRAINER)
+def twin(ctx: typer.Context, json: Json = Path("runs/twin.json")) -> None:
+    """Train scratch and torch in step, from the same weights; takes the trainer's flags (--data, --variant, --max-steps …)."""
+    from benchmarks.twin import together  # torch is for processes that time nothing
+
+    with screen.steps() as done:
+        result = together(Options.parse("scratch", ctx.args), done)
+    keep(result, json, twin_tables.layers(result), twin_tables.steps(result))
+
+
+@app.command(context_settings=TRAINER)
+def seeds(
+    ctx: typer.Context,
+    count: Annotated[int, typer.Option(min=2, help="Runs of each side.")] = 3,
+    json: Json = Path("runs/seeds.json"),
+) -> None:
+    """Train both sides from several seeds, compare accuracies with their spread; takes the trainer's flags (--data …)."""
+    from benchmarks.twin import apart
+
+    result = apart(Options.parse("scratch", ctx.args), count)
+    keep(result, json, twin_tables.spread(result))
+
+
+def keep(result: Twins | Apart, json: Path, *shown: tables.Table) -> None:
+    """Write and show a result; the exit code tells of what rounding, or the spread of seeds, does not explain."""
+    save(result, json)
+    for table in shown:
+        render(table)
+    console.print(f"\nwrote {json}")
+    for failure in result.failures():
+        console.print(f"FAILED {failure}", markup=False, style="red")
+    if result.failures():
+        raise typer.Exit(FAILED)
 
 
 @app.command()

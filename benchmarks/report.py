@@ -1,23 +1,26 @@
 """Figures into documents: fill what stands between markers, in any Markdown file.
 
 ``<!-- benchmark:begin ladder -->`` … ``<!-- benchmark:end -->`` holds the block named; a marker without a name holds
-the summary. The blocks are those of ``tables.BLOCKS``, ``plots.PLOTS`` and ``traps.TRAPS``, ``machine``, ``selfcheck`` and
-``walkthrough``.
+the summary. The blocks are those of ``tables.BLOCKS``, ``plots.PLOTS`` and ``traps.TRAPS``, ``machine``, ``selfcheck``,
+``walkthrough``, ``trained``, and ``twin-NAME`` for each file of ``twin_results.RESULTS``.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
-from benchmarks import plots, selfcheck, tables, traps
+from benchmarks import plots, selfcheck, tables, traps, twin_tables
 from benchmarks.results import Report
 from scratch import walkthrough
 
 BLOCK = re.compile(r"<!-- benchmark:begin(?: ([\w-]+))? -->\n.*?<!-- benchmark:end -->", re.DOTALL)
+TRAINED = Path(__file__).parents[1] / "weights" / "mini-fashion-mnist"
 MARKER = re.compile(r"<!-- benchmark:(begin|end)")
 
 
@@ -59,10 +62,23 @@ def block(name: str, report: Report, here: Path, pictures: Path) -> str:
         with contextlib.redirect_stdout(io.StringIO()) as printed:
             walkthrough.main()
         return f"```\n{printed.getvalue()}```"
+    if name == "trained":
+        return trained(json.loads((TRAINED / "summary.json").read_text()))
+    if name.startswith(twin_tables.PREFIX):
+        return twin_tables.block(name, here, pictures)
     if name == "machine":
         return f"Made on {tables.machine(report)}."
-    known = sorted([*tables.BLOCKS, *plots.PLOTS, *traps.TRAPS, "summary", "machine", "selfcheck", "walkthrough"])
+    known = sorted([*tables.BLOCKS, *plots.PLOTS, *traps.TRAPS, "summary", "machine", "selfcheck", "walkthrough", "trained"])
     raise ValueError(f"no block is called {name!r}; the blocks are {known}")
+
+
+def trained(summary: dict[str, Any]) -> str:
+    """What the network that ships has learned, by the summary that its run left."""
+    return (
+        f"{summary['variant']} AlexNet, trained by `{summary['side']}` on {summary['data']} for {summary['epochs']} epochs "
+        f"({summary['steps']:,} steps), is right on **{summary['held_out_accuracy']:.2%}** of its 10,000 test images. "
+        f"That took {summary['seconds'] / 60:.0f} minutes on two cores that others used too."
+    )
 
 
 def write(files: list[Path], report: Report, pictures: Path) -> list[Path]:
@@ -72,7 +88,7 @@ def write(files: list[Path], report: Report, pictures: Path) -> list[Path]:
         ValueError: see :func:`fill`; nothing is written then.
     """
     texts = {file: fill(file.read_text(), report, here=file.parent, pictures=pictures) for file in files}
-    written = plots.draw(report, pictures)
+    written = plots.draw(report, pictures) + twin_tables.draw(pictures)
     for file, text in texts.items():
         file.write_text(text)
     return [*written, *files]

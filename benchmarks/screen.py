@@ -34,6 +34,15 @@ def progress(cases: list[Case]) -> Iterator[tuple[Callable[[str], None], Callabl
         yield lambda what: bar.update(task, description=what), done
 
 
+@contextmanager
+def steps() -> Iterator[Callable[[int, int], None]]:
+    """A bar for steps of training, on a terminal: call it with the step and how many there are."""
+    columns = [TextColumn("step {task.completed}/{task.total}"), BarColumn(), TimeRemainingColumn()]
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("")
+        yield lambda step, steps: bar.update(task, completed=step, total=steps)
+
+
 def render(table: tables.Table) -> None:
     """A table on the terminal."""
     grid = RichTable(

@@ -1,0 +1,130 @@
+"""What twins and runs apart showed (``twin.py``), as files and as verdicts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+RESULTS = Path(__file__).parent / "results" / "twin"  # those that are committed
+ALLOWED = 10.0  # how many times as far from float64 as torch scratch may be, in any layer
+KEPT = 50  # of the steps beyond, one in ten is kept
+KINDS = ("gradients", "weights")
+
+
+@dataclass
+class Twins:
+    """How far twins came apart.
+
+    Attributes:
+        options: the trainer's, with which both learned.
+        layers: "conv1" to "fc8".
+        images: for each of the first step's images, shown alone to the networks as they started, the gradients' distances: three
+            lists with a relative distance for each layer, "twins" (scratch from torch), "scratch" and "torch" (from float64).
+        steps: for each "step", "loss" by network, and for each of ``KINDS`` such distances.
+        wall: seconds that each network took; on a machine with other work to do they say little.
+        cpu: seconds of all cores together.
+        accuracy: of each on held-out images, afterwards.
+    """
+
+    options: dict[str, Any]
+    layers: list[str]
+    date: str = ""
+    machine: dict[str, Any] = field(default_factory=dict)
+    images: list[dict[str, list[float]]] = field(default_factory=list)
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    wall: dict[str, float] = field(default_factory=dict)
+    cpu: dict[str, float] = field(default_factory=dict)
+    accuracy: dict[str, float] = field(default_factory=dict)
+
+    def rounding(self, which: str) -> np.ndarray:
+        """What rounding alone makes of each layer's gradients, (layers,): the least distance over the images.
+
+        In some images a value is so close to zero, or two in a window so close to each other, that rounding decides which way
+        ReLU or pooling sends the gradient. That makes a difference that is no longer small, and is no one's mistake. A mistake
+        is there in every image.
+        """
+        return np.array([image[which] for image in self.images]).min(axis=0)
+
+    def decided_otherwise(self) -> int:
+        """In how many images rounding has sent a gradient another way: there a layer is beyond ten times rounding alone."""
+        distances = np.array([image["twins"] for image in self.images])
+        return int((distances > 10 * self.rounding("twins")).any(axis=1).sum())
+
+    def failures(self) -> list[str]:
+        """The layers in which scratch's gradients are further from float64's than rounding explains."""
+        ours, theirs = self.rounding("scratch"), self.rounding("torch")
+        return [
+            f"{layer}: in every image scratch's gradients are {ours[i]:.1e} or more from float64's, torch's {theirs[i]:.1e}"
+            for i, layer in enumerate(self.layers)
+            if not ours[i] <= ALLOWED * theirs[i]
+        ]
+
+    def grown(self, factor: float) -> dict[str, int | None]:
+        """For each layer, the first step whose gradients are ``factor`` times as far apart as rounding alone; None: never."""
+        beyond = np.array([step["gradients"]["twins"] for step in self.steps]) > factor * self.rounding("twins")
+        return {
+            layer: self.steps[int(beyond[:, i].argmax())]["step"] if beyond[:, i].any() else None
+            for i, layer in enumerate(self.layers)
+        }
+
+
+@dataclass
+class Apart:
+    """Runs with nothing in common but their settings.
+
+    Attributes:
+        runs: for each "side", "seed", "accuracy", "wall" and "cpu" (seconds).
+    """
+
+    options: dict[str, Any]
+    date: str = ""
+    machine: dict[str, Any] = field(default_factory=dict)
+    runs: list[dict[str, Any]] = field(default_factory=list)
+
+    def of(self, side: str, what: str) -> np.ndarray:
+        """A side's accuracies or seconds."""
+        return np.array([run[what] for run in self.runs if run["side"] == side])
+
+    def difference(self) -> tuple[float, float, float]:
+        """How far scratch's mean accuracy is above torch's, and the 95 % interval that the seeds' spread leaves (Welch)."""
+        ours, theirs = self.of("scratch", "accuracy"), self.of("torch", "accuracy")
+        interval = stats.ttest_ind(ours, theirs, equal_var=False).confidence_interval(0.95)
+        return float(ours.mean() - theirs.mean()), float(interval.low), float(interval.high)
+
+    def failures(self) -> list[str]:
+        """What the seeds do not explain."""
+        difference, low, high = self.difference()
+        if low <= 0 <= high:
+            return []
+        return [f"scratch's mean accuracy is {difference:+.2%} from torch's [{low:+.2%} … {high:+.2%}]"]
+
+
+def save(result: Twins | Apart, path: Path) -> None:
+    """Write JSON, differences to three digits."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = asdict(result)
+    rows = {name: content.pop(name) for name in ("images", "steps", "runs") if name in content}
+    head = json.dumps(content, indent=1).removesuffix("\n}")
+    for name, values in rows.items():
+        head += f',\n "{name}": [\n' + ",\n".join(json.dumps(_short(row)) for row in values) + "\n ]"
+    path.write_text(head + "\n}\n")
+
+
+def load(path: Path) -> Twins | Apart:
+    """Read what :func:`save` wrote."""
+    content = json.loads(path.read_text())
+    return Twins(**content) if "steps" in content else Apart(**content)
+
+
+def _short(value: Any) -> Any:
+    """Losses and distances: what rounding can change is far beyond float32's digits, of a distance three say all."""
+    if isinstance(value, float):
+        return float(f"{value:.9g}")
+    if isinstance(value, dict):
+        return {key: _short(item) for key, item in value.items()}
+    return [float(f"{item:.3g}") for item in value] if isinstance(value, list) else value
