@@ -15,7 +15,7 @@ from benchmarks.processes import Process, WorkerError
 from benchmarks.results import Report, Row
 from benchmarks.roof import Roof
 from benchmarks.sides import Arrays, Side, torch_sides
-from benchmarks.verify import Judge
+from benchmarks.verify import Judge, own_bound
 from benchmarks.worker import REST, SHORT, Worker
 
 CONTROLS = ("relu1", "conv5/2")  # the A/A rows: one that memory limits, one that arithmetic does
@@ -204,7 +204,7 @@ def prepared(row: Row, case: Case, side: Side, worker: Asked, arrays: Arrays, ju
         return False
     if note:
         row.ran[side.name] = note
-    shares: dict[str, float] = judge.ask("shares", results)
+    shares: dict[str, float] = judge.ask("shares", results, own_bound(case, note))
     row.checked[side.name] = max(shares.values())
     wrong = [f"{name} is off by {share:.3g} times what rounding allows" for name, share in shares.items() if not share <= 1]
     if wrong:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from benchmarks.cases import Case, Layer, Network, Update
 from benchmarks.inputs import Inputs
 from benchmarks.sides import SGD, Arrays
-from parity_tests import reference, reference_nonlinear
 from parity_tests.bounds import FACTOR, Bounded, Rounding
+from parity_tests.specs import SPECS, Spec
 from torch_impl.alexnet import AlexNet
 
 FLOAT32 = Rounding(np.dtype(np.float32))
@@ -32,24 +32,37 @@ class Judge:
 
     def __init__(self, batch: int, seed: int) -> None:
         self.inputs = Inputs(batch, seed)
-        self.checks: dict[str, Check] = {}
+        self.checks: Callable[[str], dict[str, Check]]
 
     def arrays(self, case: Case) -> Arrays:
         """The case's inputs; until the next call its results are checked."""
         arrays = self.inputs.arrays(case)
-        self.checks = checks(case, arrays)
+        self.checks = cache(partial(checks, case, arrays))
+        self.checks("")  # now, not between the measurements of others
         return arrays
 
-    def shares(self, results: Arrays) -> dict[str, float]:
-        """For every result that the case must have, :data:`Check`'s share; inf for one that is missing or not a number."""
-        shares = {name: check(results[name]) if name in results else math.inf for name, check in self.checks.items()}
+    def shares(self, results: Arrays, rung: str) -> dict[str, float]:
+        """For every result that the case must have, :data:`Check`'s share; inf for one that is missing or not a number.
+
+        ``rung`` is scratch's that made them, if it has a bound of its own, else "".
+        """
+        shares = {name: check(results[name]) if name in results else math.inf for name, check in self.checks(rung).items()}
         return {name: math.inf if math.isnan(value) else value for name, value in shares.items()}
 
 
-def checks(case: Case, arrays: Arrays) -> dict[str, Check]:
-    """What every result of ``case`` is checked by."""
+def own_bound(case: Case, rung: str) -> str:
+    """``rung`` if it rounds other numbers than the definition of the case's operation does, else ""."""
+    return rung if isinstance(case, Layer) and rung in _spec(case).own_bounds else ""
+
+
+def _spec(case: Layer) -> Spec:
+    return next(spec for spec in SPECS if spec.name == case.operation)
+
+
+def checks(case: Case, arrays: Arrays, rung: str) -> dict[str, Check]:
+    """What every result of ``case`` is checked by; ``rung`` as in :meth:`Judge.shares`."""
     if isinstance(case, Layer):
-        return _layer(case, arrays)
+        return _layer(case, arrays, rung)
     if isinstance(case, Update):
         names = [name for name in arrays if not name.startswith("grad_")]
         return {name: partial(_updated, arrays[name], arrays[f"grad_{name}"]) for name in names}
@@ -66,10 +79,10 @@ def share(bounded: Bounded, result: np.ndarray) -> float:
     return float(np.max(np.where(np.isnan(shares), np.inf, shares), initial=0))
 
 
-def _layer(case: Layer, arrays: Arrays) -> dict[str, Check]:
-    module = reference if hasattr(reference, case.operation) else reference_nonlinear
+def _layer(case: Layer, arrays: Arrays, rung: str) -> dict[str, Check]:
+    reference = _spec(case).reference_of(rung)
     names = [name for name in ("x", "weight", "bias", "target") if name in arrays]
-    (out,), pullback = getattr(module, case.operation)(FLOAT32, *[arrays[name] for name in names], **case.params)
+    (out,), pullback = reference(FLOAT32, *[arrays[name] for name in names], **case.params)
     bounded = {"out": out}
     for name, gradient in zip(names, pullback(arrays["grad_out"]), strict=False):  # an integer target has no gradient
         if name != "x" or case.needs_grad_x:

@@ -45,13 +45,16 @@ def conv2d(rounding: Rounding, x: Any, weight: Any, bias: Any = None, **params: 
     OC, C, _, _ = weight.shape
     M = OC // groups
     filters = np.abs(weight.astype(rounding.work)).reshape(groups, M, C, 3, 3)
-    transformed = np.einsum("ai,gmcij,bj->gmcab", G, filters, G)
+    transformed = _sandwich(G, filters)
 
     def correlated(cells: np.ndarray, U: np.ndarray, top: int, left: int, H: int, W: int) -> np.ndarray:
-        products = np.einsum("gmcab,ngchwab->ngmhwab", U, _input_squares(cells, top, left, H, W))
-        squares = np.einsum("pa,ngmhwab,qb->ngmhpwq", A, products, A)
-        N, groups, M, rows, _, columns, _ = squares.shape
-        return squares.reshape(N, groups * M, 2 * rows, 2 * columns)[..., :H, :W]
+        squares = _input_squares(cells, top, left, H, W)
+        N, groups, _, rows, columns, _, _ = squares.shape
+        # (4, 4, 1, G, M, C) @ (4, 4, N, G, C, tiles) -> (4, 4, N, G, M, tiles)
+        filters = np.moveaxis(U, (-2, -1), (0, 1))[:, :, np.newaxis]
+        products = filters @ np.moveaxis(squares, (-2, -1), (0, 1)).reshape(4, 4, N, groups, -1, rows * columns)
+        tiles = _sandwich(A, np.moveaxis(products, (0, 1), (-2, -1))).reshape(N, -1, rows, columns, 2, 2)
+        return tiles.swapaxes(3, 4).reshape(N, -1, 2 * rows, 2 * columns)[..., :H, :W]
 
     def widened(bound: Bounded, cells: np.ndarray, U: np.ndarray, *place: int, n: int, bias: Any = 0) -> Bounded:
         magnitude = correlated(cells, U, *place) + bias
@@ -74,9 +77,11 @@ def conv2d(rounding: Rounding, x: Any, weight: Any, bias: Any = None, **params: 
         n = M + ROUNDINGS["B"] + ROUNDINGS["G"] + ROUNDINGS["A"]
         grad_x = widened(grad_x, g, flipped, 2 - top, 2 - left, H, W, n=n)
         V = _input_squares(by_group, top, left, OH, OW)
-        U = np.einsum("pa,ngmhpwq,qb->ngmhwab", A, _tiled(g), A)
+        U = _sandwich(A.T, _tiled(g))
         n = V[:, 0, 0, ..., 0, 0].size + ROUNDINGS["B"] + ROUNDINGS["Aᵀ"] + ROUNDINGS["G"]
-        magnitude = np.einsum("ai,ngmhwab,ngchwab,bj->gmcij", G, U, V, G, optimize=True).reshape(weight.shape)
+        # (4, 4, G, M, N·tiles) @ (4, 4, G, N·tiles, C) -> (4, 4, G, M, C)
+        products = _by_place(U) @ _by_place(V).swapaxes(-2, -1)
+        magnitude = _sandwich(G.T, np.moveaxis(products, (0, 1), (-2, -1))).reshape(weight.shape)
         return grad_x, _at_least(grad_weight, rounding.gamma(n) * magnitude + 9 * n * rounding.eta, magnitude), grad_bias
 
     return (out,), backward
@@ -88,14 +93,25 @@ def _input_squares(cells: np.ndarray, top: int, left: int, H: int, W: int) -> np
     bottom, right = 2 * rows + 2 - top - cells.shape[-2], 2 * columns + 2 - left - cells.shape[-1]
     framed = np.pad(cells, ((0, 0), (0, 0), (0, 0), (top, max(bottom, 0)), (left, max(right, 0))))
     patches = np.lib.stride_tricks.sliding_window_view(framed, (4, 4), (-2, -1))[..., ::2, ::2, :, :]
-    return np.einsum("ai,ngchwij,bj->ngchwab", B, patches[:, :, :, :rows, :columns], B)
+    return _sandwich(B, patches[:, :, :, :rows, :columns])
+
+
+def _sandwich(L: np.ndarray, squares: np.ndarray) -> np.ndarray:
+    """L X Lᵀ for the squares X in the last two axes."""
+    return np.einsum("ai,...ij,bj->...ab", L, squares, L, optimize=True)
+
+
+def _by_place(squares: np.ndarray) -> np.ndarray:
+    """(N,G,C,rows,columns,4,4) -> (4, 4, G, C, N·rows·columns)."""
+    _, groups, C, *_ = squares.shape
+    return squares.transpose(5, 6, 1, 2, 0, 3, 4).reshape(4, 4, groups, C, -1)
 
 
 def _tiled(g: np.ndarray) -> np.ndarray:
-    """(N,G,M,OH,OW) -> (N, G, M, ⌈OH/2⌉, 2, ⌈OW/2⌉, 2), with zeros beyond the border."""
+    """(N,G,M,OH,OW) -> (N, G, M, ⌈OH/2⌉, ⌈OW/2⌉, 2, 2), with zeros beyond the border."""
     N, groups, M, OH, OW = g.shape
     even = np.pad(g, ((0, 0), (0, 0), (0, 0), (0, OH % 2), (0, OW % 2)))
-    return even.reshape(N, groups, M, (OH + 1) // 2, 2, (OW + 1) // 2, 2)
+    return even.reshape(N, groups, M, (OH + 1) // 2, 2, (OW + 1) // 2, 2).swapaxes(-3, -2)
 
 
 def _at_least(bound: Bounded, error: np.ndarray, magnitude: np.ndarray) -> Bounded:

@@ -27,7 +27,7 @@ class Judge:
         assert isinstance(RELU, Layer)
         if command == "arrays":
             return self.arrays
-        found = checks(RELU, self.arrays)
+        found = checks(RELU, self.arrays, "")
         return {name: check(arguments[0][name]) if name in arguments[0] else float("inf") for name, check in found.items()}
 
 
