@@ -295,9 +295,7 @@ def test_two_processes_do_as_one_until_one_is_lost_and_another_goes_on_alone(tmp
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # by torch.compile itself
 @pytest.mark.parametrize("flag", ["channels_last", "compile", "amp"])
-def test_torchs_own_flags_change_rounding_only(flag, tmp_path, request):
-    if flag == "compile" and request.config.getoption("--profile") == "quick":
-        pytest.skip("compiling takes longer than the rest of the file")
+def test_torchs_own_flags_change_rounding_only(flag, tmp_path):
     run("torch_impl", tmp_path / "plain", lr=0.001, max_steps=3)
     run("torch_impl", tmp_path / flag, lr=0.001, max_steps=3, **{flag: True})
     # bfloat16 has 8 bits where float32 has 24.
