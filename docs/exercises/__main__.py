@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from docs.exercises.check import STAGES, WrongAnswerError, hunt, load
+from docs.exercises.check import STAGES, WrongAnswerError, load, smallest
 from docs.exercises.drawing import draw
 from docs.exercises.stub import ROOT, solution, source_of, stub
 from docs.exercises.table import EXERCISES
@@ -44,7 +44,7 @@ def check(operation: str, path: Path, cases: int, console: Console) -> int:
     try:
         yours = load(path, solution(operation).__name__)
         for stage in STAGES:
-            failure = hunt(operation, yours, stage, cases)
+            failure = smallest(operation, yours, stage, cases)
             if failure:
                 console.print(draw(operation, failure))
                 console.print(f"\nThis is the smallest input that shows it, among {stage.title}.")
