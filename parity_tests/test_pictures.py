@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from training.images import read_image
 from training.options import Options
 
 NAMES = ("activations", "confusion", "curves", "filters")
-TINY = {"batch": 4, "max_steps": 3, "checkpoint_every": 3, "threads": 1, "workers": 1}
+TINY: dict[str, Any] = {"batch": 4, "max_steps": 3, "checkpoint_every": 3, "threads": 1, "workers": 1}
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +95,7 @@ def test_filters_keep_zero_in_the_middle():
     weight = np.zeros((2, 3, 2, 2), np.float32)
     weight[0, 0, 0, 0], weight[0, 1, 1, 1] = 2, -2
     (axis,) = pictures.filters(weight).axes
-    sheet = axis.images[0].get_array()
+    sheet = np.asarray(axis.images[0].get_array())
     assert sheet[0, 0].tolist() == [1, 0.5, 0.5]
     assert sheet[1, 1].tolist() == [0.5, 0, 0.5]
     assert (sheet[:2, 3:5] == 0.5).all()  # a filter of zeros

@@ -28,8 +28,7 @@ import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
-from numba.core.config import DISABLE_JIT as JIT_OFF  # type: ignore[attr-defined]  # set at import
+from numba.core import cgutils, config
 from numba.extending import intrinsic, register_jitable
 
 
@@ -44,6 +43,7 @@ def _vector_bits() -> int:
 
 
 VECTOR_BITS = _vector_bits()
+JIT_OFF: bool = bool(config.DISABLE_JIT)  # type: ignore[attr-defined]  # set when Numba is imported
 VECTORS = 2  # of b, side by side
 ROWS = 14 if VECTOR_BITS == 512 or llvm.get_host_cpu_features().get("neon") else 6
 
