@@ -158,7 +158,7 @@ def together(options: Options, done: Callable[[int, int], None] = lambda step, s
     return twins
 
 
-def apart(options: Options, count: int, done: Callable[[str, int], None] = lambda side, seed: None) -> Apart:
+def apart(options: Options, count: int) -> Apart:
     """Train ``count`` networks a side, by the sides' own trainers, each from a seed of its own.
 
     Raises:
@@ -179,7 +179,6 @@ def apart(options: Options, count: int, done: Callable[[str, int], None] = lambd
         wall, cpu = time.perf_counter() - started[0], time.process_time() - started[1]
         run = {"side": side, "seed": seed, "accuracy": summary["held_out_accuracy"], "wall": wall, "cpu": cpu}
         result.runs.append(run)
-        done(side, seed)
     return result
 
 

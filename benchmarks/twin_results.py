@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,9 +93,15 @@ class Apart:
 
     def difference(self) -> tuple[float, float, float]:
         """How far scratch's mean accuracy is above torch's, and the 95 % interval that the seeds' spread leaves (Welch)."""
-        ours, theirs = self.of("scratch", "accuracy"), self.of("torch", "accuracy")
-        interval = stats.ttest_ind(ours, theirs, equal_var=False).confidence_interval(0.95)
-        return float(ours.mean() - theirs.mean()), float(interval.low), float(interval.high)
+        sides = [self.of(side, "accuracy") for side in ("scratch", "torch")]
+        difference = float(sides[0].mean() - sides[1].mean())
+        squares = [accuracies.var(ddof=1) / len(accuracies) for accuracies in sides]  # of the means' errors
+        error = math.sqrt(sum(squares))
+        if error == 0:
+            return difference, difference, difference
+        freedom = sum(squares) ** 2 / sum(square**2 / (len(side) - 1) for square, side in zip(squares, sides, strict=True))
+        reach = float(stats.t.ppf(0.975, freedom)) * error
+        return difference, difference - reach, difference + reach
 
     def failures(self) -> list[str]:
         """What the seeds do not explain."""

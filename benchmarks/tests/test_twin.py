@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 from typer.testing import CliRunner
 
 from benchmarks import report, twin, twin_tables
@@ -51,14 +52,14 @@ def test_a_small_mistake_is_reported(operation, monkeypatch: pytest.MonkeyPatch)
 
 
 def made_up(distance: float = 1e-7) -> Twins:
-    """Two layers that come apart tenfold at every step."""
+    """Two layers; the first comes apart elevenfold at every step."""
     made = Twins({"variant": "mini", "data": "digits", "batch": 8, "lr": 0.1, "threads": 1}, ["conv1", "fc2"], "2020-01-01")
     made.machine = {"cpu": "Abacus", "commit": "0"}
     made.images = [{"twins": [far, 1e-7], "scratch": [far, 1e-7], "torch": [1e-7, 1e-7]} for far in (1.0, distance)]
     for step in range(1, 5):
-        grown = [distance * 10.0 ** (step - 1), 1e-7]
+        grown = [float(f"{distance * 11 ** (step - 1):.3g}"), 1e-7]
         distances = {"twins": grown, "scratch": grown, "torch": [1e-7, 1e-7]}
-        losses = {"scratch": 2.0, "torch": 2.0 + distance * step, "float64": 2.0}
+        losses = {"scratch": 2.0, "torch": 2.0 + 1e-6 * step, "float64": 2.0}
         made.steps.append({"step": step, "loss": losses, "gradients": distances, "weights": distances})
     made.wall = made.cpu = {"scratch": 1.0, "torch": 1.0, "float64": 2.0}
     made.accuracy = {"scratch": 0.5, "torch": 0.5}
@@ -74,7 +75,7 @@ def seeds(ours: list[float], theirs: list[float]) -> Apart:
 
 
 def test_where_rounding_starts_to_grow() -> None:
-    assert made_up().grown(9) == {"conv1": 2, "fc2": None}
+    assert made_up().grown(10) == {"conv1": 2, "fc2": None}
     assert made_up().grown(2000) == {"conv1": None, "fc2": None}
     assert made_up().decided_otherwise() == 1
 
@@ -87,7 +88,11 @@ def test_more_than_rounding_is_a_failure() -> None:
 
 def test_seeds_that_agree_and_seeds_that_do_not() -> None:
     assert not seeds([0.90, 0.92, 0.91], [0.91, 0.93, 0.92]).failures()
-    assert "-10.00%" in seeds([0.80, 0.82, 0.81], [0.90, 0.92, 0.91]).failures()[0]
+    different = seeds([0.80, 0.82, 0.81], [0.90, 0.92, 0.93])
+    assert "-10.67%" in different.failures()[0]
+    welch = stats.ttest_ind(different.of("scratch", "accuracy"), different.of("torch", "accuracy"), equal_var=False)
+    assert different.difference()[1:] == pytest.approx(tuple(welch.confidence_interval(0.95)))
+    assert seeds([0.5, 0.5], [0.6, 0.6]).difference() == pytest.approx((-0.1, -0.1, -0.1))
 
 
 def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
@@ -106,7 +111,7 @@ def test_documents_show_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert written == [tmp_path / "pictures" / "twin-mini.svg", page]
     text = page.read_text()
     assert "](pictures/twin-mini.svg)" in text
-    assert "| conv1 | 1.0e-07 | 1.0e-07 | 1.0e-07 | 1.0e-07 | 3 | never | 1.0e-04 |" in text
+    assert "| conv1 | 1.0e-07 | 1.0e-07 | 1.0e-07 | 1.0e-07 | 2 | 4 | 1.3e-04 |" in text
     assert "the two agree within their spread" in text
     page.write_text("<!-- benchmark:begin twin-other -->\n<!-- benchmark:end -->\n")
     with pytest.raises(ValueError, match="no block is called 'twin-other'"):
@@ -120,6 +125,7 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     assert "In no layer is scratch more than" in " ".join(outcome.output.split())
     assert isinstance(load(tmp_path / "twin.json"), Twins)
     outcome = CliRunner().invoke(app, ["seeds", "--count", "2", *flags, "--json", str(tmp_path / "seeds.json")])
+    assert "percentage points" in outcome.output, outcome.output
     result = load(tmp_path / "seeds.json")
     assert isinstance(result, Apart)
     assert len({run["seed"] for run in result.runs}) == 4
