@@ -115,14 +115,10 @@ def growth(twins: Twins) -> Figure:
 
 
 def block(name: str, here: Path, pictures: Path) -> str:
-    """What documents show of ``benchmarks/results/twin/NAME.json``, in Markdown.
-
-    Raises:
-        ValueError: there is no such file.
-    """
+    """What documents show of ``benchmarks/results/twin/NAME.json``, in Markdown."""
     path = RESULTS / f"{name.removeprefix(PREFIX)}.json"
     if not path.exists():
-        raise ValueError(f"no block is called {name!r}: there is no {path}")
+        return "*Not measured yet.*"
     result = load(path)
     if isinstance(result, Apart):
         return spread(result).markdown()
