@@ -26,14 +26,14 @@ check: venv  ## Lint, format and types
 	$(BIN)/mypy
 
 test: venv  ## Run the parity suite, PROFILE=quick, default or deep
-	$(PYTEST) --profile $(PROFILE)
+	$(PYTEST) --profile=$(PROFILE)
 
 parity: venv  ## Write docs/parity.*: the worst error of every rung, and how every planted mistake was found
-	$(PYTEST) --profile $(PROFILE) --hypothesis-seed=0 --report docs \
+	$(PYTEST) --profile=$(PROFILE) --hypothesis-seed=0 --report docs \
 		parity_tests/test_operations.py parity_tests/test_long_sums.py parity_tests/test_mutants.py
 
 coverage: venv  ## Lines and branches of scratch that the tests see, with the kernels in plain Python
-	NUMBA_DISABLE_JIT=1 $(PYTEST) --profile quick --cov --cov-report= parity_tests
+	NUMBA_DISABLE_JIT=1 $(PYTEST) --profile=quick --cov --cov-report= parity_tests
 	NUMBA_CACHE_DIR=$$(mktemp -d) $(PYTEST) --cov --cov-append --cov-fail-under=98 \
 		parity_tests/test_networks.py parity_tests/test_training.py parity_tests/test_weights.py \
 		-k "not gradients and not ten_steps and not small_mistakes"

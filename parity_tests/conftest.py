@@ -1,4 +1,4 @@
-"""One option chooses how long the suite looks: ``--profile quick``, ``default`` or ``deep``; others the device and the report."""
+"""One option chooses how long the suite looks: ``--profile=quick``, ``default`` or ``deep``; others the device and the report."""
 
 from __future__ import annotations
 
