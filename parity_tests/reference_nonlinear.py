@@ -127,12 +127,17 @@ def cross_entropy(
         losses = _only(-(log_p * weights), hit).sum(axis)
         if label_smoothing:
             reached = inside
-            losses = losses * keep + _only(-(log_p * weights), inside).sum(axis) * smooth
+            spread = _only(-(log_p * weights), inside).sum(axis)
             coefficients = chosen * keep + _only(weights, inside) * smooth
         total = chosen.sum() if weight is not None else exact(np.count_nonzero(valid))
 
     mean = reduction == "mean"
-    out = losses if reduction == "none" else losses.sum() / total if mean else losses.sum()
+
+    def reduced(losses: Bounded) -> Bounded:
+        return losses if reduction == "none" else losses.sum() / total if mean else losses.sum()
+
+    # torch reduces the two parts apart: where the weights add up to 0, the target's 0/0 makes NaN of what would be infinite.
+    out = reduced(losses) if probabilities or not label_smoothing else reduced(losses) * keep + reduced(spread) * smooth
 
     def backward(grad_out: np.ndarray) -> Gradients:
         g = exact(np.expand_dims(grad_out, axis) if reduction == "none" else grad_out)
