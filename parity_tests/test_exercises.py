@@ -91,7 +91,7 @@ MISTAKES = {
         "local_response_norm",
         "j - window.after), min(C, j + window.before",
         "j - window.before), min(C, j + window.after",
-        4,
+        6,
     ),
     "the diagonal alone": ("softmax", "s_c * (g_c - dot)", "s_c * (1 - s_c) * g_c", 3),
     "no softmax": ("log_softmax", "g_c - np.exp(log) * total", "g_c - total", 3),
@@ -99,6 +99,7 @@ MISTAKES = {
 }  # fmt: skip
 
 
+# The last number of each row is how few: shrinking finds a small case, not always the smallest.
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_wrong_answer_is_shown_on_few_elements(mistake: str, tmp_path: Path) -> None:
     operation, old, new, elements = MISTAKES[mistake]
