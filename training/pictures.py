@@ -84,7 +84,7 @@ def draw(folder: Path, stages: Stages, image: Path | str | None = None) -> list[
     if not figures:
         raise FileNotFoundError(f"{folder}: holds no run: neither weights.safetensors nor metrics.jsonl nor confusion.json")
     written = []
-    with matplotlib.rc_context({"svg.hashsalt": "run", "svg.fonttype": "none"}):  # the same bytes for the same run
+    with matplotlib.rc_context({"svg.hashsalt": "run", "svg.fonttype": "none"}):  # the same names for the same things
         for name, figure in figures.items():
             for suffix, metadata in (("png", {}), ("svg", {"Date": None})):
                 written.append(folder / f"{name}.{suffix}")
