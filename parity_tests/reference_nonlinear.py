@@ -45,7 +45,8 @@ def local_response_norm(
         else:
             chain = exact(grad_out) * (exact(x) / up / up) * (rounding.rounded(beta) * s.power(beta - 1))
         # x_j stands in the windows of all channels c that hold j: the transposed membership.
-        through = rounding.rounded(2 * alpha / size) * exact(x) * window_sums(chain, member.T)
+        # alpha and size go to each term before the sum, as in torch: among subnormal numbers that is where the most bits go.
+        through = exact(x) * window_sums(rounding.rounded(2 * alpha) * chain / exact(size), member.T)
         return (exact(grad_out) / up - through,)
 
     return (out,), backward

@@ -7,7 +7,7 @@ at every place (n,h,w). Backward, with g = grad_out: x[j] counts in out[j] itsel
 window holds it.
 
     pull[c]   = g[c] · d out[c] / d scale[c] = -g[c] · x[c] · beta · scale[c]^(-beta-1)
-    grad_x[j] = g[j] · scale[j]^-beta + 2·alpha/size · x[j] · Σ_{c with j in window(c)} pull[c]
+    grad_x[j] = g[j] · scale[j]^-beta + x[j] · 2·alpha/size · Σ_{c with j in window(c)} pull[c]
 
 Those c are j - (size-1)//2 … j + size//2: the window's mirror image, which for an even ``size`` is another window.
 
@@ -110,7 +110,7 @@ def naive_backward(grad_out: np.ndarray, x: np.ndarray, scale: np.ndarray, windo
         for c in range(max(0, j - window.after), min(C, j + window.before + 1)):
             pulls += pull[n, c, *place]
         direct = grad_out[n, j, *place] / scale[n, j, *place] ** window.beta
-        grad_x[n, j, *place] = direct + 2 * window.alpha * x[n, j, *place] * pulls
+        grad_x[n, j, *place] = direct + x[n, j, *place] * (2 * window.alpha * pulls)
     return (grad_x,)
 
 
@@ -136,8 +136,9 @@ def numpy_forward(x: np.ndarray, window: Window) -> tuple[np.ndarray, tuple[Any,
 
 def numpy_backward(grad_out: np.ndarray, x: np.ndarray, scale: np.ndarray, window: Window) -> tuple[np.ndarray]:
     pull = _pull(grad_out, x, scale, window.beta)
-    pulls = _sum_of_shifted(pull, window.after, window.before)
-    return (grad_out / scale**window.beta + 2 * window.alpha * x * pulls,)
+    # alpha goes to the sum, as in torch: with x first, a small x would fall below the normal numbers and lose bits.
+    pulls = 2 * window.alpha * _sum_of_shifted(pull, window.after, window.before)
+    return (grad_out / scale**window.beta + x * pulls,)
 
 
 def _sum_of_shifted(values: np.ndarray, before: int, after: int) -> np.ndarray:
@@ -253,7 +254,7 @@ def _backward_kernel(first: int, last: int, grad_out: np.ndarray, x: np.ndarray,
                 _sum_rows(pulls, total)
                 row, grad_row = x[n, j, start:stop], grad_x[n, j, start:stop]
                 for p in range(row.size):
-                    grad_row[p] += twice_alpha * row[p] * total[p]
+                    grad_row[p] += row[p] * (twice_alpha * total[p])
 
 
 @kernel
