@@ -27,7 +27,7 @@ class Settings:
 
     cases: list[Case]
     effort: Effort
-    batch: int = 32
+    batch: int = 16
     threads: int = field(default_factory=machine.cores)
     device: str = "cpu"
     seed: int = 0

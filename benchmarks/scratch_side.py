@@ -12,6 +12,7 @@ import scratch
 from benchmarks.cases import Case, Layer, Network, Update
 from benchmarks.sides import SGD, Arrays, Side, Subject, slowdown
 from scratch import alexnet, modules, sgd
+from scratch.core import memory
 
 
 def prepare(side: Side, case: Case, arrays: Arrays, copies: int) -> Subject:
@@ -25,10 +26,8 @@ def prepare(side: Side, case: Case, arrays: Arrays, copies: int) -> Subject:
     return NetworkInScratch(case, arrays)
 
 
-class LayerInScratch:
+class LayerInScratch(Subject):
     """``forward``, then ``backward`` on what it left in the cache, as training does."""
-
-    note = ""
 
     def __init__(self, case: Layer, arrays: Arrays, copies: int, factor: float) -> None:
         operation = import_module(f"scratch.{case.operation}")
@@ -36,8 +35,13 @@ class LayerInScratch:
         self.params = dict(case.params)
         self.backward_params = {} if case.needs_grad_x else {"need_grad_x": False}
         self.names = [name for name in ("x", "weight", "bias", "target") if name in arrays]
-        fixed = {name: arrays[name] for name in self.names if name != "x"}
-        self.buffers = cycle([({**fixed, "x": arrays["x"].copy()}, arrays["grad_out"].copy()) for _ in range(copies)])
+        self.arrays, self.copies = arrays, copies
+        self.move()
+
+    def move(self) -> None:
+        memory.clear()
+        copies = [{name: self.arrays[name].copy() for name in ("x", "grad_out")} for _ in range(self.copies)]
+        self.buffers = cycle([self.arrays | moved for moved in copies])
 
     def run(self) -> list[float]:
         return self._pass()[0]
@@ -49,12 +53,12 @@ class LayerInScratch:
         return {"out": out, **{f"grad_{name}": gradient for name, gradient in named if gradient is not None}}
 
     def _pass(self) -> tuple[list[float], Any, Any, tuple[Any, ...]]:
-        arrays, grad_out = next(self.buffers)
+        arrays = next(self.buffers)
         arguments = [arrays[name] for name in self.names]
         start = perf_counter()
         out, cache = self.forward(*arguments, **self.params)
         middle = perf_counter()
-        gradients = self.backward(grad_out, cache, **self.backward_params)
+        gradients = self.backward(arrays["grad_out"], cache, **self.backward_params)
         return [middle - start, perf_counter() - middle], out, cache, gradients
 
 
@@ -74,10 +78,8 @@ def slowed(function: Callable[..., Any], factor: float) -> Callable[..., Any]:
     return slow
 
 
-class NetworkInScratch:
+class NetworkInScratch(Subject):
     """Inference in eval mode, or a training step with dropout drawn anew each time."""
-
-    note = ""
 
     def __init__(self, case: Network, arrays: Arrays) -> None:
         self.model = alexnet.AlexNet(case.variant)
@@ -117,10 +119,8 @@ class NetworkInScratch:
         return loss
 
 
-class UpdateInScratch:
+class UpdateInScratch(Subject):
     """The optimizer alone, over parameters and gradients of a network's shapes."""
-
-    note = ""
 
     def __init__(self, arrays: Arrays, factor: float) -> None:
         self.parameters = {}

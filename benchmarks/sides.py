@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -13,16 +14,21 @@ from benchmarks.cases import Case, Layer, Network, operation
 Arrays = dict[str, np.ndarray]
 
 
-class Subject(Protocol):
+class Subject(ABC):
     """A case, ready to run in one library."""
 
-    note: str  # what is to be said about how it ran: the rung that took the case
+    note = ""  # what is to be said about how it ran: the rung that took the case
 
+    @abstractmethod
     def run(self) -> list[float]:
         """One pass: the seconds of each phase. Buffers rotate from pass to pass, so that no cache is flattered."""
 
+    @abstractmethod
     def results(self) -> Arrays:
         """Everything that the case computes, by name, to be checked before anything is timed."""
+
+    def move(self) -> None:  # noqa: B027 - a network's own memory is many places already
+        """Put the buffers that rotate elsewhere in memory."""
 
 
 @dataclass(frozen=True)

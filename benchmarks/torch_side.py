@@ -69,21 +69,22 @@ def _compiled(side: Side, function: Callable[..., Any]) -> Callable[..., Any]:
     return torch.compile(function, options={"reorder_for_peak_memory": False}) if side.mode == "compile" else function
 
 
-class LayerInTorch:
+class LayerInTorch(Subject):
     """``F.operation``, then autograd's way back through the graph that it left."""
-
-    note = ""
 
     def __init__(self, side: Side, case: Layer, arrays: Arrays, copies: int) -> None:
         self.side = side
         self.function = _compiled(side, partial(getattr(F, case.operation), **case.params))
         self.names = [name for name in ("x", "weight", "bias", "target") if name in arrays]
         self.wanted = [name for name in self.names if name != "target" and (name != "x" or case.needs_grad_x)]
-        fixed = {name: self._leaf(name, arrays) for name in self.names if name != "x"}
-        self.buffers = cycle([({**fixed, "x": self._leaf("x", arrays)}, _place(side, arrays["grad_out"])) for _ in range(copies)])
+        self.leaves = {name: _place(side, arrays[name]).requires_grad_(name in self.wanted) for name in self.names}
+        self.grad_out, self.copies = _place(side, arrays["grad_out"]), copies
+        self.move()
 
-    def _leaf(self, name: str, arrays: Arrays) -> torch.Tensor:
-        return _place(self.side, arrays[name]).requires_grad_(name in self.wanted)
+    def move(self) -> None:
+        x = self.leaves["x"]
+        leaves = [self.leaves | {"x": x.detach().clone().requires_grad_(x.requires_grad)} for _ in range(self.copies)]
+        self.buffers = cycle([(one, self.grad_out.clone()) for one in leaves])
 
     def run(self) -> list[float]:
         return self._pass()[0]
@@ -105,10 +106,8 @@ class LayerInTorch:
         return watch.laps(), out, gradients
 
 
-class NetworkInTorch:
+class NetworkInTorch(Subject):
     """Inference in eval mode, or a training step with dropout drawn anew each time."""
-
-    note = ""
 
     def __init__(self, side: Side, case: Network, arrays: Arrays) -> None:
         self.side = side
@@ -161,10 +160,8 @@ class NetworkInTorch:
         return self.logits()
 
 
-class UpdateInTorch:
+class UpdateInTorch(Subject):
     """The optimizer alone, over parameters and gradients of a network's shapes."""
-
-    note = ""
 
     def __init__(self, side: Side, arrays: Arrays) -> None:
         self.side = side

@@ -202,6 +202,15 @@ def test_the_shelf_is_not_endless(monkeypatch):
     assert memory._shelf.bytes <= before
 
 
+def test_cleared_memory_is_gone() -> None:
+    del_me = memory.empty((LARGE[0] + 2,), np.dtype(np.float32))
+    del del_me
+    assert memory._shelf.bytes > 0
+    memory.clear()
+    assert memory._shelf.bytes == 0
+    assert memory._shelf.take((LARGE[0] + 2) * 4) is None
+
+
 def test_a_workspace_grows_and_stays():
     name, dtype = "test_core", np.dtype(np.float32)
     small = memory.workspace(name, 10, dtype)

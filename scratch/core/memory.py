@@ -28,6 +28,11 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
     return np.asarray(_Lease(block)).view(dtype).reshape(shape)
 
 
+def clear() -> None:
+    """Give what lies on the shelf back to the system."""
+    _shelf.clear()
+
+
 def empty_like(array: np.ndarray) -> np.ndarray:
     """:func:`empty`, of the array's shape and dtype."""
     return empty(array.shape, array.dtype)
@@ -54,6 +59,11 @@ class _Shelf:
             if self.bytes + block.nbytes <= SHELF:
                 self.bytes += block.nbytes
                 self.blocks.setdefault(block.nbytes, []).append(block)
+
+    def clear(self) -> None:
+        with self.lock:
+            self.blocks.clear()
+            self.bytes = 0
 
 
 _shelf = _Shelf()
