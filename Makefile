@@ -46,7 +46,7 @@ bench-report: venv  ## Write the committed results into the documents
 
 docs: venv  ## Build the book, and the X-ray beside it
 	$(BIN)/python -m sphinx -E -q -W --keep-going -b html docs build/docs
-	$(BIN)/python -m docs.xray all --out build/docs/xray
+	$(BIN)/python -m docs.xray all --out build/docs/xray --book ..
 	@echo "The book: $(CURDIR)/build/docs/index.html"
 
 exercise: venv  ## Write a backward pass yourself, OP=max_pool2d: the first call writes the file, the next ones check it

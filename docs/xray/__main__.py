@@ -48,13 +48,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Write the page that was asked for, or all of them, and print where it is."""
     parser, commands = _parser()
     given = vars(parser.parse_args(arguments))
+    book = given.pop("book", None)
     name, path, region, out = (given.pop(key) for key in ("page", "input", "crop", "out"))
     try:
         photograph = photo.load(path, region)
         for page in PAGES if name == "all" else [name]:
             siblings = list(PAGES) if name == "all" else []
             target = out / f"{page}.html" if name == "all" else out
-            print(write_page(page, photograph, target, siblings, **given))
+            print(write_page(page, photograph, target, siblings, book, **given))
     except TooLongError as error:
         commands[name].error(f"{name}: the kernel {error}")
     except (ValueError, TypeError) as error:
@@ -63,8 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         commands[name].error(f"out must be a file that can be written, got {error}")
 
 
-def write_page(name: str, photograph: photo.Photo, path: Path, siblings: Sequence[str] = (), **options: Any) -> Path:
-    """Trace one operation on the photograph and write its page.
+def write_page(
+    name: str, photograph: photo.Photo, path: Path, siblings: Sequence[str] = (), book: str | None = None, **options: Any
+) -> Path:
+    """Trace one operation on the photograph and write its page; it links to the book in the folder ``book``.
 
     Raises:
         ValueError: options that do not fit each other, or more than fits on a page.
@@ -72,7 +75,8 @@ def write_page(name: str, photograph: photo.Photo, path: Path, siblings: Sequenc
     xray = PAGES[name](photograph, **options)
     xray.photograph = photograph.name
     xray.thumbnail = (photograph._replace(region=WHOLE) if name == "network" else photograph).thumbnail()
-    return write(xray, path, siblings)
+    chapter = "network" if name == "network" else f"operations/{name}"
+    return write(xray, path, siblings, "" if book is None else f"{book}/{chapter}.html")
 
 
 def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
@@ -83,6 +87,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     pages = parser.add_subparsers(dest="page", required=True, metavar="PAGE")
     every = pages.add_parser("all", parents=[common], help="every page with its defaults, linked to each other")
     every.add_argument("--out", type=Path, required=True, help="folder to write to")
+    every.add_argument("--book", help="folder of the built book, as seen from there: pages link to its chapters")
     commands = {"all": every}
     for name, build in PAGES.items():
         summary = (build.__doc__ or "").splitlines()[0]

@@ -73,7 +73,8 @@ def conv2d(
         "2-D convolution",
         "Every output is a sum of products: the window's cells times the weights. Backward is the same walk, in which what was "
         "read is added to. Choose the rung: naive takes a window at a time; im2col first copies each window into a column, "
-        "so that all sums are one matrix product.",
+        "so that all sums are one matrix product. Beside each value stand all rungs that take such windows; winograd asks for "
+        "3×3 at stride 1.",
         {"kernel": f"{kernel}×{kernel}", **params, "groups": 1},
         tape,
         [
@@ -233,7 +234,7 @@ def max_pool2d(
         [
             Section(
                 "Forward",
-                "Point at an output: each cell against the largest so far. A cell that is only as large does not win.",
+                "Point at an output: each cell against the largest so far. ★ won; = is as large, but came later: nothing.",
                 [Panel("x", "N C H W"), Panel("out", "N C OH OW")],
             ),
             Section(

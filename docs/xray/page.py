@@ -102,13 +102,13 @@ def compare(
         xray.panel(name).allowed = 2 * bound.error  # one bound for each of the two
 
 
-def write(xray: Xray, path: Path, siblings: Sequence[str] = ()) -> Path:
-    """Write the page; ``siblings`` are operations with a page of their own beside it.
+def write(xray: Xray, path: Path, siblings: Sequence[str] = (), book: str = "") -> Path:
+    """Write the page; ``siblings`` are operations with a page of their own beside it, ``book`` leads to the book's page.
 
     Raises:
         ValueError: there are more cells than a page can show.
     """
-    trace = _Trace(xray, siblings).as_dict()
+    trace = _Trace(xray, siblings).as_dict() | {"book": book}
     # json leaves < as it is, and </script> in a string would end the element.
     data = json.dumps(trace, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     page = (ASSETS / "xray.html").read_text()

@@ -104,7 +104,9 @@ class Tape:
         """Count a step."""
         self._steps += 1
         if self._steps > self.limit:
-            raise TooLongError(f"must take at most {self.limit:,} steps to fit on a page, got more: choose smaller sizes")
+            raise TooLongError(
+                f"must take at most {self.limit:,} steps to fit on a page, got more: choose smaller sizes (--help lists them)"
+            )
 
     def test(self, outcome: bool, sign: str, operands: tuple[Any, ...]) -> bool:
         """Keep a comparison under the index that the kernel's loop stands at, unless it is about parameters alone."""

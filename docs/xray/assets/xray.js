@@ -460,6 +460,11 @@ function start() {
     if (name === trace.operation) link.setAttribute("aria-current", "page");
     return link;
   }));
+  if (trace.book) {
+    const book = document.getElementById("book");
+    book.href = trace.book;
+    book.hidden = false;
+  }
   if (trace.thumbnail) {
     document.getElementById("photo").append(make("img", { src: trace.thumbnail, alt: "The photograph, with the part that is used framed" }), make("figcaption", {}, trace.photograph));
   }
