@@ -70,12 +70,16 @@ class RungCard(SphinxDirective):
         module = import_module(f"scratch.{operation}")
         optimizer = not hasattr(module, "forward")
         shown = {"The idea": module.RUNGS[rung].idea, "Errors": evidence.parity(operation, rung)}
+        unit = "../" * self.env.docname.count("/") + "numerics.html#a-bound-that-can-be-computed"
         if not optimizer:  # an optimizer is timed on a whole network only
             shown["Small image"] = evidence.gain(operation, rung)
         card = nodes.field_list(classes=["rung"])
         for name in ("The idea", "Small image", "Errors"):
             if name in shown:
-                body = nodes.field_body("", nodes.paragraph("", shown[name]))
+                # Where the bound is spoken of, the words lead to what it is.
+                before, of_the_bound, after = shown[name].partition("of the bound")
+                link = [nodes.reference("", of_the_bound, refuri=unit)] if of_the_bound else []
+                body = nodes.field_body("", nodes.paragraph("", "", nodes.Text(before), *link, nodes.Text(after)))
                 card += nodes.field("", nodes.field_name("", name), body)
         return [card]
 

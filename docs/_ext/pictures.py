@@ -9,7 +9,7 @@ import numpy as np
 import scratch
 from docs._ext import networks
 from docs._ext.svg import CELL, Axes, Drawing, Kind, number
-from scratch import conv2d
+from scratch import conv2d, conv2d_winograd
 from scratch.core.ladder import Cache
 from scratch.modules import Parameter
 
@@ -161,6 +161,35 @@ def phases() -> Drawing:
     ):  # fmt: skip
         drawing.text(300, 70 + 50 * i, f"(h % 2, w % 2) = {rest}", anchor="start")
         drawing.text(300, 90 + 50 * i, text, kind="small", anchor="start")
+    return drawing
+
+
+def winograd() -> Drawing:
+    """A 4×4 square of x and a 3×3 filter, each made 4×4, multiplied place by place; of the 16 products come 2×2 outputs."""
+    drawing = Drawing(730, 385)
+    BT, AT = np.array(conv2d_winograd.BT), np.array(conv2d_winograd.AT)
+    G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
+    x = np.array([[1, 2, 0, 1], [0, 3, 1, 2], [2, 1, 0, 1], [1, 0, 2, 3.0]])
+    weight = np.array([[0, 2, 0], [2, -8, 2], [0, 2, 0.0]])
+    cells, taps = BT @ x @ BT.T, G @ weight @ G.T
+    out, _ = conv2d.forward(x[None, None], weight[None, None])
+    if not np.array_equal(AT @ (cells * taps) @ AT.T, out[0, 0]):
+        raise ValueError("winograd: the picture's transforms must give convolution's output")
+    for top, title, before, name, after in ((28, "d, from x", x, "Bᵀ d B", cells), (233, "g, a filter", weight, "G g Gᵀ", taps)):
+        _title(drawing, 4, title, top - 16)
+        drawing.grid(4, top, before)
+        drawing.arrow((150, top + 68), (240, top + 68))
+        drawing.text(195, top + 54, name, kind="small")
+        drawing.grid(250, top, after, lambda row, column: "cool")
+    drawing.text(318, 199, "⊙")
+    drawing.line([(392, 96), (420, 96), (420, 301), (392, 301)], "faint")
+    drawing.arrow((420, 199), (446, 199))
+    _title(drawing, 456, "16 products", 115)
+    drawing.grid(456, 131, cells * taps + 0.0, lambda row, column: "hot")
+    drawing.arrow((598, 199), (650, 199))
+    drawing.text(624, 185, "Aᵀ · A", kind="small")
+    _title(drawing, 658, "Y, to out", 149)
+    drawing.grid(658, 165, out[0, 0])
     return drawing
 
 
@@ -415,7 +444,7 @@ def rounding() -> Drawing:
 PICTURES: dict[str, Callable[[], Drawing]] = {
     function.__name__: function
     for function in (
-        relu, window, im2col, col2im, implicit_gemm, phases, max_pool, lrn_windows, average_windows, linear, dropout, softmax,
-        log_softmax, cross_entropy, sgd, costs, image_sizes, rounding,
+        relu, window, im2col, col2im, implicit_gemm, phases, winograd, max_pool, lrn_windows, average_windows, linear, dropout,
+        softmax, log_softmax, cross_entropy, sgd, costs, image_sizes, rounding,
     )
 }  # fmt: skip

@@ -47,7 +47,7 @@ def check(operation: str, path: Path, cases: int, console: Console) -> int:
             failure = smallest(operation, yours, stage, cases)
             if failure:
                 console.print(draw(operation, failure))
-                console.print(f"\nThis is the smallest input that shows it, among {stage.title}.")
+                console.print(f"\nNo smaller input was found that shows it, among {stage.title}.")
                 console.print(
                     f"The way there: docs/operations/{operation}.md, Backward. To begin anew, delete {path}", soft_wrap=True
                 )
