@@ -261,6 +261,10 @@ def test_bad_statistics_are_refused(side):
         side.Preprocessing.fit([], size=28, channels=1, mirror=True)
     with pytest.raises(ValueError, match="channels must be 1 or 3, got 2"):
         side.Preprocessing.fit([image], size=28, channels=2, mirror=True)
+    with pytest.raises(ValueError, match="prepare: channels must be 1 or 3, got 5"):
+        side.prepare(image, 28, 5)
+    with pytest.raises(ValueError, match=r"centre_crop: images must be at least 9 high and wide, got \(1, 8, 8\)"):
+        side.centre_crop(side.prepare(image, 8, 1), 9)
     with pytest.raises(ValueError, match="choices must be for 1 images, got 2"):
         preprocessing.training([image], Choices.draw(2, np.random.default_rng(0)))
     with pytest.raises(ValueError, match=r"logits must have shape \(N,crops,classes\), got \(2, 3\)"):

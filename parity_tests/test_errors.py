@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
+import scratch
 from parity_tests.bad_inputs import BAD_CALLS
 from parity_tests.deviations import DEVIATIONS
 from parity_tests.draws import Case
@@ -65,3 +66,9 @@ def test_deviations_are_real(deviation):
     ours, theirs = outcomes(deviation.operation, deviation.example)
     assert (ours is None) != (theirs is None)
     assert deviation.covers(deviation.operation, deviation.example, ours)
+
+
+def test_only_dropouts_cache_holds_a_mask():
+    _, cache = scratch.relu.forward(np.ones(3))
+    with pytest.raises(TypeError, match=r"dropout\.kept: cache must come from dropout\.forward, got relu\.forward's"):
+        scratch.dropout.kept(cache)

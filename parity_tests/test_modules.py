@@ -247,3 +247,17 @@ def test_dropout_switched_off_alone_lets_gradients_by():
     out = network(np.ones((2, 3), np.float32))
     grad_x = network.backward(np.ones_like(out))
     assert np.allclose(grad_x, network[0].weight.data.sum(axis=0))
+
+
+@pytest.mark.parametrize("name", ["conv2d", "linear"])
+def test_either_side_leaves_the_first_gradient_out_where_nobody_needs_it(name):
+    side, torch_side = getattr(scratch, name), getattr(torch_impl, name)
+    arrays = [np.ones(shape) for shape in ([(2, 3, 5, 5), (4, 3, 3, 3), (4,)] if name == "conv2d" else [(2, 3), (4, 3), (4,)])]
+    out, cache = side.forward(*arrays)
+    torch_out, torch_cache = torch_side.forward(*map(torch.from_numpy, arrays))
+    none, *gradients = side.backward(np.ones_like(out), cache, need_grad_x=False)
+    torch_none, *torch_gradients = torch_side.backward(torch.ones_like(torch_out), torch_cache, need_grad_x=False)
+    assert none is None
+    assert torch_none is None
+    for ours, theirs in zip(gradients, torch_gradients, strict=True):
+        np.testing.assert_array_equal(ours, theirs.numpy())  # small integers: exact

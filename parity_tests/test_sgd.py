@@ -204,7 +204,9 @@ def test_scratch_raises_if_and_only_if_torch_raises(case):
     ("parameters", "error", "message"),
     [
         ([], ValueError, "sgd: parameters must hold at least one parameter, got none"),
-        ([1.0], TypeError, r"sgd: parameters\[0\].data must be a NumPy array, got NoneType"),
+        (parameter(np.ones(1)), TypeError, "sgd: parameters must be an iterable of parameters, got "),
+        ([1.0], TypeError, r"sgd: parameters\[0\] must have data and grad, got float"),
+        ([("weight", parameter(np.ones(1)))], TypeError, r"sgd: parameters\[0\] must have data and grad, got tuple"),
         ([parameter([1.0])], TypeError, r"sgd: parameters\[0\].data must be a NumPy array, got list"),
         ([parameter(np.ones(2, np.int64))], TypeError, r"must be float32 or float64, got int64 with shape \(2,\)"),
         ([parameter(np.broadcast_to(1.0, 3))], ValueError, r"parameters\[0\].data must be writable, got .* shape \(3,\)"),

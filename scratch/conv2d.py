@@ -17,6 +17,7 @@ Paper: Krizhevsky, Sutskever, Hinton 2012, section 3.5. Same as ``torch.nn.funct
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -80,7 +81,7 @@ def forward(
         bias = checks.array("conv2d", "bias", bias, dtype=batch.dtype)
         if bias.shape != weight.shape[:1]:
             raise ValueError(f"conv2d: bias must have shape {weight.shape[:1]} for weight {weight.shape}, got {bias.shape}")
-    geometry = _geometry(batch.shape, weight.shape, stride, padding, dilation, groups)
+    geometry = _geometry(x.shape, weight.shape, stride, padding, dilation, groups)
     return RUNGS.forward(batch, weight, bias, geometry, unbatched=unbatched)
 
 
@@ -106,17 +107,17 @@ def backward(grad_out: np.ndarray, cache: Cache, *, need_grad_x: bool = True) ->
 def _geometry(
     x_shape: tuple[int, ...], weight_shape: tuple[int, ...], stride: Any, padding: Any, dilation: Any, groups: Any
 ) -> Geometry:
-    """Check every parameter against the shapes and work out the output's size, here and nowhere else."""
+    """Check every parameter against the shapes, x's as it came, and work out the output's size, here and nowhere else."""
     shapes = f"x {x_shape} and weight {weight_shape}"
     stride = checks.pair("conv2d", "stride", stride, low=1)
     dilation = checks.pair("conv2d", "dilation", dilation, low=1)
     groups = checks.integer("conv2d", "groups", groups, low=1)
-    _, C, H, W = x_shape
+    *N, C, H, W = x_shape
     OC, C_group, KH, KW = weight_shape
     if OC == 0 or KH == 0 or KW == 0:
         raise ValueError(f"conv2d: weight must have OC, KH and KW of at least 1, got {weight_shape}")
     if C_group * groups != C:
-        raise ValueError(f"conv2d: weight must have C/groups = {C}/{groups} channels for {shapes}")
+        raise ValueError(f"conv2d: weight must have C/groups = {C}/{groups} channels, got {C_group} for {shapes}")
     if OC % groups:
         raise ValueError(f"conv2d: groups must divide the {OC} output channels, got groups={groups} for {shapes}")
     reach = (dilation[0] * (KH - 1), dilation[1] * (KW - 1))  # from the window's first tap to its last
@@ -124,19 +125,22 @@ def _geometry(
         if padding not in ("same", "valid"):
             raise ValueError(f"conv2d: padding must be ints, 'same' or 'valid', got {padding!r}")
         if padding == "same" and stride != (1, 1):
-            raise ValueError(f"conv2d: padding 'same' needs stride 1, got stride={stride}")
+            raise ValueError(f"conv2d: stride must be 1 with padding 'same', got {stride}")
         total = reach if padding == "same" else (0, 0)
         top, left = total[0] // 2, total[1] // 2  # an odd zero goes to the bottom and the right
         bottom, right = total[0] - top, total[1] - left
     else:
         top, left = bottom, right = checks.pair("conv2d", "padding", padding, low=0)
-    room = (H + top + bottom - reach[0], W + left + right - reach[1])  # places for the window at stride 1
-    if min(room) < 1 or (min(H, W) == 0 and x_shape[0] * C):
+    padded = (H + top + bottom, W + left + right)
+    room = (padded[0] - reach[0], padded[1] - reach[1])  # places for the window at stride 1
+    if min(room) < 1 or (min(H, W) == 0 and math.prod(N) * C):
         raise ValueError(
             f"conv2d: weight must fit into the padded image, got {shapes} with padding {(top, bottom, left, right)} "
             f"(top, bottom, left, right) and dilation {dilation}"
         )
     OH, OW = (room[0] - 1) // stride[0] + 1, (room[1] - 1) // stride[1] + 1
+    # A step beyond the image is taken by no window; cut short it needs no room in the faster rungs' frames.
+    stride = (min(stride[0], padded[0]), min(stride[1], padded[1]))
     return Geometry(stride, top, bottom, left, right, dilation, groups, OH, OW)
 
 

@@ -58,9 +58,8 @@ class Frame(NamedTuple):
 def fill_frame(batch: np.ndarray, frame: Frame) -> np.ndarray:
     """(N,C,H,W) -> flat (N, C, rows, stride, columns)."""
     N, C, H, W = batch.shape
-    framed = memory.workspace(
-        "framed", N * frame.image + VECTORS * lanes(batch), batch.dtype
-    )  # copies may read past the last cell
+    # Copies move whole vectors, so they may read past the last cell.
+    framed = memory.workspace("framed", N * frame.image + VECTORS * lanes(batch), batch.dtype)
     for_each(_frame_kernel, N * C, batch.reshape(N * C, H, W), frame, framed)
     return framed
 

@@ -20,7 +20,7 @@ weight, for Y's gradient g, with the roles changed:
     grad_weight = Gᵀ [ Σ_tiles (A g Aᵀ) ⊙ (Bᵀ d B) ] G      U' (OC, tiles) · V'(tiles, C) in the middle
 
 The price is rounding: V is a difference of cells, so an output errs in proportion to cells beside its own window, too. The bound
-of this rung (``parity_tests/reference.py``) counts them. Halves and sums are exact for small integers.
+of this rung (``parity_tests/reference_winograd.py``) counts them. Halves and sums are exact for small integers.
 """
 
 from __future__ import annotations

@@ -255,8 +255,10 @@ def prepare(image: np.ndarray, size: int = 256, channels: int = 3) -> np.ndarray
     scale what is thrown away, of which a very long image would have more than memory holds.
 
     Raises:
-        ValueError: ``image`` is something else.
+        ValueError: ``image`` is something else, or ``channels`` is neither 1 nor 3.
     """
+    if channels not in (1, 3):
+        raise ValueError(f"prepare: channels must be 1 or 3, got {channels!r}")
     shape, dtype = np.shape(image), getattr(image, "dtype", type(image).__name__)
     if not (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)) or 0 in shape or dtype != np.uint8:
         raise ValueError(f"prepare: image must have shape (H,W) or (H,W,3) and dtype uint8, got {shape} and {dtype}")

@@ -82,7 +82,12 @@ def backward(grad_out: np.ndarray, cache: Cache) -> tuple[np.ndarray]:
 
 
 def kept(cache: Cache) -> np.ndarray | None:
-    """The mask that :func:`forward` used, to be passed on as ``mask``; None where it ran without training."""
+    """The mask that :func:`forward` used, to be passed on as ``mask``; None where it ran without training.
+
+    Raises:
+        TypeError: ``cache`` is not dropout's.
+    """
+    RUNGS.require_own(cache, "kept")
     mask: np.ndarray | None = cache.saved[0]
     return mask
 

@@ -47,7 +47,7 @@ def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None) -
     if weight.ndim != 2:
         raise ValueError(f"linear: weight must have shape (OUT,IN), got {weight.shape} with x {x.shape}")
     if weight.shape[1] != x.shape[-1]:
-        raise ValueError(f"linear: weight {weight.shape} must have as many columns as x {x.shape} has features")
+        raise ValueError(f"linear: weight must have as many columns as x {x.shape} has features, got {weight.shape}")
     if bias is not None:
         bias = checks.array("linear", "bias", bias, dtype=x.dtype)
         if bias.shape != weight.shape[:1]:

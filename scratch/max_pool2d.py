@@ -67,7 +67,7 @@ def forward(
         ValueError: ``x`` has another number of axes or is empty but for N, or a parameter is out of its range.
     """
     batch, unbatched = checks.image("max_pool2d", "x", x)
-    geometry = _geometry(batch.shape, kernel_size, stride, padding, dilation, checks.flag("max_pool2d", "ceil_mode", ceil_mode))
+    geometry = _geometry(x.shape, kernel_size, stride, padding, dilation, checks.flag("max_pool2d", "ceil_mode", ceil_mode))
     with_indices = checks.flag("max_pool2d", "return_indices", return_indices)
     out, cache = RUNGS.forward(batch, geometry, unbatched=unbatched)
     if not with_indices:
@@ -94,29 +94,32 @@ def backward(grad_out: np.ndarray, cache: Cache) -> tuple[np.ndarray]:
 
 
 def _geometry(x_shape: tuple[int, ...], kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> Geometry:
-    """Check every parameter against x's shape and work out the output's size, here and nowhere else."""
+    """Check every parameter against x's shape as it came and work out the output's size, here and nowhere else."""
     kernel_size = checks.pair("max_pool2d", "kernel_size", kernel_size, low=1)
     stride = kernel_size if stride is None else checks.pair("max_pool2d", "stride", stride, low=1)
     padding = checks.pair("max_pool2d", "padding", padding, low=0)
     dilation = checks.pair("max_pool2d", "dilation", dilation, low=1)
-    if 0 in x_shape[1:]:
+    if 0 in x_shape[-3:]:
         raise ValueError(f"max_pool2d: x must not be empty but for N, got {x_shape}")
     if any(pad > size // 2 for pad, size in zip(padding, kernel_size, strict=True)):
         raise ValueError(f"max_pool2d: padding must be at most half of kernel_size {kernel_size}, got {padding}")
-    outputs, taps = [], []
-    for cells, size, step, pad, gap in zip(x_shape[2:], kernel_size, stride, padding, dilation, strict=True):
+    outputs, taps, margins = [], [], []
+    for cells, size, step, pad, gap in zip(x_shape[-2:], kernel_size, stride, padding, dilation, strict=True):
         room = cells + 2 * pad - gap * (size - 1) - 1  # from the first window's place to the last possible one
         count = (room + step - 1 if ceil_mode else room) // step + 1
         if ceil_mode and (count - 1) * step >= cells + pad:
             count -= 1  # the last window would start behind the image
+        # Taps that no window has inside the image are left out: those behind it, and in front of it even for the last window.
+        in_front = max(0, (pad - (count - 1) * step) // gap)
         outputs.append(count)
-        taps.append(min(size, (cells + pad - 1) // gap + 1))  # taps further out never meet a cell
+        taps.append(min(size, (cells + pad - 1) // gap + 1) - in_front)
+        margins.append(pad - in_front * gap)
     if min(outputs) < 1:
         raise ValueError(
             f"max_pool2d: kernel_size must fit into the padded image, got {kernel_size} with padding {padding}, "
             f"dilation {dilation} and x {x_shape}"
         )
-    return Geometry((taps[0], taps[1]), stride, padding, dilation, outputs[0], outputs[1])
+    return Geometry((taps[0], taps[1]), stride, (margins[0], margins[1]), dilation, outputs[0], outputs[1])
 
 
 def _index_type(H: int, W: int) -> np.dtype[Any]:

@@ -144,7 +144,7 @@ class Conv2d(WeightedLayer):
         text += "" if self.padding == (0, 0) else f", padding={self.padding}"
         text += "" if self.dilation == (1, 1) else f", dilation={self.dilation}"
         text += "" if self.groups == 1 else f", groups={self.groups}"
-        return text + ("" if self.bias else ", bias=False")
+        return text + ("" if self.bias is not None else ", bias=False")
 
 
 class Linear(WeightedLayer):

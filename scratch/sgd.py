@@ -73,6 +73,8 @@ class SGD:
         *,
         update: str = "torch",
     ) -> None:
+        if not isinstance(parameters, Iterable):
+            raise TypeError(f"sgd: parameters must be an iterable of parameters, got {type(parameters).__name__}")
         self.parameters = list(parameters)
         self.lr = lr
         self.momentum = momentum
@@ -87,7 +89,9 @@ class SGD:
             raise ValueError("sgd: parameters must hold at least one parameter, got none")
         if len({id(parameter) for parameter in self.parameters}) < len(self.parameters):
             raise ValueError("sgd: parameters must hold each parameter once, got one twice")
-        for i in range(len(self.parameters)):
+        for i, parameter in enumerate(self.parameters):
+            if not (hasattr(parameter, "data") and hasattr(parameter, "grad")):
+                raise TypeError(f"sgd: parameters[{i}] must have data and grad, got {type(parameter).__name__}")
             self._checked_data(i)
 
     def step(self) -> None:
@@ -165,7 +169,7 @@ class SGD:
         return lr, momentum, dampening, weight_decay
 
     def _checked_data(self, i: int) -> np.ndarray:
-        data = getattr(self.parameters[i], "data", None)
+        data = self.parameters[i].data
         if not isinstance(data, np.ndarray):
             raise TypeError(f"sgd: parameters[{i}].data must be a NumPy array, got {type(data).__name__}")
         if np.dtype(data.dtype.type) not in checks.FLOATS:

@@ -148,6 +148,8 @@ def resize(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 def prepare(image: np.ndarray, size: int = 256, channels: int = 3) -> torch.Tensor:
     """The middle square of an image (H,W) or (H,W,3), uint8, scaled: (channels,size,size), float64 from 0 to 255."""
+    if channels not in (1, 3):
+        raise ValueError(f"prepare: channels must be 1 or 3, got {channels!r}")
     shape, dtype = np.shape(image), getattr(image, "dtype", type(image).__name__)
     if not (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)) or 0 in shape or dtype != np.uint8:
         raise ValueError(f"prepare: image must have shape (H,W) or (H,W,3) and dtype uint8, got {shape} and {dtype}")
@@ -163,6 +165,8 @@ def prepare(image: np.ndarray, size: int = 256, channels: int = 3) -> torch.Tens
 
 def centre_crop(images: torch.Tensor, size: int) -> torch.Tensor:
     """The middle (…,size,size) of images (…,H,W)."""
+    if min(images.shape[-2:]) < size:
+        raise ValueError(f"centre_crop: images must be at least {size} high and wide, got {tuple(images.shape)}")
     top, left = (images.shape[-2] - size) // 2, (images.shape[-1] - size) // 2
     return images[..., top : top + size, left : left + size]
 

@@ -14,6 +14,6 @@ def forward(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = N
     return autograd.forward(F.linear, x, weight, bias)
 
 
-def backward(grad_out: torch.Tensor, cache: Cache) -> tuple[torch.Tensor | None, ...]:
-    """``(grad_x, grad_weight, grad_bias)``, None for an absent bias."""
-    return autograd.backward(grad_out, cache)
+def backward(grad_out: torch.Tensor, cache: Cache, *, need_grad_x: bool = True) -> tuple[torch.Tensor | None, ...]:
+    """``(grad_x, grad_weight, grad_bias)``, None for an absent bias or an unneeded grad_x."""
+    return autograd.backward(grad_out, cache, need_grad_x=need_grad_x)

@@ -29,7 +29,9 @@ class SGD(torch.optim.SGD):
         if update not in ("torch", "paper"):
             raise ValueError(f"sgd: update must be 'torch' or 'paper', got {update!r}")
         if update == "paper" and (nesterov or dampening != 0):
-            raise ValueError("sgd: update 'paper' must come without dampening and nesterov")
+            raise ValueError(
+                f"sgd: update 'paper' must come without dampening and nesterov, got dampening {dampening} and nesterov {nesterov}"
+            )
         super().__init__(parameters, lr, momentum, dampening, weight_decay, nesterov, maximize=maximize)
         for group in self.param_groups:
             group["update"] = update

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import operator
 from typing import Any
 
@@ -55,7 +54,7 @@ def pair(operation: str, name: str, value: Any, *, low: int) -> tuple[int, int]:
 
     Raises:
         TypeError: neither an int nor a sequence of ints.
-        ValueError: not two of them, or one below ``low``.
+        ValueError: more than two of them, or none, or one below ``low``.
     """
     if not isinstance(value, (tuple, list)):
         both = integer(operation, name, value, low=low)
@@ -99,7 +98,7 @@ def probability(operation: str, name: str, value: Any) -> float:
         ValueError: NaN, or outside [0, 1].
     """
     number = real(operation, name, value)
-    if math.isnan(number) or not 0 <= number <= 1:
+    if not 0 <= number <= 1:  # true for NaN, too
         raise ValueError(f"{operation}: {name} must lie between 0 and 1, got {number}")
     return number
 
@@ -115,14 +114,14 @@ def flag(operation: str, name: str, value: Any) -> bool:
     return bool(value)
 
 
-def image(operation: str, name: str, value: Any, *, dtype: np.dtype[Any] | None = None) -> tuple[np.ndarray, bool]:
+def image(operation: str, name: str, value: Any) -> tuple[np.ndarray, bool]:
     """``value`` as a batch (N,C,H,W), and whether it came without its batch axis, as (C,H,W).
 
     Raises:
         TypeError: see :func:`array`.
         ValueError: neither 3-D nor 4-D.
     """
-    checked = array(operation, name, value, dtype=dtype)
+    checked = array(operation, name, value)
     if checked.ndim == 3:
         return checked[np.newaxis], True
     if checked.ndim != 4:

@@ -107,11 +107,15 @@ class Ladder(Mapping[str, Rung]):
             out = out[0]
         return out, Cache(self.operation, rung, saved, out.shape, out.dtype, unbatched)
 
-    def backward(self, grad_out: np.ndarray, cache: Cache, **options: bool) -> tuple[Any, ...]:
-        """The gradients, by the rung that ran the forward pass. The options go to it as they are."""
+    def require_own(self, cache: Cache, function: str) -> None:
+        """Raise a TypeError, for ``function`` of the operation, unless its forward pass made ``cache``."""
         if not isinstance(cache, Cache) or cache.operation != self.operation:
             got = f"{cache.operation}.forward's" if isinstance(cache, Cache) else type(cache).__name__
-            raise TypeError(f"{self.operation}.backward: cache must come from {self.operation}.forward, got {got}")
+            raise TypeError(f"{self.operation}.{function}: cache must come from {self.operation}.forward, got {got}")
+
+    def backward(self, grad_out: np.ndarray, cache: Cache, **options: bool) -> tuple[Any, ...]:
+        """The gradients, by the rung that ran the forward pass. The options go to it as they are."""
+        self.require_own(cache, "backward")
         grad_out = checks.array(self.operation + ".backward", "grad_out", grad_out, dtype=cache.dtype)
         if grad_out.shape != cache.out_shape:
             raise ValueError(

@@ -226,7 +226,7 @@ def _vector_at(builder, vector, pointer, offset):
     return builder.bitcast(builder.gep(pointer, [offset]), vector.as_pointer())
 
 
-# The same three in Python, for NUMBA_DISABLE_JIT=1: a debugger, and coverage, see the kernels' lines then.
+# The same in Python, for NUMBA_DISABLE_JIT=1: a debugger, and coverage, see the kernels' lines then.
 
 
 def _multiply_tile_in_python(

@@ -24,8 +24,12 @@ def forward(function: Callable[..., torch.Tensor], *tensors: torch.Tensor | None
     return out.detach(), Cache(leaves, out)
 
 
-def backward(grad_out: torch.Tensor, cache: Cache) -> tuple[torch.Tensor | None, ...]:
-    """The gradient of every leaf, in argument order, None for an absent one; ``grad_out`` has the output's shape."""
-    present = [leaf for leaf in cache.leaves if leaf is not None]
+def backward(grad_out: torch.Tensor, cache: Cache, *, need_grad_x: bool = True) -> tuple[torch.Tensor | None, ...]:
+    """The gradient of every leaf, in argument order, None for an absent one; ``grad_out`` has the output's shape.
+
+    Without ``need_grad_x`` the first one is None, and autograd does not compute it.
+    """
+    wanted = cache.leaves if need_grad_x else (None, *cache.leaves[1:])
+    present = [leaf for leaf in wanted if leaf is not None]
     gradients = iter(torch.autograd.grad(cache.out, present, grad_out, retain_graph=True))
-    return tuple(None if leaf is None else next(gradients) for leaf in cache.leaves)
+    return tuple(None if leaf is None else next(gradients) for leaf in wanted)
