@@ -113,24 +113,17 @@ def cross_entropy(
     probabilities = np.issubdtype(target.dtype, np.floating)
     if probabilities:
         smoothed = exact(target) if label_smoothing == 0 else exact(target) * keep + smooth
-        coefficients = smoothed * weights
-        reached = np.ones(logits.shape, np.bool_)
-        losses = (-(log_p * coefficients)).sum(axis)
+        losses = (-(log_p * smoothed * weights)).sum(axis)
         total = exact(logits.size // C)
     else:
         valid = target != ignore_index
         index = np.expand_dims(np.where(valid, target, 0), axis)
         inside = np.broadcast_to(np.expand_dims(valid, axis), logits.shape)
-        hit = inside & (np.arange(C).reshape(along) == index)
         # What is not the target's class does not count, not even as 0 · -inf.
-        reached = hit
-        chosen = coefficients = _only(weights, hit)
+        hit = inside & (np.arange(C).reshape(along) == index)
         losses = _only(-(log_p * weights), hit).sum(axis)
-        if label_smoothing:
-            reached = inside
-            spread = _only(-(log_p * weights), inside).sum(axis)
-            coefficients = chosen * keep + _only(weights, inside) * smooth
-        total = chosen.sum() if weight is not None else exact(np.count_nonzero(valid))
+        spread = _only(-(log_p * weights), inside).sum(axis)
+        total = _only(weights, hit).sum() if weight is not None else exact(np.count_nonzero(valid))
 
     mean = reduction == "mean"
 
@@ -142,12 +135,20 @@ def cross_entropy(
 
     def backward(grad_out: np.ndarray) -> Gradients:
         g = exact(np.expand_dims(grad_out, axis) if reduction == "none" else grad_out)
-        towards = _only(-(coefficients * (g / total if mean else g)), reached)
-        # Through log_softmax: G - p ΣG.
-        grad = towards - log_p.exp() * towards.sum(axis, keepdims=True)
+
+        def towards(g: Bounded) -> Bounded:
+            return -(weights * (g / total if mean else g))
+
+        # From g inwards, one factor after the other, as torch's graph does: among subnormal numbers each loses bits, which the
+        # factors behind it enlarge, the more so where the weights add up to little.
         if probabilities:
-            return grad, -(log_p * weights * keep) * (g / total if mean else g)
-        return (grad,)
+            grad_log_p = towards(g) * smoothed
+        elif label_smoothing:
+            grad_log_p = _only(towards(g * keep), hit) + _only(towards(g * smooth), inside)
+        else:
+            grad_log_p = _only(towards(g), hit)
+        grad = grad_log_p - log_p.exp() * grad_log_p.sum(axis, keepdims=True)
+        return (grad, towards(g) * log_p * keep) if probabilities else (grad,)
 
     return (out,), backward
 
