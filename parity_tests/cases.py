@@ -46,18 +46,18 @@ def relu(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes = N
 
 
 @st.composite
-def conv2d(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes = None) -> Case:
+def conv2d(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes = None, *, of_3_by_3: bool = False) -> Case:
     groups = draw(st.integers(1, 3))
     c_group, oc_group = draw(st.integers(1, 3)), draw(st.integers(1, 20 if large else 2))
-    KH, KW = draw(st.integers(1, 3)), draw(st.integers(1, 4))
-    dilation = draw(int_or_pair(1, 2))
+    KH, KW = (3, 3) if of_3_by_3 else (draw(st.integers(1, 3)), draw(st.integers(1, 4)))
+    dilation = 1 if of_3_by_3 else draw(int_or_pair(1, 2))
     word = draw(st.sampled_from([None, None, "same", "valid"]))
     padding = word or draw(int_or_pair(0, 2))
-    stride = 1 if padding == "same" else draw(int_or_pair(1, 3))
+    stride = 1 if of_3_by_3 or padding == "same" else draw(int_or_pair(1, 3))
     frame = (9, 9) if padding == "same" else (0, 0) if padding == "valid" else _both(padding)
     # As small as the window allows, or up to four cells more: sizes that the stride divides, and that it does not.
     H, W = (
-        max(1, reach * (k - 1) + 1 - 2 * p) + draw(st.integers(0, 12 if large else 4))
+        max(1, reach * (k - 1) + 1 - 2 * p) + draw(st.integers(0, 20 if large else 4))
         for reach, k, p in zip(_both(dilation), (KH, KW), frame, strict=True)
     )
     shape = _batch(draw, groups * c_group, H, W)
@@ -67,15 +67,25 @@ def conv2d(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes =
     return Case((x, weight, bias), params, palette)
 
 
+def conv2d_3_by_3(dtype: Dtype, large: bool = False, palettes: Palettes = None) -> st.SearchStrategy[Case]:
+    """What winograd takes: windows of 3×3 at stride 1."""
+    return conv2d(dtype, large, palettes, of_3_by_3=True)
+
+
 @st.composite
 def linear(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes = None) -> Case:
     if large:
-        leading, IN, OUT = [draw(st.integers(8, 40))], draw(st.integers(32, 90)), draw(st.integers(14, 40))
+        leading, IN, OUT = [draw(st.integers(8, 40))], draw(st.integers(32, 150)), draw(st.integers(14, 40))
     else:
         leading, IN, OUT = draw(st.lists(st.integers(0, 4), max_size=3)), draw(st.integers(1, 6)), draw(st.integers(1, 5))
     bias = (OUT,) if draw(st.booleans()) else None
     x, weight, bias, palette = draw_arrays(draw, dtype, (*leading, IN), (OUT, IN), bias, palettes=palettes)
     return Case((x, weight, bias), {}, palette)
+
+
+def linear_of_tiles(dtype: Dtype, large: bool = False, palettes: Palettes = None) -> st.SearchStrategy[Case]:
+    """What numba takes: rows and features enough for a tile, hence large ones alone."""
+    return linear(dtype, True, palettes)
 
 
 @st.composite

@@ -1,13 +1,14 @@
 """The test of the tests: wrong kernels, each a mistake that people make, planted into the real source.
 
-A mutant is a small rewriting of an operation's own file: the first ``old`` behind the mark ``after`` becomes ``new``. ``also``
-plants a mistake in torch_impl or in the reference as well, for what only one comparison can see.
-The rungs are those in plain Python and NumPy, so that nothing is compiled; the generic test is the same for all.
+A mutant is a small rewriting of an operation's own file, or of a rung's: the first ``old`` behind the mark ``after`` becomes
+``new``. ``also`` plants a mistake in torch_impl or in the reference as well, for what only one comparison can see.
+Most stand in rungs in plain Python and NumPy, where nothing is compiled. Of the compiled rungs only those kernels are compiled
+anew that the mistake reaches. The generic test is the same for all, and so is what it draws.
 """
 
 from __future__ import annotations
 
-import sys
+import ast
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+import numba
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -37,6 +39,7 @@ class Mutant:
     old: str
     new: str
     after: str = ""
+    module: str = ""  # the rung's file, where it has one of its own
     also: tuple[tuple[str, str, str], ...] = ()  # module, old, new
     only: str = ""  # the one assertion that sees it, for those that show that it is needed
 
@@ -49,10 +52,10 @@ class Mutant:
 
 
 def planting(
-    operation: str, rung: str, *rows: tuple[str, str, str] | tuple[str, str, str, str], after: str = ""
+    operation: str, rung: str, *rows: tuple[str, str, str] | tuple[str, str, str, str], after: str = "", module: str = ""
 ) -> tuple[Mutant, ...]:
     """Mutants of one rung, from rows (title, old, new), with a mark of their own behind or with the common one."""
-    return tuple(Mutant(operation, rung, *row[:3], *(row[3:] or (after,))) for row in rows)
+    return tuple(Mutant(operation, rung, *row[:3], *(row[3:] or (after,)), module=module) for row in rows)
 
 
 @dataclass(frozen=True)
@@ -71,22 +74,52 @@ def rewritten(name: str, old: str, new: str, after: str = "") -> ModuleType:
     Raises:
         LookupError: there is no ``old`` behind ``after``: the file has changed, and so must the row.
     """
-    file = import_module(name).__file__
-    assert file is not None
-    with open(file) as stream:
-        source = stream.read()
+    source = _source(name)
     start = source.find(old, source.find(after)) if after in source else -1
     if start < 0:
         raise LookupError(f"{name} has no {old!r} behind {after!r}")
-    module = ModuleType(name)
-    module.__file__ = file
-    sys_name = f"mutant of {name}"
-    module.__name__ = sys_name
-    sys.modules[sys_name] = module  # dataclasses look their module up
-    try:
-        exec(compile(source[:start] + new + source[start + len(old) :], file, "exec"), vars(module))
-    finally:
-        del sys.modules[sys_name]
+    tree = ast.parse(source[:start] + new + source[start + len(old) :])
+    line = source.count("\n", 0, start) + 1
+    (wrong,) = (node for node in tree.body if node.lineno <= line <= (node.end_lineno or node.lineno))
+    return _run_anew(name, tree, _defined(wrong))
+
+
+def relinked(name: str, part: ModuleType) -> ModuleType:
+    """The module ``name`` anew, with ``part`` in place of the module of that name that it imports from."""
+    tree = ast.parse(_source(name))
+    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == part.__name__]
+    names = {alias.name for node in imports for alias in node.names}
+    return _run_anew(name, tree, names, **{name: getattr(part, name) for name in names})
+
+
+def _source(name: str) -> str:
+    with open(str(import_module(name).__file__)) as stream:
+        return stream.read()
+
+
+def _defined(node: ast.stmt) -> set[str]:
+    """The names that a statement at the top level of a module defines."""
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return {node.name}
+    return {name.id for name in ast.walk(node) if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)}
+
+
+def _run_anew(name: str, tree: ast.Module, touched: set[str], **given: Any) -> ModuleType:
+    """The module ``name``, in which those definitions are run anew that are ``touched`` or mention, by others too, one that is.
+
+    All else is the real module's: its classes, and its kernels, which are compiled already.
+    """
+    mentioned = {node: {part.id for part in ast.walk(node) if isinstance(part, ast.Name)} for node in tree.body}
+    reached: set[str] = set()
+    while touched - reached:
+        reached |= touched
+        touched = {name for node, names in mentioned.items() if names & reached for name in _defined(node)}
+    original, module = import_module(name), ModuleType(name)
+    # Never kept on disk, where it could be taken for the right one.
+    kernel = numba.njit(nogil=True, error_model="numpy")
+    vars(module).update(vars(original) | {"kernel": kernel} | given)
+    anew: list[ast.stmt] = [node for node in tree.body if _defined(node) & reached]
+    exec(compile(ast.Module(anew, []), str(original.__file__), "exec"), vars(module))
     return module
 
 
@@ -94,8 +127,11 @@ def rewritten(name: str, old: str, new: str, after: str = "") -> ModuleType:
 def planted(mutant: Mutant) -> Iterator[dict[str, Any]]:
     """The stand-ins that :func:`examine` takes. The real operation's ladder stays registered."""
     registered = dict(ladder._LADDERS)
+    operation = f"scratch.{mutant.operation}"
     try:
-        module = rewritten(f"scratch.{mutant.operation}", mutant.old, mutant.new, mutant.after)
+        module = rewritten(mutant.module or operation, mutant.old, mutant.new, mutant.after)
+        if mutant.module:
+            module = relinked(operation, module)
     finally:
         ladder._LADDERS.update(registered)
     stand_ins: dict[str, Any] = {"scratch_module": mutant.spec.adapt(module)}
@@ -128,7 +164,7 @@ def hunt(mutant: Mutant, assertions: tuple[Assertion, ...], *, shrink: bool) -> 
         def generic_test(data: Any) -> None:
             nonlocal cases, last
             cases += last is None
-            case = data.draw(mutant.spec.cases(np.dtype(np.float32)))
+            case = mutant.spec.call(data.draw, mutant.rung, np.dtype(np.float32))
             by = "an exception"
             try:
                 evidence = examine(mutant.spec, case, data.draw, rung=mutant.rung, **stand_ins)

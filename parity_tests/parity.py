@@ -12,14 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from hypothesis import strategies as st
 
 import scratch
 from parity_tests.bounds import Bounded, Rounding
 from parity_tests.draws import LAYOUTS, Case, layouts, values
-from parity_tests.specs import Spec
+from parity_tests.specs import Draw, Spec
 
-Draw = Callable[[st.SearchStrategy[Any]], Any]
 Arrays = tuple[Any, ...]
 
 

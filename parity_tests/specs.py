@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from parity_tests import cases, optimizer, reference, reference_nonlinear, reference_winograd
 from parity_tests.draws import Case
 
+Draw = Callable[[st.SearchStrategy[Any]], Any]
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -33,6 +35,7 @@ class Spec:
     )  # whether torch's code paths differ on NaN, so that only the reference has a say
     declines: Callable[[str, Case], bool] = lambda rung, case: False  # whether the rung may leave the case to another
     own_bounds: Mapping[str, Callable[..., Any]] = field(default_factory=dict)  # rungs that round other numbers: their reference
+    own_cases: Mapping[str, Callable[..., st.SearchStrategy[Case]]] = field(default_factory=dict)  # of rungs that decline most
 
     @property
     def scratch(self) -> Any:
@@ -44,6 +47,17 @@ class Spec:
 
     def reference_of(self, rung: str) -> Callable[..., Any]:
         return self.own_bounds.get(rung, self.reference)
+
+    def call(self, draw: Draw, rung: str, dtype: np.dtype[Any]) -> Case:
+        """A drawn call for the rung: one in five is large, but for the naive one, which would take long."""
+        large = rung != "naive" and draw(st.integers(0, 4)) == 4
+        return draw(self.cases_of(rung)(dtype, large))
+
+    def cases_of(self, rung: str) -> Callable[..., st.SearchStrategy[Case]]:
+        """``cases`` for the rung: where it would decline most of them, every other one is of those that it takes."""
+        if rung not in self.own_cases:
+            return self.cases
+        return lambda *args, **options: st.one_of(self.own_cases[rung](*args, **options), self.cases(*args, **options))
 
     @property
     def rungs(self) -> list[str]:
@@ -82,9 +96,10 @@ SPECS = (
         wavers=_special,
         declines=_not_for_the_fast,
         own_bounds={"winograd": reference_winograd.conv2d},
+        own_cases={"winograd": cases.conv2d_3_by_3},
     ),
     Spec("relu", cases.relu, reference.relu, exact=True),
-    Spec("linear", cases.linear, reference.linear, declines=_less_than_a_tile),
+    Spec("linear", cases.linear, reference.linear, declines=_less_than_a_tile, own_cases={"numba": cases.linear_of_tiles}),
     Spec("local_response_norm", cases.local_response_norm, reference_nonlinear.local_response_norm),
     Spec("adaptive_avg_pool2d", cases.adaptive_avg_pool2d, reference.adaptive_avg_pool2d),
     Spec("max_pool2d", cases.max_pool2d, reference.max_pool2d, exact=True),

@@ -61,7 +61,7 @@ def expected(spec: Spec, arrays: Any, params: dict[str, Any]) -> Bounded:
 @pytest.mark.parametrize(("spec", "rung"), WITH_GRADIENTS, ids=str)
 @given(data=st.data())
 def test_central_differences(spec, rung, data):
-    case = data.draw(spec.cases(FLOAT64, palettes=("integers", "reals")))
+    case = data.draw(spec.cases_of(rung)(FLOAT64, palettes=("integers", "reals")))
     if spec.name in CORNERS:
         (x,) = case.arrays
         different = data.draw(st.permutations(range(1, x.size + 1)), label="absolute values")
@@ -99,7 +99,7 @@ def check_slope(spec: Spec, case: Case, which: int, gradient: np.ndarray, v: np.
 @given(data=st.data())
 def test_backward_is_the_adjoint(spec, rung, data):
     """⟨f(x), g⟩ = ⟨x, backward(g)⟩: sums of integers, which need no tolerance, but for averages and dropout's scale."""
-    case = data.draw(spec.cases(FLOAT64, palettes=("integers",)))
+    case = data.draw(spec.cases_of(rung)(FLOAT64, palettes=("integers",)))
     for which in LINEAR[spec.name]:
         if case.arrays[which] is None:
             continue

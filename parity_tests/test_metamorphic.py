@@ -40,7 +40,7 @@ def out_of(spec: Any, rung: str, case: Case) -> Any:
 @given(data=st.data())
 def test_linear_in_the_input(spec, rung, data):
     """f(a + 2b) + f(0) = f(a) + 2 f(b) - f(0) … with the bias counted once."""
-    case = data.draw(spec.cases(FLOAT64, palettes=INTEGERS))
+    case = data.draw(spec.cases_of(rung)(FLOAT64, palettes=INTEGERS))
     x, *rest = case.arrays
     other = data.draw(values(FLOAT64, x.shape, "integers"))
 
@@ -53,7 +53,7 @@ def test_linear_in_the_input(spec, rung, data):
 @rungs("conv2d", "max_pool2d")
 @given(data=st.data())
 def test_moving_the_image_by_the_stride_moves_the_output_by_one(spec, rung, data):
-    case = data.draw(spec.cases(FLOAT64, palettes=INTEGERS))
+    case = data.draw(spec.cases_of(rung)(FLOAT64, palettes=INTEGERS))
     params = {**case.params, "padding": 0, "ceil_mode": False} if spec is SPEC["max_pool2d"] else {**case.params, "padding": 0}
     stride = params["kernel_size"] if params["stride"] is None else params["stride"]
     rows = stride[0] if isinstance(stride, tuple) else stride
@@ -68,7 +68,7 @@ def test_moving_the_image_by_the_stride_moves_the_output_by_one(spec, rung, data
 @rungs("conv2d")
 @given(data=st.data())
 def test_groups_are_blocks(spec, rung, data):
-    case = data.draw(spec.cases(FLOAT64, palettes=INTEGERS))
+    case = data.draw(spec.cases_of(rung)(FLOAT64, palettes=INTEGERS))
     groups = case.params["groups"]
     x, weight, bias = case.arrays
     blocks = [
@@ -86,7 +86,7 @@ def test_groups_are_blocks(spec, rung, data):
 @rungs("conv2d")
 @given(data=st.data())
 def test_padding_is_zeros_around_the_image(spec, rung, data):
-    case = data.draw(spec.cases(FLOAT64, palettes=INTEGERS))
+    case = data.draw(spec.cases_of(rung)(FLOAT64, palettes=INTEGERS))
     rows, columns = data.draw(st.tuples(st.integers(0, 2), st.integers(0, 2)))
     x, *rest = case.arrays
     x = np.tile(x, (9, 9))
@@ -110,7 +110,7 @@ def test_a_convolution_of_one_cell_is_a_linear_layer(spec, rung, data):
 @rungs("conv2d", "max_pool2d", "adaptive_avg_pool2d", "local_response_norm")
 @given(data=st.data())
 def test_the_order_of_the_batch_does_not_matter(spec, rung, data):
-    case = data.draw(spec.cases(FLOAT64, palettes=INTEGERS))
+    case = data.draw(spec.cases_of(rung)(FLOAT64, palettes=INTEGERS))
     x, *rest = case.arrays
     if x.ndim == 3 and spec.name != "local_response_norm":
         x = x[np.newaxis]
@@ -124,7 +124,7 @@ def test_the_order_of_the_batch_does_not_matter(spec, rung, data):
 @rungs("max_pool2d")
 @given(data=st.data())
 def test_pooling_is_monotonous_and_commutes_with_what_is(spec, rung, data):
-    case = data.draw(spec.cases(FLOAT64, palettes=INTEGERS))
+    case = data.draw(spec.cases_of(rung)(FLOAT64, palettes=INTEGERS))
     case = replace(case, params={**case.params, "return_indices": False})
     (x,) = case.arrays
     rise = data.draw(values(FLOAT64, x.shape, "after relu"))
@@ -136,7 +136,7 @@ def test_pooling_is_monotonous_and_commutes_with_what_is(spec, rung, data):
 @rungs("adaptive_avg_pool2d")
 @given(data=st.data())
 def test_averages_lie_between_the_extremes_and_keep_a_constant(spec, rung, data):
-    case = data.draw(spec.cases(FLOAT64, palettes=("integers", "reals", "wide")))
+    case = data.draw(spec.cases_of(rung)(FLOAT64, palettes=("integers", "reals", "wide")))
     (x,) = case.arrays
     out = out_of(spec, rung, replace(case, arrays=(np.full_like(x, 3.0),)))
     np.testing.assert_array_equal(out, 3)
@@ -147,7 +147,7 @@ def test_averages_lie_between_the_extremes_and_keep_a_constant(spec, rung, data)
 @rungs("local_response_norm")
 @given(data=st.data())
 def test_without_alpha_normalization_is_a_factor(spec, rung, data):
-    case = data.draw(spec.cases(FLOAT64, palettes=("integers", "reals")))
+    case = data.draw(spec.cases_of(rung)(FLOAT64, palettes=("integers", "reals")))
     (x,) = case.arrays
     case = replace(case, params={**case.params, "alpha": 0.0, "k": 1.0})
     np.testing.assert_array_equal(out_of(spec, rung, case), x)
@@ -156,7 +156,7 @@ def test_without_alpha_normalization_is_a_factor(spec, rung, data):
 @rungs("softmax", "log_softmax")
 @given(data=st.data())
 def test_adding_a_constant_changes_no_probability(spec, rung, data):
-    case = data.draw(spec.cases(FLOAT64, palettes=INTEGERS))
+    case = data.draw(spec.cases_of(rung)(FLOAT64, palettes=INTEGERS))
     (x,) = case.arrays
     np.testing.assert_array_equal(out_of(spec, rung, replace(case, arrays=(x + 8,))), out_of(spec, rung, case))
 
@@ -164,7 +164,7 @@ def test_adding_a_constant_changes_no_probability(spec, rung, data):
 @rungs("softmax")
 @given(data=st.data())
 def test_probabilities_add_up_to_one(spec, rung, data):
-    case = data.draw(spec.cases(FLOAT64, palettes=INTEGERS))
+    case = data.draw(spec.cases_of(rung)(FLOAT64, palettes=INTEGERS))
     (x,) = case.arrays
     dim = case.params["dim"]
     if not x.size:
@@ -178,7 +178,7 @@ def test_probabilities_add_up_to_one(spec, rung, data):
 @rungs("cross_entropy")
 @given(data=st.data())
 def test_the_sum_of_losses_is_the_sum(spec, rung, data):
-    case = data.draw(spec.cases(FLOAT64, palettes=INTEGERS))
+    case = data.draw(spec.cases_of(rung)(FLOAT64, palettes=INTEGERS))
     each, total = (out_of(spec, rung, replace(case, params={**case.params, "reduction": how})) for how in ("none", "sum"))
     bound = Rounding(FLOAT64).exact(each).sum()
     assert in_bounds(np.asarray(total), bound).max() <= 2

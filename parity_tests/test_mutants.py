@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from parity_tests import mutants_convolution, mutants_loss, mutants_pooling
+from parity_tests import mutants_compiled, mutants_convolution, mutants_loss, mutants_pooling
 from parity_tests.mutants import hunt
 from parity_tests.parity import ASSERTIONS
 
-MUTANTS = (*mutants_convolution.MUTANTS, *mutants_pooling.MUTANTS, *mutants_loss.MUTANTS)
+MUTANTS = (*mutants_convolution.MUTANTS, *mutants_pooling.MUTANTS, *mutants_loss.MUTANTS, *mutants_compiled.MUTANTS)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=str)

@@ -1,0 +1,48 @@
+"""Mistakes in compiled rungs: at the edges of tiles, panels and blocks, in transforms, and in what a rung takes upon itself.
+
+None of them lets a kernel read or write outside its arrays, or leaves a result unwritten: what lies in memory there is chance.
+"""
+
+from __future__ import annotations
+
+from parity_tests.mutants import Mutant, planting
+
+IMPLICIT_GEMM = planting(
+    "conv2d",
+    "implicit_gemm",
+    ("the bias is added twice", "bias[group, top + r] if", "2 * bias[group, top + r] if"),
+    (
+        "a full panel's last row is skipped",
+        "matrix[group, top + r, channel, tap] if top + r < M",
+        "matrix[group, top + r, channel, tap] if r < ROWS - 1 and top + r < M",
+    ),
+    ("every panel has the first one's rows", "group, top = i // panels, i % panels * ROWS", "group, top = i // panels, 0"),
+    ("every group reads the first group's channels", " + group * (frame.image // groups)\n", "\n", "def _correlate_kernel"),
+    ("grad_x's taps run backwards down the window", "(kh[:, None] * KW + kw)", "(kh[::-1, None] * KW + kw)"),
+    (
+        "the pixels behind a block's last whole vector are dropped",
+        "        runs = cut_runs(n * P + p",
+        "        count -= count % width\n        runs = cut_runs(n * P + p",
+    ),
+    ("a block of pixels overwrites what the blocks before it gave", "tile, columns, True)", "tile, columns, False)"),
+    ("infinite weights are taken: 0 · ∞ in the frame", "x.size == 0 or not np.isfinite(weight.sum())", "x.size == 0"),
+    module="scratch.conv2d_implicit_gemm",
+)
+
+WINOGRAD = planting(
+    "conv2d",
+    "winograd",
+    ("the filter's transform has a wrong sign", "(d[0] + d[2] - d[1]) * half", "(d[0] + d[2] + d[1]) * half"),
+    ("the filter's transform is not halved", "(d[0] + d[2] + d[1]) * half", "(d[0] + d[2] + d[1])"),
+    ("the output's transform has a wrong sign", "(0, 1, -1, -1))", "(0, 1, -1, 1))"),
+    ("the square's last output goes without the bias", "squares[3 * columns + j] + b", "squares[3 * columns + j]"),
+    ("grad_x's filters are not turned round", "swapaxes(1, 2)[..., ::-1, ::-1]", "swapaxes(1, 2)"),
+    (
+        "grad_weight leaves out the tiles at the lower edge of an odd output",
+        "math.ceil(geometry.OH / 2), math.ceil(geometry.OW / 2)",
+        "max(1, geometry.OH // 2), math.ceil(geometry.OW / 2)",
+    ),
+    module="scratch.conv2d_winograd",
+)
+
+MUTANTS: tuple[Mutant, ...] = (*IMPLICIT_GEMM, *WINOGRAD)
