@@ -131,9 +131,16 @@ def int_or_pair(low: int, high: int) -> st.SearchStrategy[int | tuple[int, int]]
 def draw_arrays(
     draw: DrawFn, dtype: np.dtype[Any], *shapes: tuple[int, ...] | None, palettes: Sequence[str] | None = None
 ) -> tuple[Any, ...]:
-    """An array for each shape (None for None), the palette's name behind them; one palette for all, as in real data."""
+    """An array for each shape (None for None), the palette's name behind them; one palette for all, as in real data.
+
+    But for special numbers: they may be in the first array alone, where an infinite weight would hide what becomes of them.
+    """
     palette = draw(st.sampled_from(palettes or tuple(PALETTES[dtype])))
-    return *(None if shape is None else draw(values(dtype, shape, palette)) for shape in shapes), palette
+    others = draw(st.sampled_from(["reals", palette])) if "special" in palette else palette
+    first, *rest = (
+        None if shape is None else draw(values(dtype, shape, others if i else palette)) for i, shape in enumerate(shapes)
+    )
+    return first, *rest, palette
 
 
 layouts = st.sampled_from(list(LAYOUTS))
