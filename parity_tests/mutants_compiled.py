@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from parity_tests.mutants import Mutant, planting
 
+NUMBA = "# --- numba"
+
 IMPLICIT_GEMM = planting(
     "conv2d",
     "implicit_gemm",
@@ -42,7 +44,57 @@ WINOGRAD = planting(
         "math.ceil(geometry.OH / 2), math.ceil(geometry.OW / 2)",
         "max(1, geometry.OH // 2), math.ceil(geometry.OW / 2)",
     ),
+    ("a block of tiles overwrites what the blocks before it gave", "sums, c_at, columns, True)", "sums, c_at, columns, False)"),
+    ("infinities are taken, and reach outputs that do not see them", "x.size == 0 or not _tame(x) or", "x.size == 0 or"),
     module="scratch.conv2d_winograd",
 )
 
-MUTANTS: tuple[Mutant, ...] = (*IMPLICIT_GEMM, *WINOGRAD)
+OTHERS = (
+    *planting(
+        "conv2d",
+        "numba",
+        ("col2im assigns instead of adding", "grad_image[c, h, w] += columns", "grad_image[c, h, w] = columns"),
+        after=NUMBA,
+    ),
+    *planting(
+        "linear",
+        "numba",
+        ("a block of the sum overwrites those before", "tiles, tile, columns, k > 0,", "tiles, tile, columns, False,"),
+        after=NUMBA,
+    ),
+    *planting(
+        "local_response_norm",
+        "numba",
+        ("behind the last whole four no channel is added", "while i < len(rows):", "while i < 0:"),
+        ("channels stay in the window beyond the last", "            squares[slot, p] = 0", "            squares[slot, p] += 0"),
+        ("the roots' short cut is for another beta", "inverse = one / (root * fourth_root)", "inverse = one / root"),
+        after=NUMBA,
+    ),
+    *planting(
+        "max_pool2d",
+        "numba",
+        ("the last of equal cells wins", "(b > a) |", "(b >= a) |"),
+        ("NaN is smaller than any number", "(b > a) | (b != b)", "(b > a) | False"),
+        after=NUMBA,
+    ),
+    *planting(
+        "adaptive_avg_pool2d",
+        "numba",
+        ("a row of windows begins with the sums of the one above", "down[w] = 0", "down[w] = 0 if oh == 0 else down[w]"),
+        after=NUMBA,
+    ),
+    *planting(
+        "softmax",
+        "numba",
+        ("the last class has no part in backward's sum", "dot = total(work)", "dot = total(work[: C - 1])"),
+        after=NUMBA,
+    ),
+    *planting(
+        "sgd",
+        "numba",
+        ("nesterov steps by the velocity alone", "rate * (d + momentum * v[i] if nesterov else v[i])", "rate * v[i]"),
+        after=NUMBA,
+    ),
+)
+
+MUTANTS: tuple[Mutant, ...] = (*IMPLICIT_GEMM, *WINOGRAD, *OTHERS)
