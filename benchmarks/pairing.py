@@ -35,7 +35,7 @@ class Effort:
 
 
 QUICK = Effort(turn=0.01, passes=5, rounds=(3, 7), case=1.0)
-DEFAULT = Effort(turn=0.05, passes=10, rounds=(5, 21), case=1.5)
+DEFAULT = Effort(turn=0.03, passes=10, rounds=(5, 31), case=1.5)
 FULL = Effort(turn=0.2, passes=10, rounds=(15, 31), case=30.0)
 
 

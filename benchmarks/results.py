@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks import stats
 from benchmarks.pairing import Round
+from benchmarks.sides import original
 from benchmarks.stats import Ratio
 
 FORMAT = "alexnet-from-scratch benchmark"
@@ -58,7 +59,7 @@ class Row:
 
     def best_torch(self, phase: str) -> str | None:
         """The fastest of torch's configurations. To pick it by the same samples favours torch, if anybody."""
-        torch = [side for side in self.sides if side.startswith("torch") and not side.endswith("again")]
+        torch = [side for side in self.sides if side.startswith("torch") and side == original(side)]
         return min(torch, key=lambda side: self.seconds(phase, side), default=None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -9,12 +10,13 @@ from importlib import import_module
 from typing import Any, Protocol
 
 from benchmarks import machine, pairing
+from benchmarks.awake import Awake
 from benchmarks.cases import Case, Layer, Network, operation
 from benchmarks.pairing import Effort
 from benchmarks.processes import Process, WorkerError
 from benchmarks.results import Report, Row
 from benchmarks.roof import Roof
-from benchmarks.sides import Arrays, Side, torch_sides
+from benchmarks.sides import Arrays, Side, original, torch_sides
 from benchmarks.verify import Judge, own_bound
 from benchmarks.worker import REST, SHORT, Worker
 
@@ -216,19 +218,24 @@ def prepared(row: Row, case: Case, side: Side, worker: Asked, arrays: Arrays, ju
 
 def timed(row: Row, workers: Mapping[str, Asked], effort: Effort, say: Callable[[str], None]) -> None:
     """A B B A over rounds."""
-    seconds = {name: worker.ask("seconds") for name, worker in workers.items()}
+    found = {name: worker.ask("seconds") for name, worker in workers.items()}
+    # The later a pass, the warmer: twins get equally many, or they would not be equal.
+    seconds = {name: min(found[other] for other in workers if original(other) == original(name)) for name in workers}
     passes = {name: effort.passes_of(seconds[name]) for name in workers}
-    extra = {name: int(seconds[name] < SHORT) for name in workers}
-    rounds = effort.rounds_of(2 * sum(REST + seconds[name] * (passes[name] + extra[name]) for name in workers))
+    untimed = {name: -(-passes[name] // 3) if seconds[name] < SHORT else 0 for name in workers}
+    rounds = effort.rounds_of(2 * sum(REST + seconds[name] * (passes[name] + untimed[name]) for name in workers))
     leaked = 0.0
 
     def turn(name: str) -> pairing.Laps:
         nonlocal leaked
         say(f"round {len(row.rounds) + 1} of {rounds}, {name}")
-        laps, leak = workers[name].ask("turn", passes[name], bool(extra[name]))
+        laps, leak = workers[name].ask("turn", untimed[name], passes[name])
+        with awake:
+            workers[name].ask("tidy", untimed[name] > 0)
         leaked += leak
         return laps
 
     start = time.perf_counter()
-    pairing.measure(list(workers), rounds, turn, row.rounds.append)
+    with contextlib.closing(Awake()) as awake:
+        pairing.measure(list(workers), rounds, turn, row.rounds.append)
     row.leaked = leaked / (time.perf_counter() - start)

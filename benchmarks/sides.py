@@ -49,6 +49,11 @@ class Side:
         return " ".join(word for word in words if word)
 
 
+def original(name: str) -> str:
+    """The name of the side that ``name`` is a twin of, or slowed from; else ``name``."""
+    return name.removesuffix(" slowed").removesuffix(" again")
+
+
 # The paper's, section 5; the learning rate is small so that a hundred timed steps on one batch stay finite.
 SGD: dict[str, Any] = {"lr": 1e-4, "momentum": 0.9, "weight_decay": 5e-4}
 

@@ -2,8 +2,8 @@
 
 Truly idle takes care. Thread pools go on spinning after the work is done, to be quick if more comes (OpenMP for some
 milliseconds, OpenBLAS for tens), and a spinning pool takes the cores from whoever is timed next. Spinning could be forbidden
-(OMP_WAIT_POLICY, KMP_BLOCKTIME), but that would slow the library down while it is timed. So nothing is forbidden: a turn
-ends only when the process has come to rest by its own CPU time, and whatever it used between two turns is reported.
+(OMP_WAIT_POLICY, KMP_BLOCKTIME), but that would slow the library down while it is timed. So nothing is forbidden: the next
+turn waits until the process has come to rest by its own CPU time, and whatever it used between two turns is reported.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from benchmarks import machine
 from benchmarks.cases import Case
 from benchmarks.sides import Arrays, Side, Subject, copies
 
-REST = 0.02  # seconds without work that count as rest
+REST = 0.005  # seconds without work that count as rest
 PATIENCE = 0.5  # seconds to wait for it
 SHORT = 0.05  # a pass that takes longer does not notice whether it begins cold
 
@@ -55,18 +55,23 @@ class Worker:
         self.rest()
         return seconds
 
-    def turn(self, passes: int, warm: bool) -> tuple[list[list[float]], float]:
-        """The laps of ``passes`` passes, after an untimed one if ``warm``; and the CPU seconds used since the last turn."""
+    def turn(self, untimed: int, passes: int) -> tuple[list[list[float]], float]:
+        """The laps of ``passes`` passes after ``untimed`` ones; and the CPU seconds used since the last rest."""
         leaked = time.process_time() - self.ended
-        if warm:
-            # Where in memory a buffer happens to lie is worth several percent, as long as it lies there: it may not last longer
-            # than a turn, or the interval over the rounds would not know of it.
-            self._subject.move()
+        for _ in range(untimed):
             self._subject.run()
-        laps = [self._subject.run() for _ in range(passes)]
+        return [self._subject.run() for _ in range(passes)], leaked
+
+    def tidy(self, move: bool) -> None:
+        """After a turn: no garbage is left, buffers ``move``, and the process comes to rest.
+
+        Where in memory a buffer happens to lie is worth several percent for as long as it lies there. It may not last longer than
+        a turn, or the interval over the rounds would not know of it.
+        """
         gc.collect()
+        if move:
+            self._subject.move()
         self.rest()
-        return laps, leaked
 
     def peak(self) -> int:
         """The most memory that this process holds during a pass, in bytes: its weights, its libraries, everything."""

@@ -1,0 +1,20 @@
+"""Spinners obey, and end."""
+
+from __future__ import annotations
+
+import contextlib
+
+import psutil
+
+from benchmarks import machine
+from benchmarks.awake import Awake
+
+
+def test_every_core_has_somebody_who_counts_on_it_when_told() -> None:
+    with contextlib.closing(Awake()) as awake:
+        processes = [psutil.Process(spinner.pid) for spinner in awake.spinners]
+        assert len(processes) == machine.cores()
+        with awake:  # busy until each has used some time of its own: no clock, and no end if nobody spins
+            while any(process.cpu_times().user < 0.5 for process in processes):
+                pass
+    assert [spinner.returncode for spinner in awake.spinners] == [0] * machine.cores()
