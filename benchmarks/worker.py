@@ -31,7 +31,7 @@ class Worker:
         self.side = side
         self.library = importlib.import_module(f"benchmarks.{side.library}_side")
         self.subject: Subject | None = None
-        self.ended = time.process_time()
+        self.rested = others()
 
     def facts(self) -> dict[str, Any]:
         """Versions, and the thread pools as they are, not as they were asked for."""
@@ -56,8 +56,8 @@ class Worker:
         return seconds
 
     def turn(self, untimed: int, passes: int) -> tuple[list[list[float]], float]:
-        """The laps of ``passes`` passes after ``untimed`` ones; and the CPU seconds used since the last rest."""
-        leaked = time.process_time() - self.ended
+        """The laps of ``passes`` passes after ``untimed`` ones; and the CPU seconds that idle threads have used since the last rest."""
+        leaked = others() - self.rested
         for _ in range(untimed):
             self._subject.run()
         return [self._subject.run() for _ in range(passes)], leaked
@@ -93,10 +93,15 @@ class Worker:
             time.sleep(REST)
             if time.process_time() - before < REST / 20:
                 break
-        self.ended = time.process_time()
+        self.rested = others()
 
     @property
     def _subject(self) -> Subject:
         if self.subject is None:
             raise RuntimeError("no case is prepared")
         return self.subject
+
+
+def others() -> float:
+    """The CPU seconds of all threads but this one, which answers commands."""
+    return time.process_time() - time.thread_time()
