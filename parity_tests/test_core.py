@@ -149,9 +149,25 @@ def test_an_error_in_a_thread_reaches_the_caller():
         jit.for_each(run, 100)
 
 
-@pytest.mark.parametrize("n", [0, -1, 1.5, True, "2", None])
-def test_threads_are_a_positive_int(n):
-    with pytest.raises(ValueError, match="set_num_threads: n must be a positive int, got"):
+@pytest.mark.usefixtures("threads")
+def test_threads_may_be_numpys_int():
+    scratch.set_num_threads(np.int64(2))
+    assert type(scratch.get_num_threads()) is int
+
+
+@pytest.mark.parametrize(
+    ("n", "error", "message"),
+    [
+        (0, ValueError, "at least 1, got 0"),
+        (-1, ValueError, "at least 1, got -1"),
+        (1.5, TypeError, "an int, got 1.5"),
+        (True, TypeError, "an int, got True"),
+        ("2", TypeError, "an int, got '2'"),
+        (None, TypeError, "an int, got None"),
+    ],
+)
+def test_threads_are_a_positive_int(n, error, message):
+    with pytest.raises(error, match=f"set_num_threads: n must be {message}"):
         scratch.set_num_threads(n)
 
 

@@ -20,6 +20,8 @@ from typing import Any, TypeVar, cast
 
 import numba
 
+from scratch.core import checks
+
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 WORTH_A_THREAD = 1 << 17  # values to go through: with fewer, a core is done before another has woken up, some 0.1 ms later
@@ -44,12 +46,11 @@ def set_num_threads(n: int) -> None:
     At the start it is SCRATCH_NUM_THREADS, or where that is not set one for each core this process may use.
 
     Raises:
-        ValueError: ``n`` is not a positive int.
+        TypeError: ``n`` is not an int.
+        ValueError: ``n`` is below 1.
     """
     global _num_threads
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise ValueError(f"set_num_threads: n must be a positive int, got {n!r}")
-    _num_threads = n
+    _num_threads = checks.integer("set_num_threads", "n", n, low=1)
     _forget_pool()
 
 
