@@ -78,6 +78,17 @@ def test_zero_grad_forgets_and_a_step_without_gradients_does_nothing():
     assert sgd.state_dict()["state"] == {}
 
 
+@pytest.mark.parametrize("set_to_none", [True, False])
+def test_zero_grad_may_fill_with_zeros_as_in_torch(set_to_none):
+    ours, theirs = [parameter(np.ones(3), np.ones(3)), parameter(np.ones(3))], [torch.ones(3), torch.ones(3)]
+    theirs[0].grad = torch.ones(3)
+    gradient, torch_gradient = ours[0].grad, theirs[0].grad
+    SGD(ours, lr=1).zero_grad(set_to_none=set_to_none)
+    torch_impl.sgd.SGD(theirs, lr=1).zero_grad(set_to_none=set_to_none)
+    assert [each.grad is None for each in ours] == [each.grad is None for each in theirs] == [set_to_none, True]
+    assert gradient.any() == torch_gradient.any().item() == set_to_none
+
+
 # --- state dicts ------------------------------------------------------------------------------------------------------
 
 
@@ -155,9 +166,14 @@ BUFFER = {"momentum_buffer": np.ones(3)}
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
+        ({"param_groups": None}, TypeError, "sgd: param_groups must be a sequence, got NoneType"),
+        ({"param_groups": [None]}, TypeError, "sgd: a group must be a mapping, got NoneType"),
+        ({"param_groups": [{"params": 0}]}, TypeError, "sgd: params must be a sequence, got int"),
         ({"param_groups": []}, ValueError, r"one group of 1 parameters, got groups of \[\]"),
         ({"param_groups": [{"params": [0, 1]}]}, ValueError, r"one group of 1 parameters, got groups of \[2\]"),
         ({"param_groups": [{"params": [0]}]}, KeyError, "lr"),
+        ({"state": []}, TypeError, "sgd: state must be a mapping, got list"),
+        ({"state": {0: [1.0]}}, TypeError, "sgd: state of parameter 0 must be a mapping, got list"),
         ({"state": {1: BUFFER}}, ValueError, "states of parameters 0 to 0, got 1"),
         ({"state": {0: {"momentum_buffer": np.ones(4)}}}, ValueError, r"momentum_buffer .* its shape \(3,\), got \(4,\)"),
         ({"state": {0: {"momentum_buffer": np.ones(3, np.float32)}}}, TypeError, "momentum_buffer .* float64 .* float32"),
@@ -172,6 +188,11 @@ def test_a_bad_state_dict_changes_nothing(change, error, message):
     with pytest.raises(error, match=message):
         sgd.load_state_dict({**before, **change})
     assert repr(sgd.state_dict()) == repr(before)
+
+
+def test_no_state_dict_at_all():
+    with pytest.raises(TypeError, match="sgd: state_dict must be a mapping, got NoneType"):
+        SGD([parameter(np.ones(3))], lr=1).load_state_dict(None)
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ Paper: Krizhevsky, Sutskever, Hinton 2012, section 5. Same as ``torch.optim.SGD`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -118,10 +118,13 @@ class SGD:
             data = self.parameters[i].data
             RUNGS.run(data, grad, velocity, momentum, gain, rate, weight_decay, self.nesterov, self.maximize)
 
-    def zero_grad(self) -> None:
-        """Forget every gradient: ``grad`` becomes None."""
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear the gradients: forget them, or with ``set_to_none=False`` fill them with zeros where they are."""
         for parameter in self.parameters:
-            parameter.grad = None
+            if set_to_none:
+                parameter.grad = None
+            elif parameter.grad is not None:
+                parameter.grad.fill(0)
 
     def state_dict(self) -> dict[str, Any]:
         """The options and copies of the velocities, in the form of ``torch.optim.SGD.state_dict``."""
@@ -136,20 +139,22 @@ class SGD:
 
         Raises:
             KeyError: an entry is missing.
-            TypeError: an option or a velocity has the wrong type.
+            TypeError: ``state_dict``, a part of it, an option or a velocity has the wrong type.
             ValueError: another number of parameters, a velocity of another shape than its parameter, or an option out of its
                 range. Whatever is raised, nothing has changed.
         """
-        sizes = [len(group["params"]) for group in state_dict["param_groups"]]
+        groups = _of_kind(Sequence, "param_groups", _of_kind(Mapping, "state_dict", state_dict)["param_groups"])
+        sizes = [len(_of_kind(Sequence, "params", _of_kind(Mapping, "a group", group)["params"])) for group in groups]
         if sizes != [len(self.parameters)]:
             raise ValueError(f"sgd: state_dict must have one group of {len(self.parameters)} parameters, got groups of {sizes}")
-        group = {"update": "torch", **state_dict["param_groups"][0]}
+        group = {"update": "torch", **groups[0]}
         loaded = SGD(self.parameters, **{name: group[name] for name in OPTIONS})
-        for i, entry in state_dict["state"].items():
+        for i, entry in _of_kind(Mapping, "state", state_dict["state"]).items():
             if i not in range(len(self.parameters)):
                 raise ValueError(f"sgd: state_dict must hold states of parameters 0 to {len(self.parameters) - 1}, got {i!r}")
-            if entry.get("momentum_buffer") is not None:
-                loaded._velocities[i] = loaded._checked_like(i, "momentum_buffer", entry["momentum_buffer"]).copy()
+            velocity = _of_kind(Mapping, f"state of parameter {i}", entry).get("momentum_buffer")
+            if velocity is not None:
+                loaded._velocities[i] = loaded._checked_like(i, "momentum_buffer", velocity).copy()
         vars(self).update(vars(loaded))
 
     def _checked_numbers(self) -> tuple[float, float, float, float]:
@@ -192,6 +197,13 @@ class SGD:
             self._checked_like(i, "momentum_buffer", self._velocities[i])
         grad = self.parameters[i].grad
         return None if grad is None else self._checked_like(i, "grad", grad)
+
+
+def _of_kind(kind: type, name: str, value: Any) -> Any:
+    """``value``, a part of a state dict, which must be a mapping or a sequence."""
+    if not isinstance(value, kind):
+        raise TypeError(f"sgd: {name} must be a {kind.__name__.lower()}, got {type(value).__name__}")
+    return value
 
 
 # --- naive ------------------------------------------------------------------------------------------------------------
