@@ -139,6 +139,8 @@ def _geometry(
             f"(top, bottom, left, right) and dilation {dilation}"
         )
     OH, OW = (room[0] - 1) // stride[0] + 1, (room[1] - 1) // stride[1] + 1
+    if math.prod(N) * OC * OH * OW >= 2**60:
+        raise ValueError(f"conv2d: padding must keep the output below 2**60 values, got {padding} for {shapes}")
     # A step beyond the image is taken by no window; cut short it needs no room in the faster rungs' frames.
     stride = (min(stride[0], padded[0]), min(stride[1], padded[1]))
     return Geometry(stride, top, bottom, left, right, dilation, groups, OH, OW)
