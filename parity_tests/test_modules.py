@@ -16,6 +16,7 @@ import pytest
 import torch
 
 import scratch.modules
+import scratch.sgd
 import torch_impl.modules
 
 modules: Any = scratch.modules  # Any: what the types forbid must raise, too
@@ -156,6 +157,49 @@ def test_sequential_of_named_modules():
     assert len(ours) == 2
     assert ours[-1] is named["second"]
     assert list(ours) == [named["first"], named["second"]]
+
+
+@pytest.mark.parametrize("index", [slice(2), slice(1, None), slice(None, None, -1), slice(5, None)], ids=str)
+def test_a_slice_is_a_sequential(index):
+    ours, theirs = (side.Sequential(side.ReLU(), side.Flatten(), side.Linear(2, 3)) for side in (modules, torch.nn))
+    assert type(ours[index]) is Sequential
+    assert repr(ours[index]) == repr(theirs[index])
+    assert list(ours[index].state_dict()) == list(theirs[index].state_dict())
+    assert list(ours[index]) == list(ours)[index]  # the same objects
+
+
+@pytest.mark.parametrize("index", [0, 2, -1, -3, np.int64(1)])
+def test_an_index_may_be_negative(index):
+    ours, theirs = (side.Sequential(side.ReLU(), side.Flatten(), side.Linear(2, 3)) for side in (modules, torch.nn))
+    assert repr(ours[index]) == repr(theirs[index])
+
+
+@pytest.mark.parametrize("index", [2, -3])
+@pytest.mark.parametrize("side", [modules, torch.nn])
+def test_an_index_out_of_range(index, side):
+    with pytest.raises(IndexError, match=f"index .*{index}"):
+        side.Sequential(side.ReLU(), side.Flatten())[index]
+
+
+def test_a_tied_parameter_is_learned_once():
+    """Two layers share a weight: one parameter by the first of its names, with both layers' gradients, and one step."""
+    ours = Sequential(*(Linear(3, 3, dtype=np.float64) for _ in range(2)))
+    theirs = torch.nn.Sequential(*(torch.nn.Linear(3, 3, dtype=torch.float64) for _ in range(2)))
+    for network in (ours, theirs):
+        network[1].weight = network[0].weight
+    theirs.load_state_dict({name: torch.from_numpy(array) for name, array in ours.state_dict().items()})
+    assert [name for name, _ in ours.named_parameters()] == [name for name, _ in theirs.named_parameters()]
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    assert len(list(ours.parameters())) == 3
+
+    x = np.random.default_rng(0).standard_normal((2, 3))
+    out, expected = ours(x), theirs(torch.from_numpy(x))
+    ours.backward(np.ones_like(out))
+    expected.backward(torch.ones_like(expected))
+    scratch.sgd.SGD(ours.parameters(), lr=0.5).step()
+    torch.optim.SGD(theirs.parameters(), lr=0.5).step()
+    for name, tensor in theirs.state_dict().items():
+        assert_equal(ours.state_dict()[name], tensor)
 
 
 def test_first_layer_may_leave_out_its_inputs_gradient():

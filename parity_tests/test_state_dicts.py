@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import scratch.modules
 
 modules: Any = scratch.modules  # Any: what the types forbid must raise, too
-Linear, ReLU, Sequential = modules.Linear, modules.ReLU, modules.Sequential
+CrossEntropyLoss, Linear, ReLU, Sequential = modules.CrossEntropyLoss, modules.Linear, modules.ReLU, modules.Sequential
 
 
 def test_state_dict_is_the_parameters_themselves():
@@ -66,6 +67,25 @@ def test_loading_what_fits_only():
     assert (network[0].bias.data == 1).all()
     with pytest.raises(ValueError, match=r"0.bias must have shape"):
         network.load_state_dict({"0.bias": np.ones(4)}, strict=False)
+
+
+def test_a_class_weight_is_a_buffer_as_in_torch():
+    """In the state dict where there is one, and no parameter; the array that was given, which loading writes to."""
+    given = np.ones(3)
+    ours, theirs = CrossEntropyLoss(given), torch.nn.CrossEntropyLoss(torch.ones(3))
+    assert list(ours.state_dict()) == list(theirs.state_dict()) == ["weight"]
+    assert list(ours.parameters()) == list(theirs.parameters()) == []
+    assert ours.state_dict()["weight"] is given
+    assert ours.load_state_dict({"weight": np.arange(3.0)}) == ([], [])
+    assert np.array_equal(given, [0, 1, 2])
+    with pytest.raises(ValueError, match="missing keys: weight"):
+        ours.load_state_dict({})
+    with pytest.raises(ValueError, match=r"weight must have shape \(3,\), got \(4,\)"):
+        ours.load_state_dict({"weight": np.ones(4)})
+
+    assert CrossEntropyLoss().state_dict() == torch.nn.CrossEntropyLoss().state_dict() == {}
+    with pytest.raises(ValueError, match="unexpected keys: weight"):
+        CrossEntropyLoss().load_state_dict({"weight": given})
 
 
 def test_modules_can_be_pickled():

@@ -79,8 +79,20 @@ class Sequential(Module):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
-    def __getitem__(self, index: int) -> Module:
-        return list(self)[index]
+    def __getitem__(self, index: int | slice) -> Module:
+        """The module at ``index``, from the end if negative; for a slice a Sequential of the same modules by the same names.
+
+        Raises:
+            TypeError: ``index`` is neither an int nor a slice.
+            IndexError: there is no such module.
+        """
+        named = list(self.named_children())
+        if isinstance(index, slice):
+            return Sequential(dict(named[index]))
+        number = checks.integer("Sequential", "index", index)
+        if not -len(named) <= number < len(named):
+            raise IndexError(f"Sequential: index must fit its {len(named)} modules, got {number}")
+        return named[number][1]
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         for module in self:
@@ -265,16 +277,10 @@ class Flatten(Layer):
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         x = checks.array("Flatten", "x", x)
-        axes = range(max(1, x.ndim))  # torch flattens a single number to one axis
-        try:
-            first, last = axes[self.start_dim], axes[self.end_dim]
-        except IndexError:
-            first, last = 1, 0
+        first = checks.axis("Flatten", "start_dim", self.start_dim, x.shape)
+        last = checks.axis("Flatten", "end_dim", self.end_dim, x.shape)
         if first > last:
-            raise ValueError(
-                f"Flatten: start_dim must be an axis of x, and end_dim too and not before it, "
-                f"got start_dim={self.start_dim} and end_dim={self.end_dim} for x {x.shape}"
-            )
+            raise ValueError(f"Flatten: start_dim must not come after end_dim, got {first} and {last} for shape {x.shape}")
         out = x.reshape(*x.shape[:first], math.prod(x.shape[first : last + 1]), *x.shape[last + 1 :])
         return self._remember(out, (x.shape, out.shape, out.dtype))
 
@@ -318,6 +324,7 @@ class CrossEntropyLoss(Layer):
     """``torch.nn.CrossEntropyLoss``: call it with logits and target; ``backward()`` gives the gradient of the logits."""
 
     operation = cross_entropy
+    buffer_names = ("weight",)
 
     def __init__(
         self,
@@ -327,7 +334,8 @@ class CrossEntropyLoss(Layer):
         reduction: str = "mean",
         label_smoothing: float = 0.0,
     ) -> None:
-        self.weight, self.ignore_index = weight, ignore_index
+        self.weight = None if weight is None else checks.array("CrossEntropyLoss", "weight", weight)
+        self.ignore_index = ignore_index
         self.reduction, self.label_smoothing = reduction, label_smoothing
 
     def forward(self, logits: np.ndarray, target: np.ndarray) -> np.ndarray:

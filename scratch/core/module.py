@@ -48,9 +48,12 @@ class Module:
 
     A subclass defines ``forward(*inputs) -> out`` and ``backward(grad_out, *, need_input_grad=True) -> grad_input``. With
     ``need_input_grad=False``, for what comes first in a network, the gradient may be left out and be None.
+
+    ``buffer_names`` names the attributes, arrays or None, that a state dict holds too though they are not learned.
     """
 
     training = True
+    buffer_names: tuple[str, ...] = ()
     forward: Callable[..., Any]
     backward: Callable[..., Any]
 
@@ -66,11 +69,20 @@ class Module:
         for name, child in self.named_children():
             yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
 
-    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+    def _named_state(self) -> Iterator[tuple[str, Parameter | np.ndarray]]:
+        """Parameters, by every name that they have, and buffers."""
         for prefix, module in self.named_modules():
             for name, value in vars(module).items():
-                if isinstance(value, Parameter):
+                if isinstance(value, Parameter) or (name in module.buffer_names and value is not None):
                     yield (f"{prefix}.{name}" if prefix else name), value
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """Each parameter once: one that several modules share goes by the first of its names, as in torch."""
+        seen = set()
+        for name, value in self._named_state():
+            if isinstance(value, Parameter) and value not in seen:
+                seen.add(value)
+                yield name, value
 
     def parameters(self) -> Iterator[Parameter]:
         return (parameter for _, parameter in self.named_parameters())
@@ -94,11 +106,14 @@ class Module:
                 parameter.grad.fill(0)
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Every parameter's array by its dotted name: the arrays themselves, no copies, as in torch."""
-        return {name: parameter.data for name, parameter in self.named_parameters()}
+        """The arrays of parameters and buffers by dotted names: the arrays themselves, no copies, as in torch.
+
+        A parameter that several modules share is there by each of its names.
+        """
+        return {name: value.data if isinstance(value, Parameter) else value for name, value in self._named_state()}
 
     def load_state_dict(self, state_dict: Mapping[str, np.ndarray], strict: bool = True) -> IncompatibleKeys:
-        """Copy arrays into the parameters of the same names; a float array of another precision is converted, as in torch.
+        """Copy arrays into those of :meth:`state_dict`; a float array of another precision is converted, as in torch.
 
         Returns:
             The keys that were missing and that were unexpected; both are empty if ``strict``.
@@ -106,7 +121,7 @@ class Module:
         Raises:
             TypeError: ``state_dict`` is not a mapping.
             ValueError: all that is wrong, in one message: keys that are missing or unexpected (if ``strict``), values that
-                are not arrays of floats, shapes that differ. No parameter was changed then.
+                are not arrays of floats, shapes that differ. Nothing was changed then.
         """
         here = type(self).__name__ + ".load_state_dict"
         if not isinstance(state_dict, Mapping):
