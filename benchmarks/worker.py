@@ -60,7 +60,7 @@ class Worker:
         return seconds
 
     def turn(self, untimed: int, passes: int) -> tuple[list[list[float]], float]:
-        """The laps of ``passes`` passes after ``untimed`` ones, and the CPU seconds that idle threads used since the last rest."""
+        """The laps of ``passes`` passes after ``untimed`` ones, and the CPU seconds that idle threads used since it rested."""
         leaked = others() - self.rested
         for _ in range(untimed):
             self._subject.run()
