@@ -48,17 +48,20 @@ def relu(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes = N
 @st.composite
 def conv2d(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes = None, *, of_3_by_3: bool = False) -> Case:
     groups = draw(st.integers(1, 3))
-    c_group, oc_group = draw(st.integers(1, 3)), draw(st.integers(1, 20 if large else 2))
+    # Large ones fill a panel of kernels, all but fill it, or begin the next.
+    c_group, oc_group = draw(st.integers(1, 3)), draw(st.sampled_from([1, 13, 14, 15, 20, 29] if large else [1, 2]))
     KH, KW = (3, 3) if of_3_by_3 else (draw(st.integers(1, 3)), draw(st.integers(1, 4)))
     dilation = 1 if of_3_by_3 else draw(int_or_pair(1, 2))
     word = draw(st.sampled_from([None, None, "same", "valid"]))
     padding = word or draw(int_or_pair(0, 2))
     stride = 1 if of_3_by_3 or padding == "same" else draw(int_or_pair(1, 3))
     frame = (9, 9) if padding == "same" else (0, 0) if padding == "valid" else _both(padding)
-    # As small as the window allows, or up to four cells more: sizes that the stride divides, and that it does not.
+    # As small as the window allows, or up to four cells more: sizes that the stride divides, and that it does not. Large ones
+    # often have more output pixels than a block of a sum over them: in many rows, or in a few long ones.
+    cells = draw(st.sampled_from([((14, 28), (14, 28)), ((0, 3), (120, 240))])) if large else ((0, 4), (0, 4))
     H, W = (
-        max(1, reach * (k - 1) + 1 - 2 * p) + draw(st.integers(0, 20 if large else 4))
-        for reach, k, p in zip(_both(dilation), (KH, KW), frame, strict=True)
+        max(1, reach * (k - 1) + 1 - 2 * p) + draw(st.integers(*more))
+        for reach, k, p, more in zip(_both(dilation), (KH, KW), frame, cells, strict=True)
     )
     shape = _batch(draw, groups * c_group, H, W)
     bias = (groups * oc_group,) if draw(st.booleans()) else None

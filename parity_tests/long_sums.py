@@ -72,6 +72,9 @@ LONG_SUMS = (
     LongSum("softmax", "output", 0, 1000, lambda a: ((a(8, 1000),), {"dim": 1})),
     LongSum("softmax", "grad_x", 1, 1000, lambda a: ((a(8, 1000),), {"dim": 1})),
     LongSum("log_softmax", "output", 0, 1000, lambda a: ((a(8, 1000),), {"dim": 1})),
+    LongSum("log_softmax", "grad_x", 1, 1000, lambda a: ((a(8, 1000),), {"dim": 1})),
     LongSum("cross_entropy", "output", 0, 1000, lambda a: ((a(32, 1000), np.arange(32) * 31), {"label_smoothing": 0.1})),
+    # Probabilities, for with classes one addend is all but the whole sum; of like logits, so that it is felt in every element.
+    LongSum("cross_entropy", "grad_logits", 1, 1000, lambda a: ((a(32, 1000) / 10, a(32, 1000)), {})),
     LongSum("sgd", "parameter", 0, 20, lambda a: (tuple(a(500) for _ in range(21)), {"lr": (0.1,) * 20, **SGD})),
 )

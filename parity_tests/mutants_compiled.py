@@ -27,6 +27,11 @@ IMPLICIT_GEMM = planting(
         "        count -= count % width\n        runs = cut_runs(n * P + p",
     ),
     ("a block of pixels overwrites what the blocks before it gave", "tile, columns, True)", "tile, columns, False)"),
+    (
+        "an image's blocks of pixels begin where full ones would, but share the pixels evenly",
+        "block % blocks * P // blocks",
+        "block % blocks * PIXELS",
+    ),
     ("infinite weights are taken: 0 · ∞ in the frame", "x.size == 0 or not np.isfinite(weight.sum())", "x.size == 0"),
     module="scratch.conv2d_implicit_gemm",
 )

@@ -110,6 +110,7 @@ CROSS_ENTROPY = (
 
 SCALE = "one / x.dtype.type(1 - p)"
 TORCH_UNSCALED = ("torch_impl.dropout", "mask.to(x.dtype).div_(1 - p)", "mask.to(x.dtype)")
+TORCH_A_LITTLE_OFF = ("torch_impl.dropout", ".div_(1 - p)", ".div_(1 - p).mul_(1 + 2**-22)")
 REFERENCE_UNSCALED = ("parity_tests.reference", "1 / (1 - np.longdouble(p))", "np.longdouble(1)")
 
 NEEDED = (
@@ -152,11 +153,18 @@ NEEDED = (
     Mutant(
         "dropout",
         "numpy",
+        "nothing is scaled",
+        SCALE,
+        "one",
+        only="assert_near_reference",
+    ),
+    Mutant(
+        "dropout",
+        "numpy",
         "nothing is scaled, nor in torch_impl",
         SCALE,
         "one",
         also=(TORCH_UNSCALED,),
-        only="assert_near_reference",
     ),
     Mutant(
         "dropout",
@@ -165,7 +173,16 @@ NEEDED = (
         SCALE,
         "one",
         also=(REFERENCE_UNSCALED,),
-        only="assert_near_torch",
+        only="assert_torch_near_reference",
+    ),
+    Mutant(
+        "dropout",
+        "numpy",
+        "right here, but torch_impl's scale is two units in the last place off: more than one bound, less than two",
+        SCALE,
+        SCALE,
+        also=(TORCH_A_LITTLE_OFF,),
+        only="assert_torch_near_reference",
     ),
     Mutant(
         "relu",

@@ -29,11 +29,10 @@ Written by `make parity`; the same numbers are in [parity.json](parity.json).
 
 Each case is one call, drawn by Hypothesis and run forward and backward by scratch, by torch and by a reference in higher
 precision. An **error** is the distance from the reference, in units of the a-priori bound on the rounding of any sound way to
-compute that very element ([bounds.py](../parity_tests/bounds.py)): 0 is exact, and above 1 the suite fails for scratch. torch is
-measured, not judged: it may arrange a formula with a rounding more than the bound counts. A column shows the worst of all
-elements of all outputs and gradients of all cases. A sum of one or two terms may well use all of its bound, so scratch and torch
-often meet there; how careful a rung is shows in the long sums below. **Passed down** counts cases that the rung left to the one
-below it.
+compute that very element ([bounds.py](../parity_tests/bounds.py)): 0 is exact, and above 1 the suite fails, for scratch and for
+torch. A column shows the worst of all elements of all outputs and gradients of all cases. A sum of one or two terms may well use
+all of its bound, so the two often meet there; how careful a rung is shows in the long sums below. **Passed down** counts cases
+that the rung left to the one below it.
 """
 
 LONG_SUMS_INTRO = """Over many terms roundings cancel, so a rung may use up no more than a small **share** of its bound
@@ -183,7 +182,7 @@ def _draw(rows: list[dict[str, Any]], long_sums: list[dict[str, Any]], path: Pat
         figure, (drawn, long) = plt.subplots(1, 2, figsize=(11, 1 + 0.15 * max(len(rows), len(long_sums))), layout="constrained")
         _panel(drawn, rows, [f"{row['operation']} · {row['rung']} · {row['dtype']}" for row in rows])
         drawn.set(xlabel="worst error of the drawn cases, in bounds")
-        drawn.axvline(1, color="black", linewidth=1, label="scratch may use at most")
+        drawn.axvline(1, color="black", linewidth=1, label="at most")
         _panel(long, long_sums, [f"{row['operation']} · {row['rung']} · {row['result']}" for row in long_sums])
         long.set(xlabel="worst error of long sums, in bounds", xscale="log")
         long.plot([row["share"] for row in long_sums][::-1], range(len(long_sums)), "|", color="black", markersize=6)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parity_tests.draws import FLOATS, Case, layouts
-from parity_tests.parity import ASSERTIONS, examine, in_bounds
+from parity_tests.parity import ASSERTIONS, examine
 from parity_tests.specs import RUNGS
 from parity_tests.verdicts import SPEC
 
@@ -47,7 +47,5 @@ def test_bits_that_torch_loses_are_counted(name, rung):
     case = Case(arrays, {**params, "weight": np.array(params["weight"], np.float32)}, "subnormal")
     g = np.array(units * np.finfo(np.float32).smallest_subnormal)
     evidence = examine(SPEC["cross_entropy"], case, lambda strategy: "C" if strategy is layouts else g, rung=rung)
-    for result, reference in zip(evidence.oracle, evidence.reference, strict=True):
-        assert in_bounds(result, reference).max() <= 1
     for assertion in ASSERTIONS:
         assertion(evidence)

@@ -27,7 +27,7 @@ PHONE = {"width": 360, "height": 740}
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pages")
     for name in PAGES:
-        options = {"variant": "mini", "classes": 10} if name == "network" else {}
+        options: dict[str, Any] = {"variant": "mini", "classes": 10} if name == "network" else {}
         write_page(name, photo.load(None, None), folder / f"{name}.html", list(PAGES), **options)
     return folder
 
