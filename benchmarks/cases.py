@@ -194,6 +194,9 @@ LADDER: tuple[Layer, ...] = (
     _layer("small loss", "cross_entropy", (1000,), (), source="fc8", group="ladder", batch=1),
 )
 
+# Every rung but the naive one at a size that the last are made for. Not in a default run: --ops "conv3 rungs".
+AT_SIZE: tuple[Layer, ...] = (_conv("conv3 rungs", (256, 13, 13), 384, 3, source="pool2", group="rungs", padding=1),)
+
 MILLION = 10**6
 NETWORKS: tuple[Network | Update, ...] = (
     Update("sgd", "one_tower", 62_378_344),
@@ -208,7 +211,7 @@ NETWORKS: tuple[Network | Update, ...] = (
 # To see how a library starts: every operation, and hardly any work.
 MINI = Network("mini step", "mini", "step", 4 * MILLION, MILLION, size=28, batch=8, group="start")
 
-CASES: tuple[Case, ...] = (*LAYERS, *NETWORKS, *LADDER)
+CASES: tuple[Case, ...] = (*LAYERS, *NETWORKS, *LADDER, *AT_SIZE)
 
 
 def operation(case: Case) -> str:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from benchmarks import stats, tables
 from benchmarks.results import Report
+from benchmarks.sides import original
 
 OURS, THEIRS = "#c2410c", "#1d4ed8"
 SIDES = (("scratch", OURS, "o"), ("torch", THEIRS, "x"))
@@ -77,18 +78,46 @@ def growth(report: Report) -> Figure:
     return figure
 
 
-PLOTS: dict[str, Callable[[Report], Figure]] = {"roofline": roofline, "growth-plot": growth}
+def rungs(report: Report) -> Figure:
+    """conv2d's ladder on conv3, rung by rung, beside the machine's limit and torch."""
+    row = next(row for row in report.rows if row.group == "rungs" and row.rounds)
+    figure = Figure(figsize=(8, 3.5), layout="constrained")
+    axis = figure.subplots()
+    ours = [side for side in row.sides if side.startswith("scratch") and side == original(side)]
+    for column, phase in enumerate(row.phases):
+        theirs = row.best_torch(phase)
+        for place, side in enumerate([*ours, theirs] if theirs else ours):
+            rate = row.flops[phase] / row.seconds(phase, side) / 1e9
+            position = place + (len(ours) + 2) * column
+            axis.bar(position, rate, color=OURS if side in ours else THEIRS)
+            axis.annotate(f"{rate:.0f}", (position, rate), ha="center", va="bottom", fontsize=8)
+            name = side.replace(" ", "\n", 1)
+            axis.annotate(name, (position, 0), xytext=(0, -4), textcoords="offset points", ha="center", va="top", fontsize=7)
+        middle = (len(ours) + 2) * column + len(ours) / 2
+        axis.annotate(phase, (middle, 0), xytext=(0, -36), textcoords="offset points", ha="center")
+    axis.axhline(report.roof["flops"] / 1e9, color="black", lw=1)
+    axis.set(ylabel="GFLOP/s by the definition", title=f"conv3, batch {row.batch}; the line is the machine's limit")
+    axis.set_xticks([])
+    axis.margins(y=0.1)
+    return figure
+
+
+PLOTS: dict[str, Callable[[Report], Figure]] = {"roofline": roofline, "growth-plot": growth, "rungs-plot": rungs}
+
+
+def possible(report: Report) -> list[str]:
+    """The pictures that the report has figures for."""
+    groups = {row.group for row in report.rows if row.rounds}
+    has = {"roofline": bool(groups), "growth-plot": bool(list(tables.series(report))), "rungs-plot": "rungs" in groups}
+    return [name for name in PLOTS if has[name]]
 
 
 def draw(report: Report, folder: Path) -> list[Path]:
-    """Every picture that the report has figures for."""
-    wanted = ["roofline"] if any(row.rounds for row in report.rows) else []
-    if list(tables.series(report)):
-        wanted.append("growth-plot")
+    """Every possible picture."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     with matplotlib.rc_context({"svg.hashsalt": "benchmark", "svg.fonttype": "none"}):
-        for name in wanted:
+        for name in possible(report):
             path = folder / f"{name}.svg"
             PLOTS[name](report).savefig(path, metadata={"Date": None})
             written.append(path)

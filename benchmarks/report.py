@@ -55,6 +55,8 @@ def block(name: str, report: Report, here: Path, pictures: Path) -> str:
         return selfcheck.table(report).markdown()
     if name in traps.TRAPS:
         return traps.table(name, report).markdown()
+    if name in plots.PLOTS and name not in plots.possible(report):
+        return tables.NOTHING
     if name in plots.PLOTS:
         path = os.path.relpath(pictures / f"{name}.svg", here)
         return f"![{plots.PLOTS[name].__doc__}]({Path(path).as_posix()})"

@@ -43,9 +43,8 @@ class Settings:
             ours = [Side("scratch", rung) for rung in rungs(case)]
             theirs = [Side("torch", "eager", self.device)]
         else:
-            ours = [Side("scratch", rung) for rung in rungs(case) if rung in self.rungs or "all" in self.rungs] or [
-                Side("scratch")
-            ]
+            wanted = {"all"} if case.group == "rungs" else set(self.rungs)
+            ours = [Side("scratch", rung) for rung in rungs(case) if wanted & {rung, "all"}] or [Side("scratch")]
             theirs = torch_sides(case, self.device, compile_=self.compile_)
         twins = [replace(side, again=True) for side in (ours[-1], theirs[0])] if case.name in self.controls else []
         slowed = [replace(ours[-1], slow=self.slow)] if operation(case) in self.slow else []

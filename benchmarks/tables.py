@@ -12,6 +12,7 @@ from benchmarks.sides import original
 from benchmarks.stats import Ratio
 
 TORCH = ("eager", "channels_last", "compile")
+NOTHING = "*Not measured yet.*"
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Table:
     def markdown(self) -> str:
         """As in a README: the title, figures to the right, the caption."""
         if not self.rows:
-            return "*Not measured yet.*"
+            return NOTHING
         lines = ["| " + " | ".join(self.header) + " |", "|---|" + "---:|" * (len(self.header) - 1)]
         lines += ["| " + " | ".join(row) + " |" for row in self.rows]
         title, caption = (f"{self.title}:" if self.title else ""), self.caption
@@ -40,7 +41,7 @@ def comparison(report: Report) -> Table:
     modes = [mode for mode in TORCH if f"torch {mode}{device}" in sides]
     rows = []
     for row in report.rows:
-        if row.group == "ladder" or row.group == "growth":
+        if row.group in ("ladder", "rungs", "growth"):
             continue
         if not row.rounds:
             rows.append([row.case, "", row.shape, _missing(row)] + [""] * (len(modes) + 3))

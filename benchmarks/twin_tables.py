@@ -9,7 +9,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.tables import Table
+from benchmarks.tables import NOTHING, Table
 from benchmarks.twin_results import KINDS, RESULTS, Apart, Twins, load
 
 PREFIX = "twin-"
@@ -118,7 +118,7 @@ def block(name: str, here: Path, pictures: Path) -> str:
     """What documents show of ``benchmarks/results/twin/NAME.json``, in Markdown."""
     path = RESULTS / f"{name.removeprefix(PREFIX)}.json"
     if not path.exists():
-        return "*Not measured yet.*"
+        return NOTHING
     result = load(path)
     if isinstance(result, Apart):
         return spread(result).markdown()

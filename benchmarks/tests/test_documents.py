@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.patches import Rectangle
 from typer.testing import CliRunner
 
-from benchmarks import compare, report, screen, tables
+from benchmarks import compare, plots, report, screen, tables
 from benchmarks.cli import app
 from benchmarks.results import Report, Row
 
@@ -175,3 +176,20 @@ def test_an_interrupted_run_keeps_what_it_has(tmp_path: Path, monkeypatch: pytes
     kept = Report.load(tmp_path / "r.json")
     assert kept.interrupted
     assert [row.case for row in kept.rows] == ["relu1"]
+
+
+def test_the_rungs_picture_has_a_bar_for_every_rung_and_torch(tmp_path: Path) -> None:
+    made = made_up()
+    row = made.rows[0]
+    row.group, row.flops = "rungs", {"forward": 1e9}
+    row.rounds = [{"scratch im2col": one["scratch"], **one} for one in row.rounds]
+    assert [path.name for path in plots.draw(made, tmp_path)] == ["roofline.svg", "rungs-plot.svg"]
+    assert "im2col" in (tmp_path / "rungs-plot.svg").read_text()
+    bars = [bar for bar in plots.rungs(made).axes[0].patches if isinstance(bar, Rectangle)]
+    assert [bar.get_height() for bar in bars] == pytest.approx([100, 100, 50], rel=0.02)
+
+
+def test_a_picture_without_figures_is_not_linked(tmp_path: Path) -> None:
+    made = made_up()
+    filled = report.fill("<!-- benchmark:begin rungs-plot -->\n<!-- benchmark:end -->", made, here=tmp_path, pictures=tmp_path)
+    assert tables.NOTHING in filled

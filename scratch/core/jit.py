@@ -16,7 +16,7 @@ import itertools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar, cast
+from typing import Any, SupportsIndex, TypeVar, cast
 
 import numba
 
@@ -40,7 +40,7 @@ def get_num_threads() -> int:
     return _num_threads
 
 
-def set_num_threads(n: int) -> None:
+def set_num_threads(n: SupportsIndex) -> None:
     """Split kernels over ``n`` threads, for the whole process.
 
     At the start it is SCRATCH_NUM_THREADS, or where that is not set one for each core this process may use.
