@@ -9,6 +9,7 @@ import platform
 import resource
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,15 @@ def peak_bytes() -> int:
                 return int(line.split()[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def waiting_threads() -> bool:
+    """Whether another thread of this process works, or waits for a core to work on, as far as the system tells (Linux)."""
+    for stat in Path("/proc/self/task").glob("*/stat"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            if int(stat.parent.name) != threading.get_native_id() and stat.read_text().rpartition(")")[2].split()[0] == "R":
+                return True
+    return False
 
 
 def libraries() -> dict[str, Any]:

@@ -91,11 +91,11 @@ class Worker:
         self.rest()
 
     def rest(self, window: float = REST) -> None:
-        """Wait until no thread of this process has worked for ``window`` seconds."""
+        """Wait until no thread of this process has worked for ``window`` seconds, and none waits for a core to work on."""
         for _ in range(int(PATIENCE / window)):
             before = time.process_time()
             time.sleep(window)
-            if time.process_time() - before < window / 20:
+            if time.process_time() - before < window / 20 and not machine.waiting_threads():
                 break
         self.rested = others()
 
