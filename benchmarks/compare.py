@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from benchmarks import stats
 from benchmarks.results import Report, Row
-from benchmarks.sides import original
 from benchmarks.stats import Ratio
 
 
@@ -42,7 +41,7 @@ def changes(old: Report, new: Report) -> list[Change]:
         for phase in row.phases:
             for side in row.sides:
                 yardstick = _yardstick(phase, other, row)
-                if side.startswith("scratch") and side == original(side) and side in other.sides and yardstick:
+                if side.startswith("scratch") and side in other.sides and yardstick:
                     pairs.append((other, row, phase, side, yardstick))
     confidence = 1 - (1 - stats.CONFIDENCE) / max(1, len(pairs))
     return [

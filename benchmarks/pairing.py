@@ -1,13 +1,14 @@
 """A B B A: who is timed when, and how often. No clock in here.
 
 A round goes through all sides and then back: A B C C B A. Each side's two turns lie around the same middle, so a machine that
-slows down steadily within the round slows all sides by the same factor. The next round begins with another side, so that
-nobody is always at the edge.
+slows down steadily within the round slows all sides by the same factor. Every round has an order of its own: a turn
+leaves traces, in caches and in freed memory, and nobody may always find the same ones, or always be at the edge.
 """
 
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -40,9 +41,8 @@ FULL = Effort(turn=0.2, passes=10, rounds=(15, 31), case=30.0)
 
 
 def order(sides: Sequence[str], round_: int) -> list[str]:
-    """All sides and back again; the round's number decides who begins."""
-    begin = round_ % len(sides)
-    there = [*sides[begin:], *sides[:begin]]
+    """All sides in any order, and back again; the same for the same round's number."""
+    there = random.Random(round_).sample(sides, len(sides))
     return there + there[::-1]
 
 

@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 
 from benchmarks import stats, tables
 from benchmarks.results import Report
-from benchmarks.sides import original
 
 OURS, THEIRS = "#c2410c", "#1d4ed8"
 SIDES = (("scratch", OURS, "o"), ("torch", THEIRS, "x"))
@@ -83,7 +82,7 @@ def rungs(report: Report) -> Figure:
     row = next(row for row in report.rows if row.group == "rungs" and row.rounds)
     figure = Figure(figsize=(8, 3.5), layout="constrained")
     axis = figure.subplots()
-    ours = [side for side in row.sides if side.startswith("scratch") and side == original(side)]
+    ours = [side for side in row.sides if side.startswith("scratch")]
     for column, phase in enumerate(row.phases):
         theirs = row.best_torch(phase)
         for place, side in enumerate([*ours, theirs] if theirs else ours):

@@ -40,9 +40,14 @@ class Row:
     leaked: float = 0.0  # CPU seconds that idle processes used, as a share of the time measured
 
     @property
-    def sides(self) -> list[str]:
+    def timed(self) -> list[str]:
         """Who was timed."""
         return list(self.rounds[0]) if self.rounds else []
+
+    @property
+    def sides(self) -> list[str]:
+        """Who was timed to be compared: without twins, and without those that were slowed."""
+        return [side for side in self.timed if side == original(side)]
 
     def times(self, phase: str, side: str) -> list[float]:
         """Seconds of a pass, for each round: the mean of its two turns, and of a turn the median of its passes."""
@@ -59,7 +64,7 @@ class Row:
 
     def best_torch(self, phase: str) -> str | None:
         """The fastest of torch's configurations. To pick it by the same samples favours torch, if anybody."""
-        torch = [side for side in self.sides if side.startswith("torch") and side == original(side)]
+        torch = [side for side in self.sides if side.startswith("torch")]
         return min(torch, key=lambda side: self.seconds(phase, side), default=None)
 
 
@@ -91,7 +96,7 @@ class Report:
 
     def _twins(self) -> list[tuple[Row, str, str]]:
         return [
-            (row, phase, side) for row in self.rows for phase in row.phases for side in row.sides if f"{side} again" in row.sides
+            (row, phase, side) for row in self.rows for phase in row.phases for side in row.sides if f"{side} again" in row.timed
         ]
 
     def distrust(self) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import scratch
 from benchmarks.cases import Case, Layer, Network, Update
-from benchmarks.sides import SGD, Arrays, Side, Subject, slowdown
+from benchmarks.sides import SGD, Arrays, Side, Subject, shift, slowdown
 from scratch import alexnet, modules, sgd
 from scratch.core import memory
 
@@ -40,6 +40,8 @@ class LayerInScratch(Subject):
 
     def move(self) -> None:
         memory.clear()
+        self.buffers = cycle([self.arrays])  # frees the copies first
+        self.shifted_by = shift()
         copies = [{name: self.arrays[name].copy() for name in ("x", "grad_out")} for _ in range(self.copies)]
         self.buffers = cycle([self.arrays | moved for moved in copies])
 

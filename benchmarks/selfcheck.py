@@ -22,7 +22,7 @@ def check(settings: Settings, runs: int, say: Callable[[str], None], done: Calla
             f"{row.case} {phase}": row.ratio(phase, "scratch slowed", "scratch")
             for row in report.rows
             for phase in row.phases
-            if "scratch slowed" in row.sides
+            if "scratch slowed" in row.timed
         }
         same = {f"{case} {phase}, {side}": ratio for case, phase, side, ratio in report.same()}
         yield {

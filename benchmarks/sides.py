@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,6 +30,14 @@ class Subject(ABC):
 
     def move(self) -> None:  # noqa: B027 - a network's own memory is many places already
         """Put the buffers that rotate elsewhere in memory."""
+
+
+def shift() -> np.ndarray:
+    """A block of random size that nobody touches: what is allocated while it lives lies elsewhere.
+
+    Without it buffers only change places with what was freed a turn ago. More than 32 MiB, for then it is fresh from the system.
+    """
+    return np.empty((32 << 20) + 4096 * random.randrange(1 << 13), np.uint8)
 
 
 @dataclass(frozen=True)

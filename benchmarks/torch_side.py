@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.cases import Case, Layer, Network
-from benchmarks.sides import SGD, Arrays, Side, Subject
+from benchmarks.sides import SGD, Arrays, Side, Subject, shift
 from torch_impl.alexnet import AlexNet
 
 
@@ -83,6 +83,8 @@ class LayerInTorch(Subject):
 
     def move(self) -> None:
         x = self.leaves["x"]
+        self.buffers = cycle([(self.leaves, self.grad_out)])  # frees the copies first
+        self.shifted_by = shift()
         leaves = [self.leaves | {"x": x.detach().clone().requires_grad_(x.requires_grad)} for _ in range(self.copies)]
         self.buffers = cycle([(one, self.grad_out.clone()) for one in leaves])
 
