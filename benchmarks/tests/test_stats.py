@@ -56,7 +56,9 @@ def test_what_cannot_be_compared_is_refused(first: list[float], second: list[flo
 def test_trust_needs_one_inside_a_narrow_interval() -> None:
     good = stats.Ratio(1.01, 0.99, 1.02, 9)
     assert stats.distrust([good, good]) == ""
-    assert "does not contain 1.00" in stats.distrust([good, stats.Ratio(1.02, 1.01, 1.03, 9)])
+    assert stats.distrust([good, stats.Ratio(1.02, 1.009, 1.03, 9), stats.Ratio(0.98, 0.97, 0.991, 9)]) == ""
+    for differs in (stats.Ratio(1.02, 1.011, 1.03, 9), stats.Ratio(0.98, 0.97, 0.989, 9)):
+        assert "more than 1% from 1.00" in stats.distrust([good, differs])
     assert stats.resolution([good, stats.Ratio(1.0, 0.8, 1.1, 9)]) == pytest.approx(0.25)
     assert "no A/A" in stats.distrust([])
 
