@@ -94,7 +94,10 @@ def controls(report: Report) -> Table:
     reason = report.distrust()
     verdict = f"**This run cannot be trusted**: {reason}."
     if not reason:
-        verdict = f"None is more than {stats.EQUAL:.0%} from 1.00 beyond chance: this run can be trusted. It resolves differences of {report.resolution():.1%}."
+        verdict = (
+            f"None is more than {stats.EQUAL:.0%} from 1.00 beyond chance: this run can be trusted. "
+            f"It resolves differences of {report.resolution():.1%}."
+        )
     return Table(
         "A/A: the same library in two processes",
         ["layer", "pass", "library", f"one process / the other [{confidence:.2%}]"],
