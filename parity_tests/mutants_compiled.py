@@ -50,8 +50,12 @@ WINOGRAD = planting(
         "max(1, geometry.OH // 2), math.ceil(geometry.OW / 2)",
     ),
     ("a block of tiles overwrites what the blocks before it gave", "sums, c_at, columns, True)", "sums, c_at, columns, False)"),
-    ("each piece of a larger window reads the first one's patch", "patch, c = patches[k // C], k % C", "patch, c = patches[0], k % C"),
-    ("a piece's taps beyond the window are not zero", "(0, -KW % 3)])", "(0, -KW % 3)], \"edge\")"),
+    (
+        "each piece of a larger window reads the first one's patch",
+        "patch, c = patches[k // C], k % C",
+        "patch, c = patches[0], k % C",
+    ),
+    ("a piece's taps beyond the window are not zero", "(0, -KW % 3)])", '(0, -KW % 3)], "edge")'),
     (
         "the pieces stand in another order than their products are looked for in",
         "low(tap[0]) == narrow(tap[1])",
