@@ -46,15 +46,18 @@ def relu(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes = N
 
 
 @st.composite
-def conv2d(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes = None, *, of_3_by_3: bool = False) -> Case:
+def conv2d(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes = None, *, for_winograd: bool = False) -> Case:
     groups = draw(st.integers(1, 3))
     # Large ones fill a panel of kernels, all but fill it, or begin the next.
     c_group, oc_group = draw(st.integers(1, 3)), draw(st.sampled_from([1, 13, 14, 15, 20, 29] if large else [1, 2]))
-    KH, KW = (3, 3) if of_3_by_3 else (draw(st.integers(1, 3)), draw(st.integers(1, 4)))
-    dilation = 1 if of_3_by_3 else draw(int_or_pair(1, 2))
+    if for_winograd:
+        KH, KW = draw(st.sampled_from([(3, 3), (5, 5), (3, 5), (5, 6)]))
+    else:
+        KH, KW = draw(st.integers(1, 3)), draw(st.integers(1, 4))
+    dilation = 1 if for_winograd else draw(int_or_pair(1, 2))
     word = draw(st.sampled_from([None, None, "same", "valid"]))
-    padding = word or draw(int_or_pair(0, 2))
-    stride = 1 if of_3_by_3 or padding == "same" else draw(int_or_pair(1, 3))
+    padding = word or draw(int_or_pair(0, min(KH, KW) - 1 if for_winograd else 2))
+    stride = 1 if for_winograd or padding == "same" else draw(int_or_pair(1, 3))
     frame = (9, 9) if padding == "same" else (0, 0) if padding == "valid" else _both(padding)
     # As small as the window allows, or up to four cells more: sizes that the stride divides, and that it does not. Large ones
     # often have more output pixels than a block of a sum over them: in many rows, or in a few long ones.
@@ -70,9 +73,9 @@ def conv2d(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes =
     return Case((x, weight, bias), params, palette)
 
 
-def conv2d_3_by_3(dtype: Dtype, large: bool = False, palettes: Palettes = None) -> st.SearchStrategy[Case]:
-    """What winograd takes: windows of 3×3 at stride 1."""
-    return conv2d(dtype, large, palettes, of_3_by_3=True)
+def conv2d_for_winograd(dtype: Dtype, large: bool = False, palettes: Palettes = None) -> st.SearchStrategy[Case]:
+    """What winograd takes: windows with sides of 3, 5 or 6 at stride 1, none of which lies beside x altogether."""
+    return conv2d(dtype, large, palettes, for_winograd=True)
 
 
 @st.composite

@@ -58,6 +58,7 @@ SGD = {"momentum": 0.9, "dampening": 0.0, "weight_decay": 5e-4, "nesterov": Fals
 LONG_SUMS = (
     LongSum("conv2d", "output", 0, 1201, lambda a: ((a(2, 96, 7, 6), a(4, 48, 5, 5), a(4)), {"groups": 2, "stride": 2})),
     LongSum("conv2d", "output, 3 by 3", 0, 1153, lambda a: ((a(1, 128, 5, 4), a(3, 128, 3, 3), a(3)), {"padding": 1})),
+    LongSum("conv2d", "output, 5 by 5", 0, 1201, lambda a: ((a(1, 48, 7, 6), a(3, 48, 5, 5), a(3)), {"padding": 2})),
     LongSum("conv2d", "grad_x", 1, 1200, lambda a: ((a(1, 2, 4, 5), a(96, 1, 5, 5), None), {"groups": 2, "padding": 2})),
     LongSum("conv2d", "grad_weight", 2, 2584, lambda a: ((a(2, 1, 40, 36), a(2, 1, 3, 3), a(2)), {})),
     LongSum("conv2d", "grad_bias", 3, 2584, lambda a: ((a(2, 1, 40, 36), a(2, 1, 3, 3), a(2)), {})),

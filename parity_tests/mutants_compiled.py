@@ -50,6 +50,22 @@ WINOGRAD = planting(
         "max(1, geometry.OH // 2), math.ceil(geometry.OW / 2)",
     ),
     ("a block of tiles overwrites what the blocks before it gave", "sums, c_at, columns, True)", "sums, c_at, columns, False)"),
+    (
+        "each piece of a larger window reads the first one's patch",
+        "patch, c = patches[k // C], k % C",
+        "patch, c = patches[0], k % C",
+    ),
+    ("a piece's taps beyond the window are not zero", "(0, -KW % 3)])", '(0, -KW % 3)], "edge")'),
+    (
+        "the pieces stand in another order than their products are looked for in",
+        "low(tap[0]) == narrow(tap[1])",
+        "narrow(tap[1])",
+    ),
+    (
+        "grad_weight multiplies two pieces' vectors only where the first one's products are",
+        "pieces.needed[piece].any(1)",
+        "pieces.needed[piece[:, 0]]",
+    ),
     ("infinities are taken, and reach outputs that do not see them", "x.size == 0 or not _tame(x) or", "x.size == 0 or"),
     module="scratch.conv2d_winograd",
 )

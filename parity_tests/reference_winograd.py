@@ -1,8 +1,9 @@
 """The bound of conv2d's rung ``winograd``, which rounds other numbers than the definition does.
 
-It computes Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A. Every step is a sum with fixed weights or a sum of products, so what
-:meth:`Rounding.bilinear` says of one sum of products holds of the whole: the error is at most gamma_n times the same formula with
-all signs plus, n the number of roundings on the longest way from an input to the result. That formula is no longer |g|·|d|: it
+It computes Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A, summed over channels and over the pieces of 3×3 that a larger window is cut into. Every
+step is a sum with fixed weights or a sum of products, so what :meth:`Rounding.bilinear` says of one sum of products holds of the
+whole: the error is at most gamma_n times the same formula with all signs plus, n the number of roundings on the longest way from
+an input to the result. That formula is no longer |g|·|d|: it
 counts cells beside the window, which cancel in the value but not in its rounding.
 
 The halves in G are exact but where they underflow; that error, of a few eta, is then multiplied by what V holds.
@@ -10,6 +11,7 @@ The halves in G are exact but where they underflow; that error, of a few eta, is
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -25,9 +27,10 @@ ROUNDINGS = {"B": 2, "A": 4, "G": 4, "Aᵀ": 2}  # of each sandwich: the additio
 
 def takes(x: Any, weight: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1, **_: Any) -> bool:
     """Whether the rung takes the call."""
-    widest = {"same": 1, "valid": 0}[padding] if isinstance(padding, str) else np.max(padding)
+    window = np.array(weight.shape[2:])
+    sides = np.isin(window, (3, 5, 6)).all() and (isinstance(padding, str) or (np.array(padding) < window).all())
     ones = np.max(stride) == 1 and np.max(dilation) == 1
-    return bool(weight.shape[2:] == (3, 3) and ones and widest <= 2 and x.size and tame(x) and tame(weight))
+    return bool(sides and ones and x.size and tame(x) and tame(weight))
 
 
 def tame(array: np.ndarray) -> bool:
@@ -40,60 +43,82 @@ def conv2d(rounding: Rounding, x: Any, weight: Any, bias: Any = None, **params: 
     if not takes(x, weight, **params):
         return (out,), direct
     padding, groups = params.get("padding", 0), params.get("groups", 1)
-    top, left = (1, 1) if padding == "same" else (0, 0) if padding == "valid" else np.broadcast_to(padding, 2)
+    KH, KW = weight.shape[2:]
+    words = {"same": ((KH - 1) // 2, (KW - 1) // 2), "valid": (0, 0)}
+    top, left = words[padding] if isinstance(padding, str) else np.broadcast_to(padding, 2)
     images = np.abs(x.reshape(-1, *x.shape[-3:]).astype(rounding.work))
-    OC, C, _, _ = weight.shape
+    OC, C = weight.shape[:2]
     M = OC // groups
-    filters = np.abs(weight.astype(rounding.work)).reshape(groups, M, C, 3, 3)
-    transformed = _sandwich(G, filters)
+    filters = np.abs(weight.astype(rounding.work)).reshape(groups, M, C, KH, KW)
+    corners = list(itertools.product(range(0, KH, 3), range(0, KW, 3)))
 
     def correlated(cells: np.ndarray, U: np.ndarray, top: int, left: int, H: int, W: int) -> np.ndarray:
-        squares = _input_squares(cells, top, left, H, W)
+        squares = _input_squares(cells, corners, top, left, H, W)
         N, groups, _, rows, columns, _, _ = squares.shape
-        # (4, 4, 1, G, M, C) @ (4, 4, N, G, C, tiles) -> (4, 4, N, G, M, tiles)
+        # (4, 4, 1, G, M, pieces·C) @ (4, 4, N, G, pieces·C, tiles) -> (4, 4, N, G, M, tiles)
         filters = np.moveaxis(U, (-2, -1), (0, 1))[:, :, np.newaxis]
         products = filters @ np.moveaxis(squares, (-2, -1), (0, 1)).reshape(4, 4, N, groups, -1, rows * columns)
         tiles = _sandwich(A, np.moveaxis(products, (0, 1), (-2, -1))).reshape(N, -1, rows, columns, 2, 2)
         return tiles.swapaxes(3, 4).reshape(N, -1, 2 * rows, 2 * columns)[..., :H, :W]
 
-    def widened(bound: Bounded, cells: np.ndarray, U: np.ndarray, *place: int, n: int, bias: Any = 0) -> Bounded:
-        magnitude = correlated(cells, U, *place) + bias
-        underflow = 9 * n * rounding.eta + 4 * rounding.eta * correlated(cells, np.ones_like(U), *place)
+    def widened(bound: Bounded, cells: np.ndarray, filters: np.ndarray, *place: int, n: int, bias: Any = 0) -> Bounded:
+        magnitude = correlated(cells, _sandwich(G, _cut(filters)), *place) + bias
+        halved = (_sandwich(G, _cut(np.ones_like(filters))) > 0).astype(rounding.work)  # not where a piece has zeros alone
+        underflow = 9 * n * rounding.eta + 4 * rounding.eta * correlated(cells, halved, *place)
         return _at_least(bound, rounding.gamma(n) * magnitude + underflow, magnitude)
 
     H, W = x.shape[-2:]
     OH, OW = out.value.shape[-2:]
     absolute = 0 if bias is None else np.abs(bias.astype(rounding.work))[:, np.newaxis, np.newaxis]
-    n = C + ROUNDINGS["B"] + ROUNDINGS["G"] + ROUNDINGS["A"] + 1
+    n = len(corners) * C + ROUNDINGS["B"] + ROUNDINGS["G"] + ROUNDINGS["A"] + 1
     by_group = images.reshape(len(images), groups, C, H, W)
-    out = widened(out, by_group, transformed, top, left, OH, OW, n=n, bias=absolute)
+    out = widened(out, by_group, filters, top, left, OH, OW, n=n, bias=absolute)
 
     def backward(grad_out: np.ndarray) -> reference.Gradients:
         grad_x, grad_weight, grad_bias = direct(grad_out)
         if grad_x is None or grad_weight is None or not tame(grad_out):
             return grad_x, grad_weight, grad_bias
         g = np.abs(grad_out.reshape(-1, groups, M, OH, OW).astype(rounding.work))
-        flipped = transformed.swapaxes(1, 2)[..., ::-1, ::-1]  # |G| has the same rows in reverse
-        n = M + ROUNDINGS["B"] + ROUNDINGS["G"] + ROUNDINGS["A"]
-        grad_x = widened(grad_x, g, flipped, 2 - top, 2 - left, H, W, n=n)
-        V = _input_squares(by_group, top, left, OH, OW)
+        flipped = filters.swapaxes(1, 2)[..., ::-1, ::-1]
+        n = len(corners) * M + ROUNDINGS["B"] + ROUNDINGS["G"] + ROUNDINGS["A"]
+        grad_x = widened(grad_x, g, flipped, KH - 1 - top, KW - 1 - left, H, W, n=n)
+        V = _input_squares(by_group, corners, top, left, OH, OW)
         U = _sandwich(A.T, _tiled(g))
         n = V[:, 0, 0, ..., 0, 0].size + ROUNDINGS["B"] + ROUNDINGS["Aᵀ"] + ROUNDINGS["G"]
-        # (4, 4, G, M, N·tiles) @ (4, 4, G, N·tiles, C) -> (4, 4, G, M, C)
+        # (4, 4, G, M, N·tiles) @ (4, 4, G, N·tiles, pieces·C) -> (4, 4, G, M, pieces·C)
         products = _by_place(U) @ _by_place(V).swapaxes(-2, -1)
-        magnitude = _sandwich(G.T, np.moveaxis(products, (0, 1), (-2, -1))).reshape(weight.shape)
+        magnitude = _joined(_sandwich(G.T, np.moveaxis(products, (0, 1), (-2, -1))), C, KH, KW).reshape(weight.shape)
         return grad_x, _at_least(grad_weight, rounding.gamma(n) * magnitude + 9 * n * rounding.eta, magnitude), grad_bias
 
     return (out,), backward
 
 
-def _input_squares(cells: np.ndarray, top: int, left: int, H: int, W: int) -> np.ndarray:
-    """|Bᵀ| d |B| of every tile: (N,G,C,H',W') -> (N, G, C, ⌈H/2⌉, ⌈W/2⌉, 4, 4)."""
+def _cut(filters: np.ndarray) -> np.ndarray:
+    """Into pieces of 3×3, filled up with zeros: (G,M,C,KH,KW) -> (G, M, pieces·C, 3, 3)."""
+    groups, M, C, KH, KW = filters.shape
+    whole = np.pad(filters, ((0, 0), (0, 0), (0, 0), (0, -KH % 3), (0, -KW % 3)))
+    # (G, M, C, down, 3, across, 3) -> (G, M, down, across, C, 3, 3)
+    pieces = whole.reshape(groups, M, C, -(-KH // 3), 3, -(-KW // 3), 3).transpose(0, 1, 3, 5, 2, 4, 6)
+    return pieces.reshape(groups, M, -1, 3, 3)
+
+
+def _joined(pieces: np.ndarray, C: int, KH: int, KW: int) -> np.ndarray:
+    """The windows that were cut: (G,M,pieces·C,3,3) -> (G,M,C,KH,KW)."""
+    groups, M = pieces.shape[:2]
+    down, across = -(-KH // 3), -(-KW // 3)
+    whole = pieces.reshape(groups, M, down, across, C, 3, 3).transpose(0, 1, 4, 2, 5, 3, 6)
+    return whole.reshape(groups, M, C, 3 * down, 3 * across)[..., :KH, :KW]
+
+
+def _input_squares(cells: np.ndarray, corners: list[tuple[int, int]], top: int, left: int, H: int, W: int) -> np.ndarray:
+    """|Bᵀ| d |B| of every tile, for each piece: (N,G,C,H',W') -> (N, G, pieces·C, ⌈H/2⌉, ⌈W/2⌉, 4, 4)."""
     rows, columns = (-(-size // 2) for size in (H, W))
-    bottom, right = 2 * rows + 2 - top - cells.shape[-2], 2 * columns + 2 - left - cells.shape[-1]
+    (kh, kw), (height, width) = corners[-1], cells.shape[-2:]
+    bottom, right = 2 * rows + 2 + kh - top - height, 2 * columns + 2 + kw - left - width
     framed = np.pad(cells, ((0, 0), (0, 0), (0, 0), (top, max(bottom, 0)), (left, max(right, 0))))
-    patches = np.lib.stride_tricks.sliding_window_view(framed, (4, 4), (-2, -1))[..., ::2, ::2, :, :]
-    return _sandwich(B, patches[:, :, :, :rows, :columns])
+    windows = np.lib.stride_tricks.sliding_window_view(framed, (4, 4), (-2, -1))
+    patches = [windows[..., kh::2, kw::2, :, :][:, :, :, :rows, :columns] for kh, kw in corners]
+    return _sandwich(B, np.concatenate(patches, 2))
 
 
 def _sandwich(L: np.ndarray, squares: np.ndarray) -> np.ndarray:

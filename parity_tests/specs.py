@@ -96,7 +96,7 @@ SPECS = (
         wavers=_special,
         declines=_not_for_the_fast,
         own_bounds={"winograd": reference_winograd.conv2d},
-        own_cases={"winograd": cases.conv2d_3_by_3},
+        own_cases={"winograd": cases.conv2d_for_winograd},
     ),
     Spec("relu", cases.relu, reference.relu, exact=True),
     Spec("linear", cases.linear, reference.linear, declines=_less_than_a_tile, own_cases={"numba": cases.linear_of_tiles}),

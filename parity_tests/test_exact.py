@@ -50,12 +50,13 @@ def test_long_sums_of_integers_are_exact(spec, rung, dtype, device, data):
     if spec.name == "conv2d":
         groups = data.draw(st.sampled_from([1, 2, 4]))
         C, OC = -(-C // groups) * groups, data.draw(st.integers(1, 6)) * groups
-        of_3_by_3 = rung == "winograd" and data.draw(st.booleans(), label="what winograd takes")
-        KH, KW = (3, 3) if of_3_by_3 else (data.draw(st.integers(1, 5)), data.draw(st.integers(1, 5)))
+        for_winograd = rung == "winograd" and data.draw(st.booleans(), label="what winograd takes")
+        side = st.sampled_from([3, 5]) if for_winograd else st.integers(1, 5)
+        KH, KW = data.draw(side), data.draw(side)
         arrays = [draw(N, C, H, W), draw(OC, C // groups, KH, KW), draw(OC)]
         pairs = st.tuples(st.integers(1, 2), st.integers(1, 2))
         params = {
-            "stride": 1 if of_3_by_3 else data.draw(pairs),
+            "stride": 1 if for_winograd else data.draw(pairs),
             "padding": data.draw(st.tuples(st.integers(0, 2), st.integers(0, 2))),
             "groups": groups,
         }

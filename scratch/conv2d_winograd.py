@@ -1,4 +1,4 @@
-"""conv2d's rung ``winograd``: 3×3 windows at stride 1 with 16 multiplications where the definition has 36.
+"""conv2d's rung ``winograd``: windows at stride 1, 3×3 with 16 multiplications where the definition has 36, 5×5 with 49 for 100.
 
 Two neighbouring outputs of a 3-tap filter g share two of the four cells d they see, and four products are enough for both:
 
@@ -19,14 +19,20 @@ weight, for Y's gradient g, with the roles changed:
 
     grad_weight = Gᵀ [ Σ_tiles (A g Aᵀ) ⊙ (Bᵀ d B) ] G      U' (OC, tiles) · V'(tiles, C) in the middle
 
+A larger window is cut into pieces of 3×3, filled up with zeros below and on the right. A piece whose first tap is (kh,kw) is a
+filter of its own, over the patch d that begins kh rows and kw columns later; all are added up before Aᵀ·A, so to the product
+they are more channels, K = pieces·C of them instead of C. A piece only two taps wide has g2 = 0, hence no m3: of a 5×5 window's
+pieces one has products at 16 places, two at 12, and the last, 2×2, at 9.
+
 The price is rounding: V is a difference of cells, so an output errs in proportion to cells beside its own window, too. The bound
 of this rung (``parity_tests/reference_winograd.py``) counts them. Halves and sums are exact for small integers.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -48,8 +54,10 @@ input_transform = sandwich(BT)
 output_transform = sandwich(AT)
 grad_transform = sandwich(A)
 
-PIECE = 1 << 14  # numbers that are looked at in one go
-PLACES = 16  # in the square that is multiplied elementwise
+SIDES = (3, 5, 6)  # of a window; one of 4 = 3 + 1 taps saves nothing to speak of
+BLOCK = 1 << 14  # numbers that are looked at in one go
+SQUARE = tuple(itertools.product(range(4), range(4)))  # which is multiplied elementwise
+PLACES = len(SQUARE)
 TILES = 128  # of grad_weight's sum in one go: A g Aᵀ and Bᵀ d B of so many stay in the cache
 
 
@@ -57,16 +65,17 @@ def winograd_forward(
     x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, geometry: Geometry
 ) -> tuple[np.ndarray, tuple[Any, ...]]:
     """Fewer multiplications: two by two outputs share 16 products for which their windows take 36."""
-    padding = (geometry.top, geometry.bottom, geometry.left, geometry.right)
-    if weight.shape[2:] != (3, 3) or geometry.stride != (1, 1) or geometry.dilation != (1, 1) or max(padding) > 2:
-        raise NotTakenError("conv2d: winograd takes windows of 3×3 at stride 1 without dilation, and at most 2 zeros around x")
+    OC, C_group, KH, KW = weight.shape
+    if KH not in SIDES or KW not in SIDES or geometry.stride != (1, 1) or geometry.dilation != (1, 1):
+        raise NotTakenError("conv2d: winograd takes windows with sides of 3, 5 or 6 at stride 1 without dilation")
+    if max(geometry.top, geometry.bottom) >= KH or max(geometry.left, geometry.right) >= KW:
+        raise NotTakenError("conv2d: winograd takes no window that lies beside x altogether")
     if x.size == 0 or not _tame(x) or not _tame(weight):
         raise NotTakenError("conv2d: winograd takes neither empty arrays nor numbers whose sums may be infinite")
-    OC, C_group, _, _ = weight.shape
     G = geometry.groups
     out = memory.empty((len(x), OC, geometry.OH, geometry.OW), x.dtype)
     biases = np.zeros(OC, x.dtype) if bias is None else bias
-    _correlate(x, geometry.top, geometry.left, weight.reshape(G, OC // G, C_group, 3, 3), biases, out)
+    _correlate(x, geometry.top, geometry.left, weight.reshape(G, OC // G, C_group, KH, KW), biases, out)
     return out, (x, weight, bias is not None, geometry)
 
 
@@ -75,24 +84,25 @@ def winograd_backward(
 ) -> Gradients:
     if not _tame(grad_out):
         return implicit_gemm_backward(grad_out, x, weight, has_bias, geometry, need_grad_x=need_grad_x)
-    OC, C_group, _, _ = weight.shape
+    OC, C_group, KH, KW = weight.shape
     G = geometry.groups
     grad_x = None
     if need_grad_x:
         # The output oh sees the cell h through the tap kh = h + top - oh: from h, that is the window of grad_out that begins at
-        # h + top - 2, its taps in reverse. (OC,C/G,3,3) -> (G, C/G, OC/G, 3, 3)
-        flipped = weight.reshape(G, OC // G, C_group, 3, 3).swapaxes(1, 2)[..., ::-1, ::-1]
+        # h + top - (KH-1), its taps in reverse. (OC,C/G,KH,KW) -> (G, C/G, OC/G, KH, KW)
+        flipped = weight.reshape(G, OC // G, C_group, KH, KW).swapaxes(1, 2)[..., ::-1, ::-1]
         grad_x = memory.empty_like(x)
-        _correlate(grad_out, 2 - geometry.top, 2 - geometry.left, flipped, np.zeros(x.shape[1], x.dtype), grad_x)
+        top, left = KH - 1 - geometry.top, KW - 1 - geometry.left
+        _correlate(grad_out, top, left, flipped, np.zeros(x.shape[1], x.dtype), grad_x)
     return grad_x, _grad_weight(grad_out, x, weight, geometry), grad_bias_of(grad_out) if has_bias else None
 
 
 def _tame(array: np.ndarray) -> bool:
     """Whether every sum of a square's cells is finite: one that is not would be NaN for outputs that do not see its cell."""
     flat = array.reshape(-1)
-    pieces = math.ceil(flat.size / PIECE)
-    tame = np.empty(pieces, np.bool_)
-    for_each(_tame_kernel, pieces, flat, np.finfo(array.dtype).max / PLACES, tame)
+    blocks = math.ceil(flat.size / BLOCK)
+    tame = np.empty(blocks, np.bool_)
+    for_each(_tame_kernel, blocks, flat, np.finfo(array.dtype).max / PLACES, tame)
     return bool(tame.all())
 
 
@@ -100,73 +110,107 @@ def _tame(array: np.ndarray) -> bool:
 def _tame_kernel(first: int, last: int, flat: np.ndarray, limit: float, tame: np.ndarray) -> None:
     for i in range(first, last):
         wild = 0
-        for value in flat[i * PIECE : (i + 1) * PIECE]:
+        for value in flat[i * BLOCK : (i + 1) * BLOCK]:
             wild += not abs(value) <= limit  # NaN is wild
         tame[i] = wild == 0
 
 
-def _frame(shape: tuple[int, ...], top: int, left: int, rows: int, columns: int) -> Frame:
-    """The frame in which windows of 4×4 lie two cells apart, ``rows`` × ``columns`` of them."""
+class Pieces(NamedTuple):
+    """What a window of KH×KW is cut into. For each place of the square, the pieces with products there stand side by side."""
+
+    taps: np.ndarray  # (pieces, 2): the first tap (kh,kw) of each
+    needed: np.ndarray  # (pieces, PLACES): whether it has products there
+    reach: tuple[int, int]  # cells from the first one of all patches to the last one, down and across
+
+    @staticmethod
+    def of(KH: int, KW: int) -> Pieces:
+        def low(kh: int) -> bool:  # its g2 lies below the window: no products in the square's last row
+            return kh + 2 >= KH
+
+        def narrow(kw: int) -> bool:  # its g2 lies beside the window: none in the square's last column
+            return kw + 2 >= KW
+
+        # First those that are narrow, then those that are neither, low, both. So the first two sorts have products in the last
+        # row, the middle two in the last column, the second in the corner, and all of them elsewhere.
+        corners = itertools.product(range(0, KH, 3), range(0, KW, 3))
+        taps = sorted(corners, key=lambda tap: (low(tap[0]), low(tap[0]) == narrow(tap[1])))
+        needed = [[(row < 3 or not low(kh)) and (column < 3 or not narrow(kw)) for row, column in SQUARE] for kh, kw in taps]
+        return Pieces(np.array(taps), np.array(needed), (max(taps)[0] + 3, max(taps)[1] + 3))
+
+
+def _frame(shape: tuple[int, ...], top: int, left: int, height: int, width: int) -> Frame:
+    """The frame of that size in which neighbouring patches lie two cells apart."""
     _, _, H, W = shape
-    return Frame.around(shape, top, 2 * rows + 2 - top - H, left, 2 * columns + 2 - left - W, 2)
+    return Frame.around(shape, top, height - top - H, left, width - left - W, 2)
 
 
-def _patch(frame: Frame, size: int) -> np.ndarray:
-    """(size·size,): how far each cell of a tile's patch lies from its first one."""
-    w = np.arange(size)
-    return frame.taps(1, w[:, None], w % 2 * frame.columns + w // 2)
+def _patch(frame: Frame, size: int, kh: int = 0, kw: int = 0) -> np.ndarray:
+    """(size·size,): how far the cells of the patch that begins at (kh,kw) lie from a tile's first one."""
+    h, w = kh + np.arange(size), kw + np.arange(size)
+    return frame.taps(1, h[:, None], w % 2 * frame.columns + w // 2)
 
 
 def _correlate(x: np.ndarray, top: int, left: int, weight: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
     """Write out[n,m,h,w] = bias[m] + Σ_{c,kh,kw} weight[g,m,c,kh,kw] · x[n, c, h + kh - top, w + kw - left], 0 beyond x."""
-    G, M, C, _, _ = weight.shape
+    G, M, C, KH, KW = weight.shape
     N, _, H, W = out.shape
     rows, columns = math.ceil(H / 2), math.ceil(W / 2)
-    frame = _frame(x.shape, top, left, rows, columns)
+    pieces = Pieces.of(KH, KW)
+    frame = _frame(x.shape, top, left, 2 * rows - 1 + pieces.reach[0], 2 * columns - 1 + pieces.reach[1])
     framed = fill_frame(x, frame)
+    patches = np.stack([_patch(frame, 4, kh, kw) for kh, kw in pieces.taps])
+    K = len(pieces.taps) * C
+    # (PLACES, 2): of the K channels of all pieces the first one with products at the place, and how many there are from it on.
+    spans = C * np.stack([pieces.needed.argmax(0), pieces.needed.sum(0)], 1)
     panels = math.ceil(M / ROWS)
-    U = memory.workspace("weights", G * panels * PLACES * C * ROWS, x.dtype)
-    for_each(_weight_kernel, G * panels, weight, U)
+    U = memory.workspace("weights", G * panels * PLACES * K * ROWS, x.dtype)
+    if KH % 3 or KW % 3:
+        weight = np.pad(weight, [(0, 0)] * 3 + [(0, -KH % 3), (0, -KW % 3)])
+    for_each(_weight_kernel, G * panels, weight, pieces.taps, U)
     width = VECTORS * lanes(x)
     grid = Grid(rows, columns, 2 * frame.row, 0, 0, 2, 2)
 
     def run(first: int, last: int) -> None:
-        V = memory.workspace("columns", PLACES * (C + 1) * width, x.dtype)
+        V = memory.workspace("columns", PLACES * (K + 1) * width, x.dtype)
         products = memory.workspace("tiles", PLACES * panels * ROWS * width, x.dtype)
         squares = memory.workspace("squares", 4 * width, x.dtype)
-        _correlate_kernel(first, last, framed, frame, _patch(frame, 4), U, bias, grid, V, products, squares, out, G)
+        _correlate_kernel(first, last, framed, frame, patches, spans, U, bias, grid, V, products, squares, out, G)
 
     for_each(run, G * math.ceil(N * rows * columns / width))
 
 
 @kernel
-def _weight_kernel(first: int, last: int, weight: np.ndarray, U: np.ndarray) -> None:
-    """(G,M,C,3,3) -> G g Gᵀ: (G·⌈M/ROWS⌉, PLACES, C, ROWS), panels for the register tile, zero in the rows that are not there."""
+def _weight_kernel(first: int, last: int, weight: np.ndarray, taps: np.ndarray, U: np.ndarray) -> None:
+    """(G,M,C,·,·) -> G g Gᵀ of each piece g: (G·⌈M/ROWS⌉, PLACES, pieces·C, ROWS), panels for the register tile, zero in the rows
+    that are not there.
+    """
     _, M, C, _, _ = weight.shape
+    K = len(taps) * C
     panels = (M + ROWS - 1) // ROWS
     half = weight.dtype.type(0.5)
     down = np.empty((4, 3), weight.dtype)  # G g
     for i in range(first, last):
         group, top = i // panels, i % panels * ROWS
-        for c in range(C):
+        for k in range(K):
+            (kh, kw), c = taps[k // C], k % C
             for r in range(ROWS):
-                at = (i * PLACES * C + c) * ROWS + r
+                at = (i * PLACES * K + k) * ROWS + r
                 if top + r >= M:
                     for place in range(PLACES):
-                        U[at + place * C * ROWS] = 0
+                        U[at + place * K * ROWS] = 0
                     continue
-                g = weight[group, top + r, c]
-                for kw in range(3):
-                    down[0, kw] = g[0, kw]
-                    down[1, kw] = (g[0, kw] + g[2, kw] + g[1, kw]) * half
-                    down[2, kw] = (g[0, kw] + g[2, kw] - g[1, kw]) * half
-                    down[3, kw] = g[2, kw]
+                g = weight[group, top + r, c, kh : kh + 3, kw : kw + 3]
+                for j in range(3):
+                    down[0, j] = g[0, j]
+                    down[1, j] = (g[0, j] + g[2, j] + g[1, j]) * half
+                    down[2, j] = (g[0, j] + g[2, j] - g[1, j]) * half
+                    down[3, j] = g[2, j]
                 for row in range(4):
                     d = down[row]
-                    U[at + (4 * row) * C * ROWS] = d[0]
-                    U[at + (4 * row + 1) * C * ROWS] = (d[0] + d[2] + d[1]) * half
-                    U[at + (4 * row + 2) * C * ROWS] = (d[0] + d[2] - d[1]) * half
-                    U[at + (4 * row + 3) * C * ROWS] = d[2]
+                    U[at + (4 * row) * K * ROWS] = d[0]
+                    U[at + (4 * row + 1) * K * ROWS] = (d[0] + d[2] + d[1]) * half
+                    U[at + (4 * row + 2) * K * ROWS] = (d[0] + d[2] - d[1]) * half
+                    U[at + (4 * row + 3) * K * ROWS] = d[2]
 
 
 @kernel
@@ -175,7 +219,8 @@ def _correlate_kernel(
     last: int,
     framed: np.ndarray,
     frame: Frame,
-    patch: np.ndarray,
+    patches: np.ndarray,
+    spans: np.ndarray,
     U: np.ndarray,
     bias: np.ndarray,
     grid: Grid,
@@ -187,16 +232,17 @@ def _correlate_kernel(
 ) -> None:
     """A piece is COLUMNS tiles of one group.
 
-    framed -> V (PLACES, C+1, COLUMNS); U · V -> products (PLACES, ⌈M/ROWS⌉·ROWS, COLUMNS) -> squares (2·2, COLUMNS) -> out
+    framed -> V (PLACES, K+1, COLUMNS); U · V -> products (PLACES, ⌈M/ROWS⌉·ROWS, COLUMNS) -> squares (2·2, COLUMNS) -> out
     """
     width = lanes(framed)
     columns = VECTORS * width
     N, M_all, H, W = out.shape
     flat_out = out.reshape(N * M_all * H * W)
     M, C = M_all // groups, frame.image // frame.plane // groups
+    K = len(patches) * C
     tiles = N * grid.rows * grid.columns
     panels, tile_panels = (M + ROWS - 1) // ROWS, (tiles + columns - 1) // columns
-    V_step = (C + 1) * columns  # what the last vector writes too much is one row more
+    V_step = (K + 1) * columns  # what the last vector writes too much is one row more
     products_step = panels * ROWS * columns
     places = np.arange(PLACES) * products_step
     at, tile, lengths = np.empty(columns, np.intp), np.empty(columns, np.intp), np.empty(columns, np.intp)
@@ -209,14 +255,17 @@ def _correlate_kernel(
         for run in range(runs):
             tile[run] = window_cell(tile[run], frame, grid) + group * C * frame.plane
         vectors = cut_vectors(runs, width, at, tile, lengths, to, start)
-        for c in range(C):
+        for k in range(K):
+            patch, c = patches[k // C], k % C
             for v in range(vectors):
-                input_transform(framed, start[v] + c * frame.plane, patch, V, c * columns + to[v], V_step)
+                input_transform(framed, start[v] + c * frame.plane, patch, V, k * columns + to[v], V_step)
         for place in range(PLACES):
+            k, count_k = spans[place]
+            b_at = place * V_step + k * columns
             for m in range(panels):
-                a_at = ((group * panels + m) * PLACES + place) * C * ROWS
+                a_at = (((group * panels + m) * PLACES + place) * K + k) * ROWS
                 c_at = place * products_step + m * ROWS * columns
-                multiply_tile(C, U, a_at, ROWS, 1, V, place * V_step, columns, products, c_at, columns, False)
+                multiply_tile(count_k, U, a_at, ROWS, 1, V, b_at, columns, products, c_at, columns, False)
         for j in range(count):
             n, p = divmod(t + j, grid.rows * grid.columns)
             h, w = p // grid.columns * 2, p % grid.columns * 2
@@ -238,21 +287,30 @@ def _correlate_kernel(
 
 
 def _grad_weight(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, geometry: Geometry) -> np.ndarray:
-    OC, C, _, _ = weight.shape
+    OC, C, KH, KW = weight.shape
     M, N, G = OC // geometry.groups, len(x), geometry.groups
     rows, columns = math.ceil(geometry.OH / 2), math.ceil(geometry.OW / 2)
+    pieces = Pieces.of(KH, KW)
     grid = Grid(rows, columns, 0, 0, 0, 2, 2)
     width = VECTORS * lanes(x)
     # The product wants channels side by side, so x is framed with its channels last; the last panel may read past them.
-    pixels = (N, 2 * rows + 2, 2 * columns + 2)
+    pixels = (N, 2 * rows - 1 + pieces.reach[0], 2 * columns - 1 + pieces.reach[1])
     depth = G * C + width
     x_framed = memory.workspace("framed channels last", math.prod(pixels) * depth, x.dtype)[: math.prod(pixels) * depth]
     for_each(_channels_last_kernel, N * pixels[1], x, geometry.top, geometry.left, x_framed.reshape(-1, *pixels[1:], depth))
-    g_frame = _frame(grad_out.shape, 0, 0, rows, columns)
+    g_frame = _frame(grad_out.shape, 0, 0, 2 * rows, 2 * columns)
     g_framed = fill_frame(grad_out, g_frame)
+    square = ((np.arange(4)[:, None] * pixels[2] + np.arange(4)) * depth).ravel()
+    patches = square + (pieces.taps @ (pixels[2], 1) * depth)[:, None]
+    # A panel's columns are VECTORS vectors of channels, one piece's behind the other's: each with its piece and first channel.
+    per_piece = math.ceil(C / lanes(x))
+    panels = math.ceil(len(pieces.taps) * per_piece / VECTORS)
+    vector = np.arange(panels * VECTORS).reshape(panels, VECTORS)
+    piece = np.minimum(vector // per_piece, len(pieces.taps) - 1)
+    channel = (vector - piece * per_piece) * lanes(x)
+    needed = pieces.needed[piece].any(1)
     sums_size = PLACES * math.ceil(M / ROWS) * ROWS * width
     grad_weight = memory.empty_like(weight)
-    patch = ((np.arange(4)[:, None] * pixels[2] + np.arange(4)) * depth).ravel()
 
     def run(first: int, last: int) -> None:
         U = memory.workspace("weights", PLACES * (math.ceil(M / ROWS) * ROWS + 1) * TILES, x.dtype)
@@ -260,10 +318,12 @@ def _grad_weight(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, geomet
         sums = memory.workspace("tiles", (last - first) * sums_size, x.dtype)
         sums[: (last - first) * sums_size] = 0
         _grad_weight_kernel(
-            first, last, g_framed, g_frame, _patch(g_frame, 2), x_framed, pixels, depth, patch, grid, U, V, sums, grad_weight, G
-        )
+            first, last, g_framed, g_frame, _patch(g_frame, 2), x_framed, pixels, depth, patches, pieces.taps,
+            piece, channel, needed, grid, U, V, sums, grad_weight, G,
+        )  # fmt: skip
 
-    for_each(run, G * math.ceil(C / width), ranges_per_thread=1)
+    # Pieces have different prices, so there are more ranges with them.
+    for_each(run, G * panels, ranges_per_thread=min(2, len(pieces.taps)))
     return grad_weight
 
 
@@ -291,7 +351,11 @@ def _grad_weight_kernel(
     x_framed: np.ndarray,
     pixels: tuple[int, int, int],
     depth: int,
-    x_patch: np.ndarray,
+    patches: np.ndarray,
+    taps: np.ndarray,
+    piece: np.ndarray,
+    channel: np.ndarray,
+    needed: np.ndarray,
     grid: Grid,
     U: np.ndarray,
     V: np.ndarray,
@@ -299,16 +363,16 @@ def _grad_weight_kernel(
     grad_weight: np.ndarray,
     groups: int,
 ) -> None:
-    """A piece is COLUMNS channels of one group. For TILES tiles at a time: transform both, multiply, add to sums.
+    """A piece of work is COLUMNS channels of one group. For TILES tiles at a time: transform both, multiply, add to sums.
 
     A g Aᵀ -> U (PLACES, M, TILES); Bᵀ d B -> V (PLACES, TILES, COLUMNS); U · V -> sums (PLACES, ⌈M/ROWS⌉·ROWS, COLUMNS)
     """
     width = lanes(x_framed)
     columns = VECTORS * width
     N, rows, row = pixels
-    OC, C, _, _ = grad_weight.shape
+    OC, C, KH, KW = grad_weight.shape
     M = OC // groups
-    panels, channel_panels = (M + ROWS - 1) // ROWS, (C + columns - 1) // columns
+    panels, channel_panels = (M + ROWS - 1) // ROWS, len(piece)
     U_step = (panels * ROWS + 1) * TILES  # what the last vector writes too much is one row more
     sums_step = panels * ROWS * columns
     at, tile, lengths = np.empty(TILES, np.intp), np.empty(TILES, np.intp), np.empty(TILES, np.intp)
@@ -335,12 +399,14 @@ def _grad_weight_kernel(
                 h, w = p // grid.columns * 2, p % grid.columns * 2
                 cell = ((n * rows + h) * row + w) * depth + group * C
                 for i in range(begin, end):
-                    for part in range(0, columns, width):
-                        channel = i % channel_panels * columns + part
-                        V_at = (i - first) * PLACES * V_step + j * columns + part
-                        input_transform(x_framed, cell + channel, x_patch, V, V_at, V_step)
+                    for v in range(VECTORS):
+                        patch = patches[piece[i % channel_panels, v]]
+                        V_at = (i - first) * PLACES * V_step + j * columns + v * width
+                        input_transform(x_framed, cell + channel[i % channel_panels, v], patch, V, V_at, V_step)
             for place in range(PLACES):
                 for i in range(begin, end):
+                    if not needed[i % channel_panels, place]:
+                        continue
                     b_at = ((i - first) * PLACES + place) * V_step
                     for m in range(panels):
                         a_at = place * U_step + m * ROWS * TILES
@@ -350,18 +416,24 @@ def _grad_weight_kernel(
     half = x_framed.dtype.type(0.5)
     down = np.empty((3, 4), x_framed.dtype)  # Gᵀ S
     for i in range(first, last):
-        group, channel = i // channel_panels, i % channel_panels * columns
+        group, panel = i // channel_panels, i % channel_panels
         for m in range(M):
-            for c in range(min(columns, C - channel)):
-                s = (i - first) * PLACES * sums_step + m * columns + c
+            for column in range(columns):
+                v, lane = column // width, column % width
+                c, (kh, kw) = channel[panel, v] + lane, taps[piece[panel, v]]
+                if c >= C:
+                    continue
+                s = (i - first) * PLACES * sums_step + m * columns + column
                 for j in range(4):
                     a, b = sums[s + (4 + j) * sums_step] * half, sums[s + (8 + j) * sums_step] * half
                     down[0, j] = sums[s + j * sums_step] + (a + b)
                     down[1, j] = a - b
                     down[2, j] = (a + b) + sums[s + (12 + j) * sums_step]
-                for kh in range(3):
-                    a, b = down[kh, 1] * half, down[kh, 2] * half
-                    grad = grad_weight[group * M + m, channel + c, kh]
-                    grad[0] = down[kh, 0] + (a + b)
-                    grad[1] = a - b
-                    grad[2] = (a + b) + down[kh, 3]
+                for row in range(min(3, KH - kh)):
+                    a, b = down[row, 1] * half, down[row, 2] * half
+                    grad = grad_weight[group * M + m, c, kh + row]
+                    grad[kw] = down[row, 0] + (a + b)
+                    if kw + 1 < KW:
+                        grad[kw + 1] = a - b
+                    if kw + 2 < KW:
+                        grad[kw + 2] = (a + b) + down[row, 3]

@@ -74,7 +74,7 @@ def conv2d(
         "Every output is a sum of products: the window's cells times the weights. Backward is the same walk, in which what was "
         "read is added to. Choose the rung: naive takes a window at a time; im2col first copies each window into a column, "
         "so that all sums are one matrix product. Beside each value stand all rungs that take such windows; winograd asks for "
-        "3×3 at stride 1.",
+        "sides of 3, 5 or 6 at stride 1.",
         {"kernel": f"{kernel}×{kernel}", **params, "groups": 1},
         tape,
         [
