@@ -42,7 +42,8 @@ bench: venv  ## Verify, then time scratch beside torch
 	$(BIN)/python -m benchmarks
 
 bench-report: venv  ## Write the committed results into the documents
-	$(BIN)/python -m benchmarks report README.md docs/benchmarks.md docs/benchmark-traps.md docs/twin.md
+	$(BIN)/python -m benchmarks report README.md docs/benchmarks.md docs/benchmark-traps.md docs/twin.md \
+		weights/mini-fashion-mnist/README.md
 
 docs: venv  ## Build the book, and the X-ray beside it
 	$(BIN)/python -m sphinx -E -q -W --keep-going -b html docs build/docs

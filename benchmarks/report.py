@@ -46,6 +46,8 @@ def block(name: str, report: Report, here: Path, pictures: Path) -> str:
     Raises:
         ValueError: no block has that name.
     """
+    if name in ("summary", "machine", *tables.BLOCKS) and not report.rows:
+        return tables.NOTHING
     if name == "summary":
         parts = [tables.comparison(report).markdown(), tables.controls(report).caption, block("machine", report, here, pictures)]
         return "\n\n".join(parts)

@@ -119,3 +119,13 @@ def test_the_confusion_matrix_has_its_counts(tmp_path):
     (axis,) = pictures.confusion(np.array([[3, 1], [0, 4]]), ["cat", "dog"]).axes
     assert [text.get_text() for text in axis.texts] == ["3", "1", "4"]
     assert axis.get_title() == "87.50% of 8 held-out images right"
+
+
+@pytest.mark.parametrize("side", [scratch, torch_impl])
+def test_the_network_that_ships_knows_its_example(side):
+    folder = Path(__file__).parents[1] / "weights" / "mini-fashion-mnist"
+    stages, classes = side.pictures.stages(folder / "example.png", folder / "weights.safetensors")
+    assert classes[stages[-1][1].argmax()] == "Ankle boot"
+    counts = json.loads((folder / "confusion.json").read_text())["confusion"]
+    summary = json.loads((folder / "summary.json").read_text())
+    assert np.trace(counts) / np.sum(counts) == summary["held_out_accuracy"] >= 0.925

@@ -118,6 +118,14 @@ def test_another_run_is_not_gone_on_with(tmp_path, flags, message):
         run("scratch", tmp_path, **flags)
 
 
+def test_how_a_run_is_tested_may_change_unless_the_learning_rate_hears_of_it(tmp_path):
+    for schedule in ("steps", "plateau"):
+        run("scratch", tmp_path / schedule, max_steps=1, schedule=schedule)
+    assert run("scratch", tmp_path / "steps", schedule="steps", resume=True, ten_crops=True)["steps"] > 1
+    with pytest.raises(ValueError, match="is of a run with --ten-crops False, not True"):
+        run("scratch", tmp_path / "plateau", schedule="plateau", resume=True, ten_crops=True)
+
+
 def test_the_other_sides_run_is_not_gone_on_with(tmp_path):
     run("scratch", tmp_path, max_steps=1)
     with pytest.raises(ValueError, match="must be a checkpoint of torch_impl in format 1, got one of scratch"):
