@@ -86,6 +86,7 @@ def draw(folder: Path, stages: Stages, image: Path | str | None = None) -> list[
     written = []
     with matplotlib.rc_context({"svg.hashsalt": "run", "svg.fonttype": "none"}):  # the same names for the same things
         for name, figure in figures.items():
+            _lay_out(figure)
             for suffix, metadata in (("png", {}), ("svg", {"Date": None})):
                 written.append(folder / f"{name}.{suffix}")
                 figure.savefig(written[-1], dpi=130, metadata=metadata)
@@ -104,7 +105,7 @@ def filters(weight: np.ndarray) -> Figure:
         sheet[top : top + KH, left : left + KW] = shown[i].transpose(1, 2, 0)
     figure = _figure(10, 0.6 + 10 * rows / columns)
     axis = figure.subplots()
-    axis.imshow(sheet, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axis.imshow(sheet, cmap="gray", vmin=0, vmax=1, interpolation="none")
     axis.set_axis_off()
     axis.set_title(f"conv1: {OC} filters, {KH}×{KW}{'' if C == 1 else f'×{C}'}; grey is zero")
     return figure
@@ -125,7 +126,7 @@ def activations(stages: list[tuple[str, np.ndarray]], classes: Sequence[str]) ->
     axes = figure.subplots(len(heights), 1, height_ratios=heights)
     low, high = image.min(), image.max()
     shown = ((image - low) / max(high - low, np.finfo(np.float32).tiny)).transpose(1, 2, 0)
-    axes[0].imshow(shown, cmap="gray", interpolation="nearest")
+    axes[0].imshow(shown, cmap="gray", interpolation="none")
     axes[0].set_axis_off()
     axes[0].set_title(f"the image, {_shape(image)}, without the mean image", fontsize=9)
     for axis, (name, out) in zip(axes[1:-1], maps + vectors, strict=True):
@@ -136,7 +137,7 @@ def activations(stages: list[tuple[str, np.ndarray]], classes: Sequence[str]) ->
         for i, tile in enumerate(tiles):
             width = 0.9 if out.ndim == 3 else CHANNELS
             axis.imshow(
-                tile, extent=(i, i + width, 0, 0.9), aspect="auto", interpolation="nearest", cmap=colours, vmin=low, vmax=limit
+                tile, extent=(i, i + width, 0, 0.9), aspect="auto", interpolation="none", cmap=colours, vmin=low, vmax=limit
             )
         axis.set(xlim=(0, CHANNELS), ylim=(0, 0.9), xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
@@ -184,7 +185,8 @@ def confusion(counts: np.ndarray, classes: Sequence[str]) -> Figure:
     side = min(4 + 0.45 * len(classes), 14)
     figure = _figure(side + 0.5, side)
     axis = figure.subplots()
-    axis.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1)  # the root, or mistakes would be too pale to see
+    # The root, or mistakes would be too pale to see.
+    axis.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1, interpolation="none")
     if len(classes) <= ANNOTATED:
         for i, j in np.argwhere(counts):
             colour = "white" if shares[i, j] > 0.3 else "black"
@@ -210,6 +212,14 @@ def command(side: str, stages: Stages) -> None:
 
 def _figure(width: float, height: float) -> Figure:
     return optional("matplotlib.figure", "matplotlib").Figure(figsize=(width, height), layout="constrained")  # type: ignore[no-any-return]
+
+
+def _lay_out(figure: Figure) -> None:
+    """Solve for the places of axes once, and round them: the solver may end in another last digit, and names with it."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axis in figure.axes:
+        axis.set_position(np.round(axis.get_position(original=True).bounds, 4))
 
 
 def _shape(out: np.ndarray) -> str:
