@@ -62,7 +62,7 @@ Quick = Annotated[bool, typer.Option("--quick", help="A minute: wide intervals."
 def run(
     ops: Ops = None,
     rungs: Annotated[str, typer.Option(help="Rungs at AlexNet's sizes, by comma, or 'all'. Default: the fastest.")] = "",
-    batch: Annotated[int | None, typer.Option(min=1, help="Images. Default: 16; with --full 128.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Images. Default: 8; with --full 128.")] = None,
     threads: Threads = None,
     quick: Quick = False,
     full: Annotated[bool, typer.Option("--full", help="All rows, everything compiled, many rounds: hours.")] = False,
@@ -82,7 +82,7 @@ def run(
     settings = Settings(
         cases=cases,
         effort=pairing.FULL if full else pairing.QUICK if quick else pairing.DEFAULT,
-        batch=batch or (128 if full else 16),
+        batch=batch or (128 if full else 8),
         threads=threads or machine.cores(),
         device=device,
         seed=seed,

@@ -29,7 +29,7 @@ class Settings:
 
     cases: list[Case]
     effort: Effort
-    batch: int = 16
+    batch: int = 8
     threads: int = field(default_factory=machine.cores)
     device: str = "cpu"
     seed: int = 0
