@@ -20,7 +20,7 @@ from benchmarks import selfcheck as ruler
 from benchmarks.cases import MINI, Case, choose
 from benchmarks.processes import Process
 from benchmarks.results import Report
-from benchmarks.run import Settings
+from benchmarks.run import CONTROLS, Settings
 from benchmarks.run import run as run_cases
 from benchmarks.run import rungs as rungs_of
 from benchmarks.screen import console, progress, render, show
@@ -62,7 +62,7 @@ Quick = Annotated[bool, typer.Option("--quick", help="A minute: wide intervals."
 def run(
     ops: Ops = None,
     rungs: Annotated[str, typer.Option(help="Rungs at AlexNet's sizes, by comma, or 'all'. Default: the fastest.")] = "",
-    batch: Annotated[int | None, typer.Option(min=1, help="Images. Default: 8; with --full 128.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help=f"Images. Default: {Settings.batch}; with --full 128.")] = None,
     threads: Threads = None,
     quick: Quick = False,
     full: Annotated[bool, typer.Option("--full", help="All rows, everything compiled, many rounds: hours.")] = False,
@@ -82,7 +82,7 @@ def run(
     settings = Settings(
         cases=cases,
         effort=pairing.FULL if full else pairing.QUICK if quick else pairing.DEFAULT,
-        batch=batch or (128 if full else 8),
+        batch=batch or (128 if full else Settings.batch),
         threads=threads or machine.cores(),
         device=device,
         seed=seed,
@@ -116,7 +116,7 @@ def growth(threads: Threads = None, json: Json = Path("runs/growth.json"), seed:
 @app.command()
 def selfcheck(
     runs: Annotated[int, typer.Option(min=1, help="How many.")] = 5,
-    ops: Annotated[str, typer.Option(help="What is timed.")] = "relu1,conv5/2",
+    ops: Annotated[str, typer.Option(help="What is timed.")] = ",".join(CONTROLS),
     slow: Annotated[str, typer.Option(help="The operation that is slowed, and how much: OP=FACTOR.")] = "conv2d=1.10",
     threads: Threads = None,
     quick: Quick = False,

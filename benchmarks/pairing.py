@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 Laps = list[list[float]]  # a turn: for every pass the seconds of each phase
 Round = dict[str, list[Laps]]  # side → its two turns
@@ -34,10 +34,16 @@ class Effort:
         low, high = self.rounds
         return max(low, min(high, int(self.case / max(seconds, 1e-9))))
 
+    @property
+    def longer(self) -> Effort:
+        """The same turns, in up to three times as many rounds."""
+        low, high = self.rounds
+        return replace(self, rounds=(low, 3 * high), case=16 * self.case)
+
 
 QUICK = Effort(turn=0.01, passes=5, rounds=(3, 7), case=1.0)
-DEFAULT = Effort(turn=0.03, passes=10, rounds=(5, 31), case=1.5)
-FULL = Effort(turn=0.2, passes=10, rounds=(15, 31), case=30.0)
+DEFAULT = Effort(turn=0.01, passes=10, rounds=(5, 31), case=1.5)
+FULL = Effort(turn=0.05, passes=10, rounds=(15, 31), case=30.0)
 
 
 def order(sides: Sequence[str], round_: int) -> list[str]:

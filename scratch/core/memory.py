@@ -29,8 +29,9 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
 
 
 def clear() -> None:
-    """Give what lies on the shelf back to the system."""
+    """Give what lies on the shelf, and the calling thread's workspaces, back to the system."""
     _shelf.clear()
+    _buffers.by_name.clear()
 
 
 def empty_like(array: np.ndarray) -> np.ndarray:
