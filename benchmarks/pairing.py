@@ -36,9 +36,9 @@ class Effort:
 
     @property
     def longer(self) -> Effort:
-        """The same turns, in up to twice as many rounds."""
+        """The same turns, in up to three times as many rounds."""
         low, high = self.rounds
-        return replace(self, rounds=(low, 2 * high), case=12 * self.case)
+        return replace(self, rounds=(low, 3 * high), case=16 * self.case)
 
 
 QUICK = Effort(turn=0.01, passes=5, rounds=(3, 7), case=1.0)

@@ -26,7 +26,17 @@ IMPLICIT_GEMM = planting(
         "        runs = cut_runs(n * P + p",
         "        count -= count % width\n        runs = cut_runs(n * P + p",
     ),
-    ("a block of pixels overwrites what the blocks before it gave", "tile, columns, True)", "tile, columns, False)"),
+    ("a block of pixels overwrites what the blocks before it gave", "len(channels), True)", "len(channels), False)"),
+    (
+        "the numbers behind the last square of g are not transposed",
+        "for k in range(squares, count):",
+        "for k in range(squares, squares):",
+    ),
+    (
+        "the next group is multiplied with the g of the one before",
+        "if i == first or tap == 0:",
+        "if i == first:",
+    ),
     (
         "an image's blocks of pixels begin where full ones would, but share the pixels evenly",
         "block % blocks * P // blocks",

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from scratch.conv2d import Geometry, Gradients
 
 PANELS = 3  # copied in one go: neighbouring panels read the same cells of the image, which leave the cache in between
-PIXELS = 192  # in one block of grad_weight's sum: its panel of columns, PIXELS·COLUMNS float32, stays in the L1 cache
+PIXELS = 192  # in one block of grad_weight's sum: a panel of g, PIXELS·COLUMNS float32, stays in the L1 cache
 
 
 def implicit_gemm_forward(
@@ -247,29 +247,32 @@ def _grad_bias_kernel(first: int, last: int, g: np.ndarray, grad_bias: np.ndarra
 
 def _grad_weight(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, geometry: Geometry) -> np.ndarray:
     OC, C_group, KH, KW = weight.shape
-    OC_group = OC // geometry.groups
     frame = Frame.around_x(x.shape, geometry)
     framed = fill_frame(x, frame)
     grid = Grid(geometry.OH, geometry.OW, geometry.stride[0] * frame.row, 0, 0, 1, 1)
-    columns = VECTORS * lanes(x)
-    # Taps beyond the last read the first again; nobody reads their sums.
     K = C_group * KH * KW
-    taps = np.zeros(math.ceil(K / columns) * columns, np.intp)
-    taps[:K] = frame.taps_of_x(C_group, KH, KW, geometry)
-    g = grad_out.ravel()
-    if OC_group < ROWS:  # the tile reads ROWS channels all the same, past the last image's end too
-        g = np.concatenate([g, np.zeros(ROWS * geometry.OH * geometry.OW, g.dtype)])
+    # Tables run to the end of their last panel; what stands there reads the first again, and nobody reads its sums.
+    taps = _whole(frame.taps_of_x(C_group, KH, KW, geometry), ROWS)
+    channels = _whole(np.arange(OC // geometry.groups) * (geometry.OH * geometry.OW), VECTORS * lanes(x))
     grad_weight = memory.empty_like(weight)
 
     def run(first: int, last: int) -> None:
-        panel = memory.workspace("columns", (PIXELS + lanes(x)) * columns, x.dtype)
-        tiles = memory.workspace("tiles", (last - first) * math.ceil(OC_group / ROWS) * ROWS * columns, x.dtype)
+        columns = memory.workspace("columns", ROWS * PIXELS + lanes(x), x.dtype)
+        panel = memory.workspace("panel", PIXELS * len(channels), x.dtype)
+        tiles = memory.workspace("tiles", (last - first) * ROWS * len(channels), x.dtype)
         _grad_weight_kernel(
-            first, last, g, framed, frame, taps, grid, len(x), geometry.groups, panel, tiles, grad_weight.reshape(OC, K)
-        )
+            first, last, grad_out.ravel(), framed, frame, taps, channels, grid, len(x), geometry.groups, columns, panel, tiles,
+            grad_weight.reshape(OC, K),
+        )  # fmt: skip
 
-    for_each(run, geometry.groups * (len(taps) // columns))
+    # Every range transposes g for itself.
+    for_each(run, geometry.groups * (len(taps) // ROWS), ranges_per_thread=1)
     return grad_weight
+
+
+def _whole(table: np.ndarray, panel: int) -> np.ndarray:
+    """The table, and its first entry again and again until the last panel is full."""
+    return np.concatenate([table, np.full(-len(table) % panel, table[0])])
 
 
 @kernel
@@ -280,28 +283,29 @@ def _grad_weight_kernel(
     framed: np.ndarray,
     frame: Frame,
     taps: np.ndarray,
+    channels: np.ndarray,
     grid: Grid,
     images: int,
     groups: int,
+    columns: np.ndarray,
     panel: np.ndarray,
     tiles: np.ndarray,
     grad_weight: np.ndarray,
 ) -> None:
-    """A piece is COLUMNS taps of one group. For a block of an image's pixels: transpose the columns, multiply, add to tiles.
+    """A piece is ROWS taps of one group. For a block of an image's pixels: transpose g, copy the columns, multiply, add to tiles.
 
-    columns (COLUMNS,PIXELS) -> panel (PIXELS,COLUMNS); g (OC,PIXELS) is read where it lies
+    g (OC,PIXELS) -> panel (PIXELS,OC), which all pieces of a group share; the image -> columns (ROWS,PIXELS)
     """
     width = lanes(framed)
-    columns = VECTORS * width
+    wide = VECTORS * width
     OC, K = grad_weight.shape
     OC_group = OC // groups
     P = grid.rows * grid.columns
     blocks = (P + PIXELS - 1) // PIXELS
-    channel_panels = (OC_group + ROWS - 1) // ROWS
-    tap_panels = len(taps) // columns
+    tap_panels = len(taps) // ROWS
     at, pixels, lengths = np.empty(PIXELS, np.intp), np.empty(PIXELS, np.intp), np.empty(PIXELS, np.intp)
     to, start = np.empty(PIXELS, np.intp), np.empty(PIXELS, np.intp)
-    for j in range((last - first) * channel_panels * ROWS * columns):
+    for j in range((last - first) * ROWS * len(channels)):
         tiles[j] = 0
     for block in range(images * blocks):
         n, p = block // blocks, block % blocks * P // blocks
@@ -311,25 +315,32 @@ def _grad_weight_kernel(
             pixels[run] = window_cell(pixels[run], frame, grid)
         vectors = cut_vectors(runs, width, at, pixels, lengths, to, start)
         for i in range(first, last):
-            group, tap = i // tap_panels, i % tap_panels * columns
-            group_at = group * (frame.image // groups)
-            for v in range(vectors):
-                for part in range(0, columns, width):
-                    transpose_tile(framed, start[v] + group_at, taps, tap + part, panel, to[v] * columns + part, columns)
-            for m in range(channel_panels):
-                g_at = (n * OC + group * OC_group + _top(m, OC_group)) * P + p
-                tile = ((i - first) * channel_panels + m) * ROWS * columns
-                multiply_tile(count, g, g_at, 1, P, panel, 0, columns, tiles, tile, columns, True)
+            group, tap = i // tap_panels, i % tap_panels * ROWS
+            if i == first or tap == 0:
+                _transpose(g, (n * OC + group * OC_group) * P + p, channels, count, panel)
+            for r in range(ROWS):
+                for v in range(vectors):
+                    copy_vector(framed, start[v] + group * (frame.image // groups) + taps[tap + r], columns, r * PIXELS + to[v])
+            for channel in range(0, len(channels), wide):
+                tile = (i - first) * ROWS * len(channels) + channel
+                multiply_tile(count, columns, 0, 1, PIXELS, panel, channel * PIXELS, wide, tiles, tile, len(channels), True)
     for i in range(first, last):
-        group, tap = i // tap_panels, i % tap_panels * columns
-        for m in range(channel_panels):
-            tile = ((i - first) * channel_panels + m) * ROWS * columns
-            for r in range(min(ROWS, OC_group)):
-                for j in range(min(columns, K - tap)):
-                    grad_weight[group * OC_group + _top(m, OC_group) + r, tap + j] = tiles[tile + r * columns + j]
+        group, tap = i // tap_panels, i % tap_panels * ROWS
+        for r in range(min(ROWS, K - tap)):
+            for oc in range(OC_group):
+                grad_weight[group * OC_group + oc, tap + r] = tiles[((i - first) * ROWS + r) * len(channels) + oc]
 
 
 @kernel
-def _top(panel: int, rows: int) -> int:
-    """The panel's first row: the last panel begins early enough to be full, and does some rows a second time."""
-    return max(0, min(panel * ROWS, rows - ROWS))
+def _transpose(g: np.ndarray, at: int, channels: np.ndarray, count: int, panel: np.ndarray) -> None:
+    """(channels, count) -> panel (channels / COLUMNS, PIXELS, COLUMNS): squares as vectors, the rest number by number."""
+    side = lanes(g)
+    columns = VECTORS * side
+    squares = count // side * side
+    for channel in range(0, len(channels), side):
+        to = channel // columns * columns * PIXELS + channel % columns
+        for k in range(0, squares, side):
+            transpose_tile(g, at + k, channels, channel, panel, to + k * columns, columns)
+        for k in range(squares, count):
+            for j in range(side):
+                panel[to + k * columns + j] = g[at + channels[channel + j] + k]
