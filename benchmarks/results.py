@@ -146,15 +146,23 @@ class Report:
 
     @classmethod
     def merged(cls, reports: list[Report]) -> Report:
-        """One report of several, each of which measured something else: machine, settings and roof are those of the longest."""
+        """One report of several, each of which measured something else: machine and settings are those of the longest.
+
+        The roof is the highest that any of them found there with as many threads.
+        """
         main = max(reports, key=lambda report: len(report.rows), default=cls())
         for other in reports:
             if other is not main:
+                if other._where() == main._where():
+                    main.roof = {limit: max(value, other.roof.get(limit, 0)) for limit, value in main.roof.items()}
                 main.rows += other.rows
                 main.starts += other.starts
                 main.traps += other.traps
                 main.selfchecks += other.selfchecks
         return main
+
+    def _where(self) -> tuple[Any, ...]:
+        return self.machine.get("cpu"), self.machine.get("cores"), self.settings.get("threads")
 
 
 def _rounded(value: Any) -> Any:

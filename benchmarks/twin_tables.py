@@ -94,11 +94,13 @@ def spread(apart: Apart) -> Table:
 def growth(twins: Twins) -> Figure:
     """How far twins are apart at each step: loss, gradients and weights of every layer."""
     figure = Figure(figsize=(12, 4.2), layout="constrained")
-    number = [step["step"] for step in twins.steps]
+    number = np.array([step["step"] for step in twins.steps])
     left, *others = figure.subplots(1, 3)
     losses = {name: np.array([step["loss"][name] for step in twins.steps]) for name in ("scratch", "torch", "float64")}
     for a, b, colour in (("scratch", "torch", "#111827"), ("scratch", "float64", "#c2410c"), ("torch", "float64", "#1d4ed8")):
-        left.plot(number, np.abs(losses[a] - losses[b]), ".-", ms=3, lw=0.8, color=colour, label=f"{a} from {b}")
+        distance = np.abs(losses[a] - losses[b])
+        apart = distance > 0  # equal losses have no place on a logarithmic axis
+        left.plot(number[apart], distance[apart], ".-", ms=3, lw=0.8, color=colour, label=f"{a} from {b}")
     left.set(title="loss", ylabel="apart")
     colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.9, len(twins.layers)))
     for axis, kind in zip(others, KINDS, strict=True):
