@@ -36,7 +36,7 @@ class Effort:
 
     @property
     def longer(self) -> Effort:
-        """The same turns, in up to three times as many rounds."""
+        """For an A/A row: up to three times as many rounds, and time enough for them where a pass takes some milliseconds."""
         low, high = self.rounds
         return replace(self, rounds=(low, 3 * high), case=16 * self.case)
 

@@ -91,7 +91,7 @@ class Report:
         ]
 
     def resolution(self) -> float:
-        """The difference that this run's noise could feign, by the intervals that all rows have."""
+        """The difference that noise could feign in the A/A rows, with their rounds and the confidence of all rows."""
         return stats.resolution([row.ratio(phase, f"{side} again", side) for row, phase, side in self._twins()])
 
     def _twins(self) -> list[tuple[Row, str, str]]:

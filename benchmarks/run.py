@@ -53,7 +53,7 @@ class Settings:
         return [*ours, *theirs, *twins, *slowed]
 
     def effort_of(self, case: Case) -> Effort:
-        """How long to measure ``case``: the A/A rows, by which all others are judged, get more rounds than any other."""
+        """How long to measure ``case``: the A/A rows, by which the run is judged, get the longest."""
         return self.effort.longer if case.name in self.controls else self.effort
 
     @property

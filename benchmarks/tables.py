@@ -96,7 +96,8 @@ def controls(report: Report) -> Table:
     if not reason:
         verdict = (
             f"None is more than {stats.EQUAL:.0%} from 1.00 beyond chance: this run can be trusted. "
-            f"It resolves differences of {report.resolution():.1%}."
+            f"With their many rounds these rows resolve {report.resolution():.1%}; "
+            "what another row resolves, its own interval says."
         )
     return Table(
         "A/A: the same library in two processes",

@@ -22,7 +22,7 @@ from benchmarks.sides import Arrays, Side, Subject, copies
 REST = 0.005  # seconds without work that count as rest
 AFTERMATH = 0.1  # the same where something may just have been compiled
 PATIENCE = 2.0  # seconds to wait for it
-SHORT = 0.05
+SHORT = 0.05  # a pass that takes longer does not notice whether it begins cold; a shorter one is warm after so long
 
 
 class Worker:
@@ -53,10 +53,10 @@ class Worker:
 
     def seconds(self) -> float:
         """A pass, all phases together; a short one is taken again until it is warm and its memory has been used before."""
-        passes = [sum(self._subject.run())]
-        while sum(passes) < SHORT:
-            passes.append(sum(self._subject.run()))
-        seconds = min(passes)
+        seconds = spent = sum(self._subject.run())
+        while spent < SHORT:
+            again = sum(self._subject.run())
+            seconds, spent = min(seconds, again), spent + again
         self.rest(AFTERMATH)
         return seconds
 

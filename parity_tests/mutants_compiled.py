@@ -28,9 +28,9 @@ IMPLICIT_GEMM = planting(
     ),
     ("a block of pixels overwrites what the blocks before it gave", "len(channels), True)", "len(channels), False)"),
     (
-        "the numbers behind the last square of g are not transposed",
-        "for k in range(squares, count):",
-        "for k in range(squares, squares):",
+        "behind the last square of g every pixel is the first",
+        "panels[to + k * columns + j] = g[at + channels[channel + j] + k]",
+        "panels[to + k * columns + j] = g[at + channels[channel + j]]",
     ),
     (
         "the next group is multiplied with the g of the one before",

@@ -227,6 +227,15 @@ def test_cleared_memory_is_gone() -> None:
     assert memory._shelf.take((LARGE[0] + 2) * 4) is None
 
 
+def test_a_cleared_workspace_is_another():
+    with ThreadPoolExecutor(1) as pool:
+        for call in (lambda *wanted: memory.workspace(*wanted), lambda *wanted: pool.submit(memory.workspace, *wanted).result()):
+            before = call("test_core", 10, np.dtype(np.float32))
+            assert call("test_core", 10, np.dtype(np.float32)) is before
+            memory.clear()
+            assert call("test_core", 10, np.dtype(np.float32)) is not before
+
+
 def test_a_workspace_grows_and_stays():
     name, dtype = "test_core", np.dtype(np.float32)
     small = memory.workspace(name, 10, dtype)

@@ -6,7 +6,7 @@ the product needs it, into a buffer that stays in the cache, and the register ti
 
     out          (OC, pixels) = weight (OC, K) · columns of x (K, pixels)           K = C/G·KH·KW taps, G the groups
     grad_x       (C, pixels)  = weight' (C, K') · columns of g (K', pixels)         K' = OC/G·KH·KW taps
-    grad_weight  (OC, K)      = g (OC, pixels) · columnsᵀ of x (pixels, K)          a block of pixels at a time
+    grad_weight' (K, OC)      = columns of x (K, pixels) · g' (pixels, OC)          a block of pixels at a time
 
 where pixels run through all images, N·OH·OW or N·H·W. Forward and grad_x are one and the same kernel: what forward's
 window reads at h + kh·dilation, grad_x's window reads at h - kh·dilation, in g instead of x and with the two channel axes
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from scratch.conv2d import Geometry, Gradients
 
 PANELS = 3  # copied in one go: neighbouring panels read the same cells of the image, which leave the cache in between
-PIXELS = 192  # in one block of grad_weight's sum: a panel of g, PIXELS·COLUMNS float32, stays in the L1 cache
+PIXELS = 192  # in one block of grad_weight's sum: ROWS·PIXELS float32 of columns stay in the L1 cache while g's panels pass
 
 
 def implicit_gemm_forward(
@@ -254,18 +254,18 @@ def _grad_weight(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, geomet
     # Tables run to the end of their last panel; what stands there reads the first again, and nobody reads its sums.
     taps = _whole(frame.taps_of_x(C_group, KH, KW, geometry), ROWS)
     channels = _whole(np.arange(OC // geometry.groups) * (geometry.OH * geometry.OW), VECTORS * lanes(x))
-    grad_weight = memory.empty_like(weight)
+    g, grad_weight = grad_out.ravel(), memory.empty_like(weight)
+    matrix = grad_weight.reshape(OC, K)
 
     def run(first: int, last: int) -> None:
         columns = memory.workspace("columns", ROWS * PIXELS + lanes(x), x.dtype)
-        panel = memory.workspace("panel", PIXELS * len(channels), x.dtype)
+        panels = memory.workspace("panels", PIXELS * len(channels), x.dtype)
         tiles = memory.workspace("tiles", (last - first) * ROWS * len(channels), x.dtype)
         _grad_weight_kernel(
-            first, last, grad_out.ravel(), framed, frame, taps, channels, grid, len(x), geometry.groups, columns, panel, tiles,
-            grad_weight.reshape(OC, K),
-        )  # fmt: skip
+            first, last, g, framed, frame, taps, channels, grid, len(x), geometry.groups, columns, panels, tiles, matrix
+        )
 
-    # Every range transposes g for itself.
+    # Every range transposes g for itself; the price of so few is that all wait for the slowest thread.
     for_each(run, geometry.groups * (len(taps) // ROWS), ranges_per_thread=1)
     return grad_weight
 
@@ -288,13 +288,13 @@ def _grad_weight_kernel(
     images: int,
     groups: int,
     columns: np.ndarray,
-    panel: np.ndarray,
+    panels: np.ndarray,
     tiles: np.ndarray,
     grad_weight: np.ndarray,
 ) -> None:
     """A piece is ROWS taps of one group. For a block of an image's pixels: transpose g, copy the columns, multiply, add to tiles.
 
-    g (OC,PIXELS) -> panel (PIXELS,OC), which all pieces of a group share; the image -> columns (ROWS,PIXELS)
+    g (OC,PIXELS) -> panels (OC/COLUMNS,PIXELS,COLUMNS), which all pieces of a group share; the image -> columns (ROWS,PIXELS)
     """
     width = lanes(framed)
     wide = VECTORS * width
@@ -317,13 +317,13 @@ def _grad_weight_kernel(
         for i in range(first, last):
             group, tap = i // tap_panels, i % tap_panels * ROWS
             if i == first or tap == 0:
-                _transpose(g, (n * OC + group * OC_group) * P + p, channels, count, panel)
+                _transpose(g, (n * OC + group * OC_group) * P + p, channels, count, panels)
             for r in range(ROWS):
                 for v in range(vectors):
                     copy_vector(framed, start[v] + group * (frame.image // groups) + taps[tap + r], columns, r * PIXELS + to[v])
             for channel in range(0, len(channels), wide):
                 tile = (i - first) * ROWS * len(channels) + channel
-                multiply_tile(count, columns, 0, 1, PIXELS, panel, channel * PIXELS, wide, tiles, tile, len(channels), True)
+                multiply_tile(count, columns, 0, 1, PIXELS, panels, channel * PIXELS, wide, tiles, tile, len(channels), True)
     for i in range(first, last):
         group, tap = i // tap_panels, i % tap_panels * ROWS
         for r in range(min(ROWS, K - tap)):
@@ -332,15 +332,15 @@ def _grad_weight_kernel(
 
 
 @kernel
-def _transpose(g: np.ndarray, at: int, channels: np.ndarray, count: int, panel: np.ndarray) -> None:
-    """(channels, count) -> panel (channels / COLUMNS, PIXELS, COLUMNS): squares as vectors, the rest number by number."""
+def _transpose(g: np.ndarray, at: int, channels: np.ndarray, count: int, panels: np.ndarray) -> None:
+    """(channels, count) -> panels (channels / COLUMNS, PIXELS, COLUMNS): squares as vectors, the rest number by number."""
     side = lanes(g)
     columns = VECTORS * side
     squares = count // side * side
     for channel in range(0, len(channels), side):
         to = channel // columns * columns * PIXELS + channel % columns
         for k in range(0, squares, side):
-            transpose_tile(g, at + k, channels, channel, panel, to + k * columns, columns)
+            transpose_tile(g, at + k, channels, channel, panels, to + k * columns, columns)
         for k in range(squares, count):
             for j in range(side):
-                panel[to + k * columns + j] = g[at + channels[channel + j] + k]
+                panels[to + k * columns + j] = g[at + channels[channel + j] + k]

@@ -29,9 +29,10 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
 
 
 def clear() -> None:
-    """Give what lies on the shelf, and the calling thread's workspaces, back to the system."""
+    """Give what lies on the shelf, and the workspaces of all threads, back to the system."""
+    global _buffers
     _shelf.clear()
-    _buffers.by_name.clear()
+    _buffers = _Buffers()
 
 
 def empty_like(array: np.ndarray) -> np.ndarray:
