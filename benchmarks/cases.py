@@ -109,9 +109,9 @@ class Update:
 
 Case = Layer | Network | Update
 
-# Compiling a case takes torch.compile up to half a minute, so a default run does it where most is to be gained; convolutions and
-# linears it hands to the very calls that eager makes. A --full run compiles everything.
-COMPILED = {"norm1", "pool1", "loss"}
+# Compiling a case takes torch.compile up to half a minute, so a default run does it where most is to be gained. Convolutions and
+# linears it hands to the very calls that eager makes; ReLU, pools and the loss it makes slower. --compile compiles everything.
+COMPILED = {"norm1"}
 
 
 def _layer(name: str, operation: str, shape: tuple[int, ...], out: tuple[int, ...], *, source: str, **rest: Any) -> Layer:
