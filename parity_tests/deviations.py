@@ -70,6 +70,13 @@ DEVIATIONS = (
     Deviation("A softmax names its axis", "softmax", "dim must be an int, got None", _call((2, 3), dim=None), "log_softmax"),
     Deviation("Smoothing is a share", "cross_entropy", "label_smoothing must", _call((2, 3), (2, 3), label_smoothing=-2.0)),
     Deviation("A target has the logits' shape", "cross_entropy", r"target must have shape \(\)", _call((3,), CLASSES)),
+    Deviation(
+        "Weights of classes have one axis",
+        "cross_entropy",
+        r"weight must have shape",
+        _call((2, 3, 1), np.zeros((2, 1), np.int64), weight=np.ones((3, 1), np.float32)),
+        where=lambda case: case.arrays[0].ndim > 2 and case.params["weight"].size == case.arrays[0].shape[1],
+    ),
     Deviation("NaN is no option", "sgd", "must be at least 0, got nan", _call((2,), (2,), lr=(math.nan,))),
     Deviation(
         "Options are checked at every step",
