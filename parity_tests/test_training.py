@@ -260,9 +260,10 @@ def test_masks_fit_every_variant_and_are_dealt_out_in_rows(variant):
 # --- several processes ------------------------------------------------------------------------------------------------
 
 
-# Two processes, of which the second is killed after three steps, and a checkpoint after two.
+# Two processes, of which the second is killed after three steps, and a checkpoint after two. The first takes its time to
+# leave its run, so that torchrun asks it to stop before it can say what happened.
 LOSES_ONE = """
-import os, signal
+import os, signal, time
 from torch_impl.train import TorchOptions, train
 from training import session
 
@@ -271,7 +272,12 @@ def after_step(self, loss, correct, noted=session.Run.after_step):
     if self.position.step == 3 and not self.main:
         os.kill(os.getpid(), signal.SIGKILL)
 
+def leave(self, *error, left=session.Run.__exit__):
+    left(self, *error)
+    time.sleep(1)
+
 session.Run.after_step = after_step
+session.Run.__exit__ = leave
 session.command(train, TorchOptions.parse("torch_impl"))
 """
 

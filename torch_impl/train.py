@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -182,6 +183,8 @@ class Workers:
             yield cls(rank, world, device)
             return
         dist.init_process_group("nccl" if options.device == "cuda" else "gloo")
+        # Where one is lost, torchrun asks the others to stop: that must not keep this one from saying so. A run still heeds it.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         try:
             yield cls(rank, world, device)
         except RuntimeError as error:
