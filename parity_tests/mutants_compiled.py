@@ -27,11 +27,7 @@ IMPLICIT_GEMM = planting(
         "        count -= count % width\n        runs = cut_runs(n * P + p",
     ),
     ("a block of pixels overwrites what the blocks before it gave", "len(channels), True)", "len(channels), False)"),
-    (
-        "behind the last square of g every pixel is the first",
-        "panels[to + k * columns + j] = g[at + channels[channel + j] + k]",
-        "panels[to + k * columns + j] = g[at + channels[channel + j]]",
-    ),
+    ("every group is multiplied with the first one's g", "(n * OC + group * OC_group) * P", "n * OC * P"),
     (
         "the next group is multiplied with the g of the one before",
         "if i == first or tap == 0:",
@@ -104,9 +100,31 @@ OTHERS = (
     *planting(
         "max_pool2d",
         "numba",
-        ("the last of equal cells wins", "(b > a) |", "(b >= a) |"),
-        ("NaN is smaller than any number", "(b > a) | (b != b)", "(b > a) | False"),
+        ("a window's last column is missing", "(W - 1 - start) // DW + 1)", "(W - 1 - start) // DW)"),
+        (
+            "a window that begins in the image goes without its first column",
+            "(DW - 1 - start) // DW",
+            "(2 * DW - 1 - start) // DW",
+        ),
+        (
+            "a vector of planes begins with the maxima of the one before",
+            "largest[: outputs * side] = -np.inf\n        index[: outputs * side] = nowhere",
+            "if piece == first:\n            largest[: outputs * side], index[: outputs * side] = -np.inf, nowhere",
+        ),
         after=NUMBA,
+    ),
+    *planting(
+        "max_pool2d",
+        "numba",
+        ("the last of equal cells wins", 'builder.fcmp_ordered(">", b, a)', 'builder.fcmp_ordered(">=", b, a)'),
+        ("NaN is smaller than any number", "builder.or_(greater, nan)", "greater"),
+        (
+            "of planes too small for a square of vectors every cell is the first",
+            "source[source_at + offsets[i] + j]",
+            "source[source_at + offsets[i]]",
+        ),
+        ("-inf is no candidate", 'builder.icmp_signed("==", i, nowhere)', "nan"),
+        module="scratch.core.vectors",
     ),
     *planting(
         "adaptive_avg_pool2d",

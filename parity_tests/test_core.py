@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 
 import scratch
 from parity_tests.specs import SPECS
-from scratch.core import checks, jit, memory, microkernel
+from scratch.core import checks, jit, memory, vectors
 
 relu: Any = scratch.relu  # Any: what the types forbid must raise, too
 conv2d: Any = scratch.conv2d
@@ -174,13 +176,13 @@ def test_threads_are_a_positive_int(n, error, message):
 def test_the_environments_choices(monkeypatch):
     monkeypatch.setenv("SCRATCH_NUM_THREADS", "3")
     monkeypatch.setenv("SCRATCH_VECTOR_BITS", "128")
-    assert (jit._threads_at_the_start(), microkernel._vector_bits()) == (3, 128)
+    assert (jit._threads_at_the_start(), vectors._vector_bits()) == (3, 128)
     monkeypatch.setenv("SCRATCH_NUM_THREADS", "0")
     monkeypatch.setenv("SCRATCH_VECTOR_BITS", "64")
     with pytest.raises(ValueError, match="SCRATCH_NUM_THREADS must be a positive int, got '0'"):
         jit._threads_at_the_start()
     with pytest.raises(ValueError, match="SCRATCH_VECTOR_BITS must be 128, 256 or 512, got '64'"):
-        microkernel._vector_bits()
+        vectors._vector_bits()
     monkeypatch.delenv("SCRATCH_NUM_THREADS")
     assert 1 <= jit._threads_at_the_start() <= (os.cpu_count() or 1)
 
@@ -210,12 +212,18 @@ def test_a_block_is_used_again_once_nobody_looks_at_it():
 
 
 def test_the_shelf_is_not_endless(monkeypatch):
-    monkeypatch.setattr(memory, "SHELF", 0)
+    monkeypatch.setattr(memory._shelf, "limit", 0)
     before = memory._shelf.bytes
     del_me = memory.empty((LARGE[0] + 1,), np.dtype(np.float32))
     del del_me
     gc.collect()
     assert memory._shelf.bytes <= before
+
+
+def test_an_array_may_outlive_the_modules() -> None:
+    # What a module of C code holds ends after the names of modules that came later, and that somebody holds, are gone.
+    code = "import torch, numpy, scratch; torch.held = scratch.core.memory, scratch.relu.forward(numpy.zeros(1 << 20))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stderr == b""
 
 
 def test_cleared_memory_is_gone() -> None:

@@ -13,7 +13,8 @@ import numpy as np
 
 from scratch.core import memory
 from scratch.core.jit import for_each, kernel
-from scratch.core.microkernel import VECTORS, lanes
+from scratch.core.microkernel import VECTORS
+from scratch.core.vectors import lanes
 
 if TYPE_CHECKING:
     from scratch.conv2d import Geometry

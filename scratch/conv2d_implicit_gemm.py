@@ -31,7 +31,8 @@ from scratch.conv2d_frame import Frame, Grid, cut_runs, cut_vectors, fill_frame,
 from scratch.core import memory
 from scratch.core.jit import for_each, kernel
 from scratch.core.ladder import NotTakenError
-from scratch.core.microkernel import ROWS, VECTORS, copy_vector, lanes, multiply_tile, transpose_tile
+from scratch.core.microkernel import ROWS, VECTORS, multiply_tile
+from scratch.core.vectors import copy_vector, lanes, transpose
 
 if TYPE_CHECKING:
     from scratch.conv2d import Geometry, Gradients
@@ -317,7 +318,9 @@ def _grad_weight_kernel(
         for i in range(first, last):
             group, tap = i // tap_panels, i % tap_panels * ROWS
             if i == first or tap == 0:
-                _transpose(g, (n * OC + group * OC_group) * P + p, channels, count, panels)
+                for channel in range(0, len(channels), wide):
+                    at_g = (n * OC + group * OC_group) * P + p
+                    transpose(g, at_g, channels[channel : channel + wide], count, panels, channel * PIXELS, wide)
             for r in range(ROWS):
                 for v in range(vectors):
                     copy_vector(framed, start[v] + group * (frame.image // groups) + taps[tap + r], columns, r * PIXELS + to[v])
@@ -329,18 +332,3 @@ def _grad_weight_kernel(
         for r in range(min(ROWS, K - tap)):
             for oc in range(OC_group):
                 grad_weight[group * OC_group + oc, tap + r] = tiles[((i - first) * ROWS + r) * len(channels) + oc]
-
-
-@kernel
-def _transpose(g: np.ndarray, at: int, channels: np.ndarray, count: int, panels: np.ndarray) -> None:
-    """(channels, count) -> panels (channels / COLUMNS, PIXELS, COLUMNS): squares as vectors, the rest number by number."""
-    side = lanes(g)
-    columns = VECTORS * side
-    squares = count // side * side
-    for channel in range(0, len(channels), side):
-        to = channel // columns * columns * PIXELS + channel % columns
-        for k in range(0, squares, side):
-            transpose_tile(g, at + k, channels, channel, panels, to + k * columns, columns)
-        for k in range(squares, count):
-            for j in range(side):
-                panels[to + k * columns + j] = g[at + channels[channel + j] + k]

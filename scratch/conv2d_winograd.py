@@ -41,7 +41,8 @@ from scratch.conv2d_implicit_gemm import grad_bias_of, implicit_gemm_backward
 from scratch.core import memory
 from scratch.core.jit import for_each, kernel
 from scratch.core.ladder import NotTakenError
-from scratch.core.microkernel import ROWS, VECTORS, lanes, multiply_tile, sandwich
+from scratch.core.microkernel import ROWS, VECTORS, multiply_tile
+from scratch.core.vectors import lanes, sandwich
 
 if TYPE_CHECKING:
     from scratch.conv2d import Geometry, Gradients

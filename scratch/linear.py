@@ -20,7 +20,8 @@ import numpy as np
 from scratch.core import checks, memory
 from scratch.core.jit import for_each, kernel
 from scratch.core.ladder import Cache, Ladder, NotTakenError, Rung
-from scratch.core.microkernel import ROWS, VECTORS, lanes, multiply_tile
+from scratch.core.microkernel import ROWS, VECTORS, multiply_tile
+from scratch.core.vectors import lanes
 
 Gradients = tuple[np.ndarray | None, np.ndarray, np.ndarray | None]
 

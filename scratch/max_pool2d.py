@@ -15,6 +15,7 @@ Paper: Krizhevsky, Sutskever, Hinton 2012, section 3.4 (windows of 3 at stride 2
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ import numpy as np
 from scratch.core import checks, memory
 from scratch.core.jit import for_each, kernel
 from scratch.core.ladder import Cache, Ladder, Rung
+from scratch.core.vectors import keep_largest, lanes, transpose
 
 
 class Geometry(NamedTuple):
@@ -200,87 +202,91 @@ def _taps(geometry: Geometry, axis: int, cells: int) -> Iterator[tuple[slice, sl
 
 
 def numba_forward(x: np.ndarray, geometry: Geometry) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """Plane by plane in the cache, along the rows and then down the columns, by passes that each double the window."""
+    """A vector holds one cell of many planes: whichever tap is the largest in each, all of them go the same way."""
     N, C, H, W = x.shape
     out = memory.empty((N, C, geometry.OH, geometry.OW), x.dtype)
     indices = memory.empty(out.shape, np.dtype(_index_type(H, W)))
-    for_each(_forward_kernel, N * C, _planes(x), geometry, _planes(out), _planes(indices))
+    side, outputs = lanes(x), geometry.OH * geometry.OW
+    number = np.dtype(f"i{x.itemsize}")  # of a cell, in as many lanes as there are values
+
+    def run(first: int, last: int) -> None:
+        cells, largest = (memory.workspace(name, size * side, x.dtype) for name, size in (("cells", H * W), ("largest", outputs)))
+        index, turned = (memory.workspace(name, outputs * side, number) for name in ("index", "turned index"))
+        _forward_kernel(first, last, _planes(x), geometry, W, cells, largest, index, turned, _planes(out), _planes(indices))
+
+    for_each(run, math.ceil(N * C / side), values=H * W * side)
     return out, (indices, x.shape)
 
 
 def numba_backward(grad_out: np.ndarray, indices: np.ndarray, x_shape: tuple[int, ...]) -> tuple[np.ndarray]:
-    N, C, H, W = x_shape
+    N, C, _, _ = x_shape
     grad_x = memory.empty(x_shape, grad_out.dtype)
-    for_each(_backward_kernel, N * C, _planes(grad_out), _planes(indices), grad_x.reshape(N * C, H * W))
+    for_each(_backward_kernel, N * C, _planes(grad_out), _planes(indices), _planes(grad_x))
     return (grad_x,)
 
 
 def _planes(x: np.ndarray) -> np.ndarray:
-    """(N,C,H,W) -> (N·C, H, W)."""
+    """(N,C,H,W) -> (N·C, H·W)."""
     N, C, H, W = x.shape
-    return x.reshape(N * C, H, W)
+    return x.reshape(N * C, H * W)
 
 
 @kernel
-def _forward_kernel(first: int, last: int, x: np.ndarray, geometry: Geometry, out: np.ndarray, indices: np.ndarray) -> None:
-    _, H, W = x.shape
-    (KH, KW), (SH, SW), (PH, PW), (DH, DW), OH, OW = geometry
-    # The plane in a frame of -inf with the index H·W, as one long row in which a step of 1 is to the right and a step of
-    # width is down. The frame behind a row is also the one before the next row; before the first row there is another.
-    width = W + max(PW, (OW - 1) * SW + (KW - 1) * DW + 1 - PW - W)
-    height = max(PH + H, (OH - 1) * SH + (KH - 1) * DH + 1)
-    nowhere = indices.dtype.type(H * W)
-    framed, framed_index = np.full(PW + height * width, -np.inf, x.dtype), np.full(PW + height * width, nowhere, indices.dtype)
-    cells, index_of = framed[PW:].reshape(height, width), framed_index[PW:].reshape(height, width)
-    for h in range(H):
-        for w in range(W):
-            index_of[PH + h, w] = h * W + w
-    value_1, index_1 = np.empty_like(framed), np.empty_like(framed_index)
-    value_2, index_2 = np.empty_like(framed), np.empty_like(framed_index)
-    for plane in range(first, last):
-        for h in range(H):
-            for w in range(W):
-                cells[PH + h, w] = x[plane, h, w]
-        value, index = framed, framed_index
-        # Each place starts as the maximum of its own cell. A pass joins it with the place so many taps ahead, first
-        # along the rows, then down the columns. Taps that are met twice do no harm, so 3 taps are 2 + 2 with one shared.
-        for taps, gap in ((KW, DW), (KH, DH * width)):
-            met = 1
-            while met < taps:
-                ahead = min(met, taps - met)
-                _join(value, index, ahead * gap, nowhere, value_1, index_1)
-                value, index, value_1, index_1, value_2, index_2 = value_1, index_1, value_2, index_2, value_1, index_1
-                met += ahead
-        for oh in range(OH):
-            for ow in range(OW):
-                place = oh * SH * width + ow * SW
-                out[plane, oh, ow], indices[plane, oh, ow] = value[place], index[place]
-
-
-@kernel
-def _join(
-    value: np.ndarray, index: np.ndarray, ahead: int, nowhere: int, joined_value: np.ndarray, joined_index: np.ndarray
+def _forward_kernel(
+    first: int,
+    last: int,
+    x: np.ndarray,
+    geometry: Geometry,
+    W: int,
+    cells: np.ndarray,
+    largest: np.ndarray,
+    index: np.ndarray,
+    turned: np.ndarray,
+    out: np.ndarray,
+    indices: np.ndarray,
 ) -> None:
-    """At every place the maximum of what it has met and what the place ``ahead`` of it has met."""
-    later_value, later_index = value[ahead:], index[ahead:]
-    for p in range(later_value.size):
-        a, i, b, j = value[p], index[p], later_value[p], later_index[p]
-        if (b > a) | (b != b) | (i == nowhere):  # | rather than or: LLVM turns it into vector code
-            a, i = b, j
-        joined_value[p], joined_index[p] = a, i
+    """A piece is a vector of planes, ``side`` of them: x (planes,H·W) -> cells (H·W,side) -> largest (OH·OW,side) -> out."""
+    (KH, KW), (SH, SW), (PH, PW), (DH, DW), OH, OW = geometry
+    planes, size = x.shape
+    side, H, outputs = lanes(x), size // W, OH * OW
+    nowhere = index.dtype.type(size)
+    left, taps = np.empty(OW, np.intp), np.empty(OW, np.intp)  # a window's first column in the image, and how many there are
+    for ow in range(OW):
+        start = ow * SW - PW
+        skipped = max(0, (DW - 1 - start) // DW)
+        left[ow], taps[ow] = start + skipped * DW, min(KW, (W - 1 - start) // DW + 1) - skipped
+    plane_at, output_at = np.empty(side, np.intp), np.arange(outputs) * side
+    for piece in range(first, last):
+        plane = piece * side
+        count = min(side, planes - plane)
+        for lane in range(side):
+            plane_at[lane] = min(lane, count - 1) * size  # lanes that are left over go along with the last plane
+        transpose(x.ravel(), plane * size, plane_at, size, cells, 0, side)
+        largest[: outputs * side] = -np.inf
+        index[: outputs * side] = nowhere
+        for oh in range(OH):
+            for kh in range(KH):
+                h = oh * SH + kh * DH - PH
+                if 0 <= h < H:
+                    for ow in range(OW):
+                        keep_largest(cells, h * W + left[ow], DW, taps[ow], nowhere, largest, index, (oh * OW + ow) * side)
+        transpose(largest, 0, output_at, count, out.ravel(), plane * outputs, outputs)
+        transpose(index, 0, output_at, count, turned, 0, outputs)
+        for lane in range(count):
+            for o in range(outputs):
+                indices[plane + lane, o] = turned[lane * outputs + o]
 
 
 @kernel
 def _backward_kernel(first: int, last: int, grad_out: np.ndarray, indices: np.ndarray, grad_x: np.ndarray) -> None:
-    _, OH, OW = grad_out.shape
+    _, outputs = grad_out.shape
     _, cells = grad_x.shape
     for plane in range(first, last):
         grad_x[plane] = 0
-        for oh in range(OH):
-            for ow in range(OW):
-                index = indices[plane, oh, ow]
-                if index < cells:
-                    grad_x[plane, index] += grad_out[plane, oh, ow]
+        for o in range(outputs):
+            index = indices[plane, o]
+            if index < cells:
+                grad_x[plane, index] += grad_out[plane, o]
 
 
 RUNGS = Ladder(

@@ -14,7 +14,6 @@ import numpy as np
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 SMALL = 1 << 17  # bytes: up to here the C library keeps what is freed; glibc hands more than that back to the system
-SHELF = 1 << 30  # bytes that may lie free on the shelf; beyond it memory goes back to the system
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
@@ -44,6 +43,8 @@ class _Shelf:
     """Blocks that are free."""
 
     def __init__(self) -> None:
+        # Here rather than among the module's names, which are gone when the last array ends at exit.
+        self.limit = 1 << 30  # bytes that may lie free; beyond it memory goes back to the system
         self.blocks: dict[int, list[np.ndarray]] = {}  # by size in bytes
         self.bytes = 0
         self.lock = threading.RLock()  # taken again where freeing something inside ends a lease
@@ -58,7 +59,7 @@ class _Shelf:
 
     def put(self, block: np.ndarray) -> None:
         with self.lock:
-            if self.bytes + block.nbytes <= SHELF:
+            if self.bytes + block.nbytes <= self.limit:
                 self.bytes += block.nbytes
                 self.blocks.setdefault(block.nbytes, []).append(block)
 

@@ -1,0 +1,273 @@
+"""Words for vectors, which Python lacks: each is a few vector instructions on flat arrays, the same in every lane.
+
+A processor works on a vector of neighbours in memory at once: 16 float32 of AVX-512, 8 of AVX2, 4 of NEON and SSE. Where
+neighbours have the same work to do, a plain loop over them is enough: the compiler makes vectors of it. Where it does not
+see that, or does it badly, these words say it; they are emitted as LLVM code through :func:`numba.extending.intrinsic`.
+``SCRATCH_VECTOR_BITS`` forces a width, to test the narrower ones here.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import config
+from numba.extending import intrinsic, register_jitable
+
+from scratch.core.jit import kernel
+
+
+def _vector_bits() -> int:
+    forced = os.environ.get("SCRATCH_VECTOR_BITS")
+    if forced is not None:
+        if forced not in ("128", "256", "512"):
+            raise ValueError(f"SCRATCH_VECTOR_BITS must be 128, 256 or 512, got {forced!r}")
+        return int(forced)
+    features = llvm.get_host_cpu_features()
+    return 512 if features.get("avx512f") else 256 if features.get("avx2") else 128
+
+
+VECTOR_BITS = _vector_bits()
+JIT_OFF: bool = bool(config.DISABLE_JIT)  # type: ignore[attr-defined]  # set when Numba is imported
+
+Matrix = Sequence[Sequence[float]]
+Flat = np.ndarray  # every array here is 1-D and C-contiguous; places in it are counted in elements
+
+
+@register_jitable
+def lanes(array: Flat) -> int:
+    """How many of the array's elements one vector holds."""
+    return VECTOR_BITS // (8 * array.itemsize)
+
+
+@kernel
+def transpose(source: Flat, source_at: int, offsets: Flat, columns: int, target: Flat, target_at: int, target_step: int) -> None:
+    """(rows,columns) -> (columns,rows): a row begins at source_at + its offset; a column, in target, target_step behind the last.
+
+    It goes by squares of whole vectors. The last of them is moved back to where it fits, and copies some numbers twice.
+    """
+    side, rows = lanes(source), len(offsets)
+    if rows < side or columns < side:
+        for i in range(rows):
+            for j in range(columns):
+                target[target_at + j * target_step + i] = source[source_at + offsets[i] + j]
+        return
+    for i in range(0, rows, side):
+        row = min(i, rows - side)
+        for j in range(0, columns, side):
+            column = min(j, columns - side)
+            to = target_at + column * target_step + row
+            transpose_square(source, source_at + column, offsets, row, target, to, target_step)
+
+
+@intrinsic
+def _copy_vector(typing_context, source, source_at, target, target_at):
+    def emit(context, builder, signature, arguments):
+        source, target = data_of(context, builder, signature, arguments, 0, 2)
+        vector, itemsize = vector_of(context, signature.args[0])
+        value = builder.load(vector_at(builder, vector, source, arguments[1]), align=itemsize)
+        builder.store(value, vector_at(builder, vector, target, arguments[3]), align=itemsize)
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, target, types.intp), emit
+
+
+@intrinsic
+def _transpose_square(typing_context, source, source_at, offsets, first, target, target_at, target_step):
+    def emit(context, builder, signature, arguments):
+        _, source_at, _, first, _, target_at, target_step = arguments
+        source, offsets, target = data_of(context, builder, signature, arguments, 0, 2, 4)
+        index = source_at.type
+        vector, itemsize = vector_of(context, signature.args[0])
+        lanes = vector.count
+
+        def interleave(x, y, half):
+            lane = [half * lanes // 2 + i // 2 + (i % 2) * lanes for i in range(lanes)]
+            return builder.shuffle_vector(x, y, ir.Constant(ir.VectorType(ir.IntType(32), lanes), lane))
+
+        rows = []
+        for i in range(lanes):
+            offset = builder.load(builder.gep(offsets, [builder.add(first, index(i))]))
+            rows.append(builder.load(vector_at(builder, vector, source, builder.add(source_at, offset)), align=itemsize))
+        # Interleaving row i with row i + lanes/2, for every i, turns the bits of (row, lane) by one place. After log2(lanes)
+        # turns the row's bits stand where the lane's stood: the transpose.
+        for _ in range(lanes.bit_length() - 1):
+            pairs = [(rows[i], rows[i + lanes // 2]) for i in range(lanes // 2)]
+            rows = [interleave(x, y, half) for x, y in pairs for half in (0, 1)]
+        for i, row in enumerate(rows):
+            at = builder.add(target_at, builder.mul(target_step, index(i)))
+            builder.store(row, vector_at(builder, vector, target, at), align=itemsize)
+        return context.get_dummy_value()
+
+    n = types.intp
+    return types.void(source, n, offsets, n, target, n, n), emit
+
+
+@intrinsic
+def _keep_largest(typing_context, x, first, step, count, nowhere, largest, index, at):
+    def emit(context, builder, signature, arguments):
+        _, first, step, count, nowhere, _, _, at = arguments
+        x, largest, index = data_of(context, builder, signature, arguments, 0, 5, 6)
+        n = first.type
+        vector, itemsize = vector_of(context, signature.args[0])
+        places, _ = vector_of(context, signature.args[6])
+        nowhere = spread(builder, places, nowhere)
+        largest, index = vector_at(builder, vector, largest, at), vector_at(builder, places, index, at)
+
+        # What is kept is in two phi nodes, so in registers, from the first place to the last.
+        start, held, held_index = builder.block, builder.load(largest, align=itemsize), builder.load(index, align=itemsize)
+        loop, body, store = (builder.append_basic_block(name) for name in ("loop", "body", "store"))
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        k, place, a, i = builder.phi(n), builder.phi(n), builder.phi(vector), builder.phi(places)
+        for node, value in ((k, n(0)), (place, first), (a, held), (i, held_index)):
+            node.add_incoming(value, start)
+        builder.cbranch(builder.icmp_signed("<", k, count), body, store)
+
+        builder.position_at_end(body)
+        b = builder.load(vector_at(builder, vector, x, builder.mul(place, n(vector.count))), align=itemsize)
+        greater, nan = builder.fcmp_ordered(">", b, a), builder.fcmp_unordered("uno", b, b)
+        wins = builder.or_(builder.or_(greater, nan), builder.icmp_signed("==", i, nowhere))
+        a.add_incoming(builder.select(wins, b, a), body)
+        i.add_incoming(builder.select(wins, spread(builder, places, builder.trunc(place, places.element)), i), body)
+        k.add_incoming(builder.add(k, n(1)), body)
+        place.add_incoming(builder.add(place, step), body)
+        builder.branch(loop)
+
+        builder.position_at_end(store)
+        builder.store(a, largest, align=itemsize)
+        builder.store(i, index, align=itemsize)
+        return context.get_dummy_value()
+
+    n = types.intp
+    return types.void(x, n, n, n, index.dtype, largest, index, n), emit
+
+
+def _sandwich(matrix: Matrix) -> Any:
+    """The intrinsic of :func:`sandwich` for one matrix, whose zeros and ones cost nothing."""
+    p, q = len(matrix), len(matrix[0])
+
+    @intrinsic
+    def emitted(typing_context, source, source_at, offsets, target, target_at, target_step):
+        def emit(context, builder, signature, arguments):
+            _, source_at, _, _, target_at, target_step = arguments
+            source, offsets, target = data_of(context, builder, signature, arguments, 0, 2, 3)
+            index = source_at.type
+            vector, itemsize = vector_of(context, signature.args[0])
+
+            def add(factors, values):
+                total = None
+                for factor, value in zip(factors, values, strict=True):
+                    if factor == 0:
+                        continue
+                    if abs(factor) != 1:
+                        value = builder.fmul(value, ir.Constant(vector, [abs(factor)] * vector.count))
+                    if total is None:
+                        total = value if factor > 0 else builder.fneg(value)
+                    else:
+                        total = (builder.fadd if factor > 0 else builder.fsub)(total, value)
+                return total
+
+            def loaded(i):
+                offset = builder.load(builder.gep(offsets, [index(i)]))
+                return builder.load(vector_at(builder, vector, source, builder.add(source_at, offset)), align=itemsize)
+
+            x = [[loaded(i * q + j) for j in range(q)] for i in range(q)]
+            half = [[add(row, [x[i][j] for i in range(q)]) for j in range(q)] for row in matrix]
+            for i in range(p):
+                for j, row in enumerate(matrix):
+                    at = builder.add(target_at, builder.mul(target_step, index(i * p + j)))
+                    builder.store(add(row, half[i]), vector_at(builder, vector, target, at), align=itemsize)
+            return context.get_dummy_value()
+
+        n = types.intp
+        return types.void(source, n, offsets, target, n, n), emit
+
+    return emitted
+
+
+# How they are emitted.
+
+
+def data_of(context, builder, signature, arguments, *which):
+    """The pointers to the first elements of those arguments that are arrays."""
+    return [context.make_array(signature.args[i])(context, builder, arguments[i]).data for i in which]
+
+
+def vector_of(context, array_type):
+    """The machine's vector of an array's elements, and the size of one element in bytes."""
+    itemsize = array_type.dtype.bitwidth // 8
+    return ir.VectorType(context.get_value_type(array_type.dtype), VECTOR_BITS // (8 * itemsize)), itemsize
+
+
+def vector_at(builder, vector, pointer, offset):
+    """The pointer to the vector of elements that begins at the offset."""
+    return builder.bitcast(builder.gep(pointer, [offset]), vector.as_pointer())
+
+
+def spread(builder, vector, value):
+    """The value in every lane."""
+    nothing = ir.Constant(vector, ir.Undefined)
+    one = builder.insert_element(nothing, value, ir.IntType(32)(0))
+    return builder.shuffle_vector(one, nothing, ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count))
+
+
+# The same in Python, for NUMBA_DISABLE_JIT=1: a debugger, and coverage, see the kernels' lines then.
+
+
+def _copy_vector_in_python(source: Flat, source_at: int, target: Flat, target_at: int) -> None:
+    target[target_at:][: lanes(source)] = source[source_at:][: lanes(source)]
+
+
+def _transpose_square_in_python(
+    source: Flat, source_at: int, offsets: Flat, first: int, target: Flat, target_at: int, target_step: int
+) -> None:
+    square = np.stack([source[source_at + offset :][: lanes(source)] for offset in offsets[first:][: lanes(source)]])
+    for i, column in enumerate(square.T):
+        target[target_at + i * target_step :][: lanes(source)] = column
+
+
+def _keep_largest_in_python(
+    x: Flat, first: int, step: int, count: int, nowhere: int, largest: Flat, index: Flat, at: int
+) -> None:
+    a, i = largest[at:][: lanes(x)], index[at:][: lanes(x)]
+    for place in range(first, first + count * step, step):
+        b = x[place * lanes(x) :][: lanes(x)]
+        wins = (b > a) | np.isnan(b) | (i == nowhere)
+        a[wins], i[wins] = b[wins], place
+
+
+def _sandwich_in_python(matrix: Matrix) -> Any:
+    L = np.array(matrix)
+
+    def computed(source: Flat, source_at: int, offsets: Flat, target: Flat, target_at: int, target_step: int) -> None:
+        L_typed = L.astype(source.dtype)
+        vectors = np.stack([source[source_at + offset :][: lanes(source)] for offset in offsets])
+        square = vectors.reshape(L.shape[1], L.shape[1], -1)
+        for i, vector in enumerate(np.einsum("ik,klv,jl->ijv", L_typed, square, L_typed).reshape(len(L) ** 2, -1)):
+            target[target_at + i * target_step :][: lanes(source)] = vector
+
+    return computed
+
+
+def sandwich(matrix: Matrix) -> Any:
+    """A function (source, source_at, offsets, target, target_at, target_step) that computes L X Lᵀ for the p×q matrix L.
+
+    It does so for a whole vector of X, q×q: their elements (i,j) are neighbours from source_at + offsets[i·q + j] on, and those
+    of the results, p×p, from target_at + (i·p + j)·target_step on.
+    """
+    return _sandwich_in_python(matrix) if JIT_OFF else _sandwich(matrix)
+
+
+# A vector from one place to another.
+copy_vector: Any = _copy_vector_in_python if JIT_OFF else _copy_vector
+# As :func:`transpose`, a square of whole vectors: those of the rows from ``first`` on.
+transpose_square: Any = _transpose_square_in_python if JIT_OFF else _transpose_square
+# The larger of what is kept, from ``at`` on, and the vectors of x number first, first + step … (count of them), and the number of
+# that vector, lane by lane. Of equals the earlier stays; NaN wins; ``nowhere`` as number marks what holds no candidate yet.
+keep_largest: Any = _keep_largest_in_python if JIT_OFF else _keep_largest
