@@ -106,24 +106,20 @@ OTHERS = (
             "(DW - 1 - start) // DW",
             "(2 * DW - 1 - start) // DW",
         ),
-        (
-            "a vector of planes begins with the maxima of the one before",
-            "largest[: outputs * side] = -np.inf\n        index[: outputs * side] = nowhere",
-            "if piece == first:\n            largest[: outputs * side], index[: outputs * side] = -np.inf, nowhere",
-        ),
+        ("every row of a window begins anew", "begin = False", "pass"),
+        ("only the first row of windows begins anew", "            begin = True", "            begin = oh == 0"),
         after=NUMBA,
     ),
     *planting(
         "max_pool2d",
         "numba",
         ("the last of equal cells wins", 'builder.fcmp_ordered(">", b, a)', 'builder.fcmp_ordered(">=", b, a)'),
-        ("NaN is smaller than any number", "builder.or_(greater, nan)", "greater"),
+        ("NaN gives way to any number", ', builder.fcmp_unordered("uno", b, b))', ", builder.fcmp_unordered('uno', a, a))"),
         (
             "of planes too small for a square of vectors every cell is the first",
             "source[source_at + offsets[i] + j]",
             "source[source_at + offsets[i]]",
         ),
-        ("-inf is no candidate", 'builder.icmp_signed("==", i, nowhere)', "nan"),
         module="scratch.core.vectors",
     ),
     *planting(

@@ -262,14 +262,17 @@ def _forward_kernel(
         for lane in range(side):
             plane_at[lane] = min(lane, count - 1) * size  # lanes that are left over go along with the last plane
         transpose(x.ravel(), plane * size, plane_at, size, cells, 0, side)
-        largest[: outputs * side] = -np.inf
+        largest[: outputs * side] = -np.inf  # what a window without cells gives
         index[: outputs * side] = nowhere
         for oh in range(OH):
+            begin = True
             for kh in range(KH):
                 h = oh * SH + kh * DH - PH
                 if 0 <= h < H:
                     for ow in range(OW):
-                        keep_largest(cells, h * W + left[ow], DW, taps[ow], nowhere, largest, index, (oh * OW + ow) * side)
+                        if taps[ow] > 0:
+                            keep_largest(cells, h * W + left[ow], DW, taps[ow], begin, largest, index, (oh * OW + ow) * side)
+                    begin = False
         transpose(largest, 0, output_at, count, out.ravel(), plane * outputs, outputs)
         transpose(index, 0, output_at, count, turned, 0, outputs)
         for lane in range(count):

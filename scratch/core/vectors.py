@@ -109,34 +109,42 @@ def _transpose_square(typing_context, source, source_at, offsets, first, target,
 
 
 @intrinsic
-def _keep_largest(typing_context, x, first, step, count, nowhere, largest, index, at):
+def _keep_largest(typing_context, x, first, step, count, begin, largest, index, at):
     def emit(context, builder, signature, arguments):
-        _, first, step, count, nowhere, _, _, at = arguments
+        _, first, step, count, begin, _, _, at = arguments
         x, largest, index = data_of(context, builder, signature, arguments, 0, 5, 6)
         n = first.type
         vector, itemsize = vector_of(context, signature.args[0])
-        places, _ = vector_of(context, signature.args[6])
-        nowhere = spread(builder, places, nowhere)
-        largest, index = vector_at(builder, vector, largest, at), vector_at(builder, places, index, at)
+        numbers, _ = vector_of(context, signature.args[6])
+        largest, index = vector_at(builder, vector, largest, at), vector_at(builder, numbers, index, at)
 
-        # What is kept is in two phi nodes, so in registers, from the first place to the last.
-        start, held, held_index = builder.block, builder.load(largest, align=itemsize), builder.load(index, align=itemsize)
+        def loaded(number):
+            return builder.load(vector_at(builder, vector, x, builder.mul(number, n(vector.count))), align=itemsize)
+
+        def everywhere(number):
+            return spread(builder, numbers, builder.trunc(number, numbers.element))
+
+        first_everywhere, step_everywhere = everywhere(first), everywhere(step)
+        held = builder.select(begin, loaded(first), builder.load(largest, align=itemsize))
+        held_index = builder.select(begin, first_everywhere, builder.load(index, align=itemsize))
+
+        # What is kept is in two phi nodes, so in registers, from the first number to the last.
+        start = builder.block
         loop, body, store = (builder.append_basic_block(name) for name in ("loop", "body", "store"))
         builder.branch(loop)
         builder.position_at_end(loop)
-        k, place, a, i = builder.phi(n), builder.phi(n), builder.phi(vector), builder.phi(places)
-        for node, value in ((k, n(0)), (place, first), (a, held), (i, held_index)):
+        k, number, a, i, j = (builder.phi(kind) for kind in (n, n, vector, numbers, numbers))
+        for node, value in ((k, n(0)), (number, first), (a, held), (i, held_index), (j, first_everywhere)):
             node.add_incoming(value, start)
         builder.cbranch(builder.icmp_signed("<", k, count), body, store)
 
         builder.position_at_end(body)
-        b = builder.load(vector_at(builder, vector, x, builder.mul(place, n(vector.count))), align=itemsize)
-        greater, nan = builder.fcmp_ordered(">", b, a), builder.fcmp_unordered("uno", b, b)
-        wins = builder.or_(builder.or_(greater, nan), builder.icmp_signed("==", i, nowhere))
+        b = loaded(number)
+        wins = builder.or_(builder.fcmp_ordered(">", b, a), builder.fcmp_unordered("uno", b, b))
         a.add_incoming(builder.select(wins, b, a), body)
-        i.add_incoming(builder.select(wins, spread(builder, places, builder.trunc(place, places.element)), i), body)
-        k.add_incoming(builder.add(k, n(1)), body)
-        place.add_incoming(builder.add(place, step), body)
+        i.add_incoming(builder.select(wins, j, i), body)
+        for node, distance in ((k, n(1)), (number, step), (j, step_everywhere)):
+            node.add_incoming(builder.add(node, distance), body)
         builder.branch(loop)
 
         builder.position_at_end(store)
@@ -145,7 +153,7 @@ def _keep_largest(typing_context, x, first, step, count, nowhere, largest, index
         return context.get_dummy_value()
 
     n = types.intp
-    return types.void(x, n, n, n, index.dtype, largest, index, n), emit
+    return types.void(x, n, n, n, types.boolean, largest, index, n), emit
 
 
 def _sandwich(matrix: Matrix) -> Any:
@@ -232,14 +240,14 @@ def _transpose_square_in_python(
         target[target_at + i * target_step :][: lanes(source)] = column
 
 
-def _keep_largest_in_python(
-    x: Flat, first: int, step: int, count: int, nowhere: int, largest: Flat, index: Flat, at: int
-) -> None:
+def _keep_largest_in_python(x: Flat, first: int, step: int, count: int, begin: bool, largest: Flat, index: Flat, at: int) -> None:
     a, i = largest[at:][: lanes(x)], index[at:][: lanes(x)]
-    for place in range(first, first + count * step, step):
-        b = x[place * lanes(x) :][: lanes(x)]
-        wins = (b > a) | np.isnan(b) | (i == nowhere)
-        a[wins], i[wins] = b[wins], place
+    if begin:
+        a[:], i[:] = x[first * lanes(x) :][: lanes(x)], first
+    for number in range(first, first + count * step, step):
+        b = x[number * lanes(x) :][: lanes(x)]
+        wins = (b > a) | np.isnan(b)
+        a[wins], i[wins] = b[wins], number
 
 
 def _sandwich_in_python(matrix: Matrix) -> Any:
@@ -268,6 +276,6 @@ def sandwich(matrix: Matrix) -> Any:
 copy_vector: Any = _copy_vector_in_python if JIT_OFF else _copy_vector
 # As :func:`transpose`, a square of whole vectors: those of the rows from ``first`` on.
 transpose_square: Any = _transpose_square_in_python if JIT_OFF else _transpose_square
-# The larger of what is kept, from ``at`` on, and the vectors of x number first, first + step … (count of them), and the number of
-# that vector, lane by lane. Of equals the earlier stays; NaN wins; ``nowhere`` as number marks what holds no candidate yet.
+# Lane by lane the largest of what is kept from ``at`` on (of nothing, to begin) and of count vectors of x, one at least, whose
+# numbers are first, first + step …; and that vector's number. Of equals the earlier stays, but NaN always wins.
 keep_largest: Any = _keep_largest_in_python if JIT_OFF else _keep_largest
