@@ -101,13 +101,14 @@ def max_pool2d(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palett
     kernel, reach = _both(kernel_size), _both(dilation)
     # torch takes padding of up to half a window.
     padding = tuple(draw(st.integers(0, k // 2)) for k in kernel)
-    # Large ones have large planes, or many: a vector of them, or more, of which the last may be full or all but empty.
-    C = draw(st.sampled_from([1, 2, 16, 19] if large else [1, 2]))
+    # Large ones have large planes, or many: some vectors of them, of which the last may be full or all but empty.
+    many = large and draw(st.booleans())
     # At least as long as the taps are apart: else a window may miss the image, where torch's index is no cell's.
     H, W = (
-        max(d, d * (k - 1) + 1 - 2 * p) + draw(st.integers(0, 20 if large and C <= 2 else 4))
+        max(d, d * (k - 1) + 1 - 2 * p) + draw(st.integers(0, 20 if large and not many else 4))
         for k, d, p in zip(kernel, reach, padding, strict=True)
     )
+    C = draw(st.sampled_from([16, 19]) if many else st.integers(1, 2))
     x, palette = draw_arrays(draw, dtype, _batch(draw, C, H, W), palettes=palettes)
     params = {
         "kernel_size": kernel_size,

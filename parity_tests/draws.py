@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
@@ -94,6 +95,11 @@ LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "foreign byte order": lambda array: array.astype(array.dtype.newbyteorder()),
     "unaligned": _unaligned,
 }
+
+
+def fewer(test: Callable[..., None]) -> Callable[..., None]:
+    """For properties beside the generic test, of which there are many: a third of the profile's cases for each."""
+    return settings(max_examples=max(10, settings.default.max_examples // 3))(test)
 
 
 @dataclass(frozen=True)

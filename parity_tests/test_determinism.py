@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import scratch
-from parity_tests.draws import Case, values
+from parity_tests.draws import Case, fewer, values
 from parity_tests.specs import RUNGS, Spec
 from scratch.core import jit
 
@@ -49,6 +49,7 @@ def cotangent(spec: Spec, case: Case) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("spec", "rung"), COMPILED, ids=str)
+@fewer
 @given(data=st.data())
 def test_any_number_of_threads_gives_the_same_bits(spec, rung, data):
     case = data.draw(spec.cases_of(rung)(FLOAT32, True))

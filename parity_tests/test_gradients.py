@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 import scratch
 from parity_tests.bounds import Bounded, Rounding
-from parity_tests.draws import Case, values
+from parity_tests.draws import Case, fewer, values
 from parity_tests.specs import RUNGS, Spec
 
 FLOAT64 = np.dtype(np.float64)
@@ -59,6 +59,7 @@ def expected(spec: Spec, arrays: Any, params: dict[str, Any]) -> Bounded:
 
 
 @pytest.mark.parametrize(("spec", "rung"), WITH_GRADIENTS, ids=str)
+@fewer
 @given(data=st.data())
 def test_central_differences(spec, rung, data):
     case = data.draw(spec.cases_of(rung)(FLOAT64, palettes=("integers", "reals")))
@@ -96,6 +97,7 @@ def check_slope(spec: Spec, case: Case, which: int, gradient: np.ndarray, v: np.
 
 
 @pytest.mark.parametrize(("spec", "rung"), [row for row in RUNGS if row[0].name in LINEAR], ids=str)
+@fewer
 @given(data=st.data())
 def test_backward_is_the_adjoint(spec, rung, data):
     """⟨f(x), g⟩ = ⟨x, backward(g)⟩: sums of integers, which need no tolerance, but for averages and dropout's scale."""
