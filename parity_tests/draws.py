@@ -99,7 +99,7 @@ LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 def fewer(test: Callable[..., None]) -> Callable[..., None]:
     """For properties beside the generic test, of which there are many: a third of the profile's cases for each."""
-    return settings(max_examples=max(10, settings.default.max_examples // 3))(test)
+    return settings(max_examples=max(10, settings().max_examples // 3))(test)
 
 
 @dataclass(frozen=True)
