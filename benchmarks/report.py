@@ -2,7 +2,7 @@
 
 ``<!-- benchmark:begin ladder -->`` … ``<!-- benchmark:end -->`` holds the block named; a marker without a name holds
 the summary. The blocks are those of ``tables.BLOCKS``, ``plots.PLOTS`` and ``traps.TRAPS``, ``machine``, ``selfcheck``,
-``walkthrough``, ``trained``, and ``twin-NAME`` for each file of ``twin_results.RESULTS``.
+``goals``, ``walkthrough``, ``trained``, and ``twin-NAME`` for each file of ``twin_results.RESULTS``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from benchmarks import plots, selfcheck, tables, traps, twin_tables
+from benchmarks import goals, plots, selfcheck, tables, traps, twin_tables
 from benchmarks.results import Report
 from scratch import walkthrough
 
@@ -46,11 +46,13 @@ def block(name: str, report: Report, here: Path, pictures: Path) -> str:
     Raises:
         ValueError: no block has that name.
     """
-    if name in ("summary", "machine", *tables.BLOCKS) and not report.rows:
+    if name in ("summary", "goals", "machine", *tables.BLOCKS) and not report.rows:
         return tables.NOTHING
     if name == "summary":
         parts = [tables.comparison(report).markdown(), tables.controls(report).caption, block("machine", report, here, pictures)]
         return "\n\n".join(parts)
+    if name == "goals":
+        return goals.table(report).markdown()
     if name in tables.BLOCKS:
         return tables.BLOCKS[name](report).markdown()
     if name == "selfcheck":
@@ -72,7 +74,9 @@ def block(name: str, report: Report, here: Path, pictures: Path) -> str:
         return twin_tables.block(name, here, pictures)
     if name == "machine":
         return f"Made on {tables.machine(report)}."
-    known = sorted([*tables.BLOCKS, *plots.PLOTS, *traps.TRAPS, "summary", "machine", "selfcheck", "walkthrough", "trained"])
+    known = sorted(
+        [*tables.BLOCKS, *plots.PLOTS, *traps.TRAPS, "summary", "goals", "machine", "selfcheck", "walkthrough", "trained"]
+    )
     raise ValueError(f"no block is called {name!r}; the blocks are {known}")
 
 

@@ -1,0 +1,117 @@
+"""What scratch was meant to reach, beside what it reached: the goals of the project, checked against committed runs.
+
+A piece of work is one pass of a layer, or passes that follow one another, whose times are added before they are compared.
+"Best torch" is then the configuration that is fastest over all of them: nobody changes the layout of images between passes.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import stats
+from benchmarks.results import Report, Row
+from benchmarks.tables import Table
+
+FOLDER = Path(__file__).parent / "results" / "goals"  # runs with another batch, or other threads, than the main one
+CONVOLUTIONS = tuple(f"conv{name}" for name in ("1", "2", "2/2", "3", "4", "4/2", "5", "5/2"))
+BOTH = ("forward", "backward")
+
+
+@dataclass(frozen=True)
+class Goal:
+    """``low`` is to be reached, ``high`` at least: of torch's time, or of what ``measure`` says it is of."""
+
+    work: str
+    of: str  # "eager" or "best": which torch; or in words what it is measured in
+    low: float
+    high: float
+    cases: tuple[str, ...] = ()
+    phases: tuple[str, ...] = ()
+    measure: Callable[[Report], float | None] | None = None  # instead of cases and phases
+
+    def reached(self, report: Report) -> tuple[float, str] | None:
+        """The worst of the cases and its name; None where the run has none of them."""
+        if self.measure:
+            figure = self.measure(report)
+            return None if figure is None else (figure, "")
+        rows = [row for row in report.rows if row.case in self.cases and row.rounds]
+        return max(((self._ratio(row), row.case) for row in rows), default=None)
+
+    def _ratio(self, row: Row) -> float:
+        torch = [side for side in row.sides if side.startswith("torch" if self.of == "best" else "torch eager")]
+        totals = {side: _added(row, side, self.phases) for side in torch}
+        best = min(totals, key=lambda side: statistics.median(totals[side]))
+        ours = next(side for side in row.sides if side.startswith("scratch"))
+        return stats.ratio(_added(row, ours, self.phases), totals[best]).median
+
+
+def _added(row: Row, side: str, phases: Sequence[str]) -> list[float]:
+    """Seconds of those passes together, for each round."""
+    return [sum(times) for times in zip(*(row.times(phase, side) for phase in phases), strict=True)]
+
+
+def _memory(report: Report) -> float | None:
+    peaks = (row.peak for row in report.rows if row.case == "one_tower step")
+    return next((peak["scratch"] / peak["torch eager"] for peak in peaks if "torch eager" in peak), None)
+
+
+def _start(library: str, *moments: str) -> Callable[[Report], float | None]:
+    def seconds(report: Report) -> float | None:
+        return next((sum(one[moment] for moment in moments) for one in report.starts if one["library"] == library), None)
+
+    return seconds
+
+
+GOALS = (
+    Goal("training step", "eager", 0.50, 0.70, ("one_tower step",), ("step",)),
+    Goal("training step", "best", 0.75, 0.90, ("one_tower step",), ("step",)),
+    Goal("inference", "best", 0.80, 1.00, ("one_tower inference",), ("inference",)),
+    Goal("convolution, forward", "best", 0.90, 1.15, CONVOLUTIONS, ("forward",)),
+    Goal("convolution, backward", "best", 0.90, 1.15, CONVOLUTIONS, ("backward",)),
+    Goal("local_response_norm, forward and backward", "eager", 0.06, 0.12, ("norm1", "norm2"), BOTH),
+    Goal("local_response_norm, forward and backward", "best", 0.40, 0.70, ("norm1", "norm2"), BOTH),
+    Goal("max_pool2d, forward and backward", "eager", 0.15, 0.30, ("pool1", "pool2", "pool5"), BOTH),
+    Goal("max_pool2d, forward and backward", "best", 0.60, 0.90, ("pool1", "pool2", "pool5"), BOTH),
+    Goal("relu, forward and backward", "best", 0.80, 1.05, ("relu1",), BOTH),
+    Goal("linear, forward and backward", "best", 0.80, 1.05, ("fc6", "fc7", "fc8"), BOTH),
+    Goal("cross_entropy, forward and backward", "best", 0.80, 1.05, ("loss",), BOTH),
+    Goal("SGD step", "best", 0.80, 1.05, ("sgd",), ("update",)),
+    Goal("peak memory of the training step", "eager", 0.75, 1.00, measure=_memory),
+    Goal(
+        "import and first step of mini, compiled before", "seconds", 0.5, 1.5, measure=_start("scratch, warm", "import", "first")
+    ),
+    Goal("first step of mini, nothing compiled yet", "seconds", 20, 60, measure=_start("scratch, cold", "first")),
+)
+
+
+def table(main: Report) -> Table:
+    """All goals, with a column for the main run and one for each of those in the folder."""
+    runs = [main, *(Report.load(path) for path in sorted(FOLDER.glob("*.json")))]
+    rows = [[goal.work, goal.of, f"{goal.low:g}", f"{goal.high:g}", *_cells(goal, runs)] for goal in GOALS]
+    return Table(
+        "",
+        ["work", "of torch", "goal", "at least", *(_named(run) for run in runs)],
+        rows,
+        "scratch's time as a share of torch's, eager or its best configuration; where it is something else, that is said. Of "
+        "several layers the slowest beside torch counts, and is named. ✓ the goal is reached, ○ what was asked for at least, ✗ neither.",
+    )
+
+
+def _cells(goal: Goal, runs: Sequence[Report]) -> Iterator[str]:
+    for run in runs:
+        reached = goal.reached(run)
+        if not reached:
+            yield ""
+            continue
+        figure, case = reached
+        mark = "✓" if figure <= goal.low else "○" if figure <= goal.high else "✗"
+        yield f"{figure:.3g} {mark}" + (f" {case}" if len(goal.cases) > 1 else "")
+
+
+def _named(run: Report) -> str:
+    threads = run.settings["threads"]
+    noisy = " (noisy: the run does not trust itself)" if run.distrust() else ""
+    return f"batch {run.settings['batch']}, {threads} thread{'s' * (threads > 1)}{noisy}"

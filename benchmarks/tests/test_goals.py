@@ -1,0 +1,60 @@
+"""Goals are judged by passes that belong together, and by the worst of the layers."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks import goals
+from benchmarks.cases import CASES
+from benchmarks.goals import Goal
+from benchmarks.results import Report, Row
+
+
+def row(case: str, **seconds: tuple[float, float]) -> Row:
+    """Forward and backward of each side, the same in every round."""
+    sides = {"scratch": "scratch", "eager": "torch eager", "channels_last": "torch channels_last"}
+    one = {sides[side]: [[list(times)], [list(times)]] for side, times in seconds.items()}
+    return Row(case, "layer", "relu", 32, ["forward", "backward"], rounds=[one] * 5)
+
+
+REPORT = Report(
+    settings={"threads": 1, "batch": 32},
+    rows=[
+        row("first", scratch=(1, 1), eager=(4, 1), channels_last=(2, 4)),
+        row("second", scratch=(1, 1), eager=(2, 2), channels_last=(9, 9)),
+    ],
+)
+
+
+def reached(of: str, *cases: str) -> tuple[float, str] | None:
+    found = Goal("it", of, 0.5, 0.7, cases, goals.BOTH).reached(REPORT)
+    return found and (round(found[0], 9), found[1])
+
+
+def test_the_best_configuration_is_the_best_of_both_passes_together() -> None:
+    assert reached("best", "first") == (2 / 5, "first")  # not 2 / (2 + 1): the layout of images stays what it is
+
+
+def test_the_worst_layer_counts() -> None:
+    assert reached("eager", "first", "second") == (0.5, "second")
+    assert reached("eager", "third") is None
+
+
+@pytest.mark.parametrize(("low", "high", "mark"), [(0.5, 0.7, "0.5 ✓"), (0.3, 0.5, "0.5 ○"), (0.3, 0.4, "0.5 ✗")])
+def test_marks(low: float, high: float, mark: str, monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    monkeypatch.setattr(goals, "FOLDER", tmp_path)
+    monkeypatch.setattr(goals, "GOALS", (Goal("it", "best", low, high, ("second",), goals.BOTH),))
+    (line,) = goals.table(REPORT).rows
+    assert line == ["it", "best", f"{low:g}", f"{high:g}", mark]
+
+
+def test_every_run_has_a_column(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    monkeypatch.setattr(goals, "FOLDER", tmp_path)
+    REPORT.save(tmp_path / "one.json")
+    header = goals.table(REPORT).header
+    assert header[-2:] == ["batch 32, 1 thread (noisy: the run does not trust itself)"] * 2
+
+
+def test_goals_name_cases_that_exist() -> None:
+    known = {case.name for case in CASES}
+    assert {case for goal in goals.GOALS for case in goal.cases} <= known
