@@ -96,7 +96,8 @@ def table(main: Report) -> Table:
         ["work", "of torch", "goal", "at least", *(_named(run) for run in runs)],
         rows,
         "scratch's time as a share of torch's, eager or its best configuration; where it is something else, that is said. Of "
-        "several layers the slowest beside torch counts, and is named. ✓ the goal is reached, ○ what was asked for at least, ✗ neither.",
+        "several layers the slowest beside torch counts, and is named. ✓ the goal is reached, ○ what was asked for at least, "
+        "✗ neither.",
     )
 
 
