@@ -16,10 +16,12 @@ from typing import Any
 
 import numba
 import numpy as np
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+from scratch.core.vectors import VECTOR_BITS, spread
 
 CHAINS = 11
 REPEATS = 7  # the best counts: a limit is what is reached when nobody disturbs
@@ -27,15 +29,7 @@ STEPS = 5_000_000
 COPIED = 1 << 28  # bytes in all
 
 
-def lanes() -> int:
-    """float32 numbers in a vector register of this processor."""
-    features = binding.get_host_cpu_features()
-    if features.get("avx512f"):
-        return 16
-    return 8 if features.get("avx") else 4
-
-
-LANES = lanes()
+LANES = VECTOR_BITS // 32  # float32 numbers in a vector register
 
 
 @intrinsic
@@ -50,13 +44,7 @@ def _chains(typingctx: Any, steps: Any, factor: Any, summand: Any) -> Any:
             builder.module, ir.FunctionType(vector, [vector, vector, vector]), f"llvm.fma.v{LANES}f32"
         )
 
-        def spread(value: Any) -> Any:
-            one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, lane(0))
-            return builder.shuffle_vector(
-                one, ir.Constant(vector, ir.Undefined), ir.Constant(ir.VectorType(lane, LANES), [0] * LANES)
-            )
-
-        factors, summands = spread(factor), spread(summand)
+        factors, summands = (spread(builder, vector, value) for value in (factor, summand))
         before = builder.block
         loop, after = builder.append_basic_block("loop"), builder.append_basic_block("after")
         builder.branch(loop)
