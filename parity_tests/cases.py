@@ -13,7 +13,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
-from parity_tests.draws import Case, draw_arrays, int_or_pair, values
+from parity_tests.draws import Case, draw_arrays, drawn, int_or_pair, one_of, values
 
 Dtype = np.dtype[Any]
 Palettes = Sequence[str] | None
@@ -25,7 +25,7 @@ def _both(value: Any) -> tuple[int, int]:
 
 def _batch(draw: DrawFn, *image: int) -> tuple[int, ...]:
     """The image's shape behind a batch axis, an empty one at times, or without one."""
-    n = draw(st.sampled_from([1, 2, 3, 0, None]))
+    n = draw(one_of(1, 2, 3, 0, None))
     return image if n is None else (n, *image)
 
 
@@ -38,30 +38,30 @@ def _shape(draw: DrawFn, large: bool, least: int = 0) -> tuple[int, ...]:
     return tuple(shape)
 
 
-@st.composite
+@drawn
 def relu(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes = None) -> Case:
     shape = _shape(draw, large)
     x, palette = draw_arrays(draw, dtype, shape, palettes=palettes)
     return Case((x,), {}, palette)
 
 
-@st.composite
+@drawn
 def conv2d(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes = None, *, for_winograd: bool = False) -> Case:
     groups = draw(st.integers(1, 3))
     # Large ones fill a panel of kernels, all but fill it, or begin the next.
-    c_group, oc_group = draw(st.integers(1, 3)), draw(st.sampled_from([1, 13, 14, 15, 20, 29] if large else [1, 2]))
+    c_group, oc_group = draw(st.integers(1, 3)), draw(one_of(1, 13, 14, 15, 20, 29) if large else one_of(1, 2))
     if for_winograd:
-        KH, KW = draw(st.sampled_from([(3, 3), (5, 5), (3, 5), (5, 6)]))
+        KH, KW = draw(one_of((3, 3), (5, 5), (3, 5), (5, 6)))
     else:
         KH, KW = draw(st.integers(1, 3)), draw(st.integers(1, 4))
     dilation = 1 if for_winograd else draw(int_or_pair(1, 2))
-    word = draw(st.sampled_from([None, None, "same", "valid"]))
+    word = draw(one_of(None, None, "same", "valid"))
     padding = word or draw(int_or_pair(0, min(KH, KW) - 1 if for_winograd else 2))
     stride = 1 if for_winograd or padding == "same" else draw(int_or_pair(1, 3))
     frame = (9, 9) if padding == "same" else (0, 0) if padding == "valid" else _both(padding)
     # As small as the window allows, or up to four cells more: sizes that the stride divides, and that it does not. Large ones
     # often have more output pixels than a block of a sum over them: in many rows, or in a few long ones.
-    cells = draw(st.sampled_from([((14, 28), (14, 28)), ((0, 3), (120, 240))])) if large else ((0, 4), (0, 4))
+    cells = draw(one_of(((14, 28), (14, 28)), ((0, 3), (120, 240)))) if large else ((0, 4), (0, 4))
     H, W = (
         max(1, reach * (k - 1) + 1 - 2 * p) + draw(st.integers(*more))
         for reach, k, p, more in zip(_both(dilation), (KH, KW), frame, cells, strict=True)
@@ -78,7 +78,7 @@ def conv2d_for_winograd(dtype: Dtype, large: bool = False, palettes: Palettes = 
     return conv2d(dtype, large, palettes, for_winograd=True)
 
 
-@st.composite
+@drawn
 def linear(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes = None) -> Case:
     if large:
         leading, IN, OUT = [draw(st.integers(8, 40))], draw(st.integers(32, 150)), draw(st.integers(14, 40))
@@ -94,7 +94,7 @@ def linear_of_tiles(dtype: Dtype, large: bool = False, palettes: Palettes = None
     return linear(dtype, True, palettes)
 
 
-@st.composite
+@drawn
 def max_pool2d(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes = None) -> Case:
     kernel_size = draw(int_or_pair(1, 4))
     dilation = draw(int_or_pair(1, 2))
@@ -108,7 +108,7 @@ def max_pool2d(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palett
         max(d, d * (k - 1) + 1 - 2 * p) + draw(st.integers(0, 20 if large and not many else 4))
         for k, d, p in zip(kernel, reach, padding, strict=True)
     )
-    C = draw(st.sampled_from([16, 19]) if many else st.integers(1, 2))
+    C = draw(one_of(16, 19) if many else st.integers(1, 2))
     x, palette = draw_arrays(draw, dtype, _batch(draw, C, H, W), palettes=palettes)
     params = {
         "kernel_size": kernel_size,
@@ -121,7 +121,7 @@ def max_pool2d(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palett
     return Case((x,), params, palette)
 
 
-@st.composite
+@drawn
 def adaptive_avg_pool2d(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes = None) -> Case:
     sides = st.integers(1, 20 if large else 6)
     shape = _batch(draw, draw(st.integers(1, 2)), draw(sides), draw(sides))
@@ -131,56 +131,56 @@ def adaptive_avg_pool2d(draw: DrawFn, dtype: Dtype, large: bool = False, palette
     return Case((x,), {"output_size": output_size}, palette)
 
 
-@st.composite
+@drawn
 def local_response_norm(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes = None) -> Case:
     N, C = draw(st.integers(0, 3)), draw(st.integers(1, 7))
     shape = (N, C, *draw(st.lists(st.integers(1, 3), min_size=1, max_size=3)), *([draw(st.integers(100, 300))] if large else []))
     x, palette = draw_arrays(draw, dtype, shape, palettes=palettes)
     params = {
         "size": draw(st.integers(1, 9)),  # odd and even, smaller and larger than C
-        "alpha": draw(st.sampled_from([1.0, 2.0, 0.3, 1e-4, 0.0])),  # with 1e-4 alone a wrong sum would hardly show
-        "beta": draw(st.sampled_from([1.0, 0.75, 0.5, 1.3, 2.0, 0.0])),
-        "k": draw(st.sampled_from([1.0, 2.0, 0.1, 0.0])),
+        "alpha": draw(one_of(1.0, 2.0, 0.3, 1e-4, 0.0)),  # with 1e-4 alone a wrong sum would hardly show
+        "beta": draw(one_of(1.0, 0.75, 0.5, 1.3, 2.0, 0.0)),
+        "k": draw(one_of(1.0, 2.0, 0.1, 0.0)),
     }
     return Case((x,), params, palette)
 
 
-@st.composite
+@drawn
 def softmax(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes = None) -> Case:
     shape = _shape(draw, large, least=1)
     x, palette = draw_arrays(draw, dtype, shape, palettes=palettes)
     return Case((x,), {"dim": draw(st.integers(-len(shape), len(shape) - 1))}, palette)
 
 
-@st.composite
+@drawn
 def cross_entropy(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes = None) -> Case:
     C = draw(st.integers(1, 90 if large else 6))
-    batch = draw(st.sampled_from([(3,), (4,), (1,), (0,), None]))
+    batch = draw(one_of((3,), (4,), (1,), (0,), None))
     rest = tuple(draw(st.lists(st.integers(1, 3), max_size=2))) if batch else ()
     shape, places = ((C,), ()) if batch is None else ((*batch, C, *rest), (*batch, *rest))
     logits, palette = draw_arrays(draw, dtype, shape, palettes=palettes)
     weight = draw(values(dtype, (C,), "after relu")) if draw(st.booleans()) else None
-    smoothing = draw(st.sampled_from([0.0, 0.1, 1.0]))
-    params = {"weight": weight, "reduction": draw(st.sampled_from(["mean", "sum", "none"])), "label_smoothing": smoothing}
-    if draw(st.sampled_from([False, False, True])):
+    smoothing = draw(one_of(0.0, 0.1, 1.0))
+    params = {"weight": weight, "reduction": draw(one_of("mean", "sum", "none")), "label_smoothing": smoothing}
+    if draw(one_of(False, False, True)):
         target = draw(values(dtype, shape, "after relu"))
     else:
-        params["ignore_index"] = draw(st.sampled_from([-100, 0, 1]))
+        params["ignore_index"] = draw(one_of(-100, 0, 1))
         # torch takes bytes in the plain cases alone.
         bytes_too = not rest and (weight is None or smoothing == 0)
-        kind = draw(st.sampled_from([np.int64, np.uint8] if bytes_too else [np.int64]))
+        kind = draw(one_of(np.int64, np.uint8) if bytes_too else one_of(np.int64))
         raw = draw(st.binary(min_size=math.prod(places), max_size=math.prod(places)))
         target = (np.frombuffer(raw, np.uint8) % C).astype(kind).reshape(places)
     return Case((logits, target), params, palette)
 
 
-@st.composite
+@drawn
 def dropout(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes = None) -> Case:
     shape = _shape(draw, large)
     x, palette = draw_arrays(draw, dtype, shape, palettes=palettes)
     kept = draw(values(dtype, shape, "integers")) >= 0
     params = {
-        "p": draw(st.sampled_from([0.5, 0.1, 0.9, 0.0, 1.0])),
+        "p": draw(one_of(0.5, 0.1, 0.9, 0.0, 1.0)),
         "training": draw(st.booleans()),
         "mask": np.asarray(kept),
     }

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,18 @@ def _palettes(dtype: np.dtype[Any]) -> dict[str, np.ndarray]:
 PALETTES = {dtype: _palettes(dtype) for dtype in FLOATS}
 
 
+def drawn(function: Callable[..., Any]) -> Callable[..., st.SearchStrategy[Any]]:
+    """A composite strategy, made once for each set of arguments: Hypothesis looks long at every new one."""
+    return cache(st.composite(function))
+
+
+@lru_cache(maxsize=None, typed=True)  # 1 and 1.0 are not the same
+def one_of(*choices: Any) -> st.SearchStrategy[Any]:
+    """Any of the choices, the first of them if possible."""
+    return st.sampled_from(choices)
+
+
+@lru_cache(maxsize=1 << 12)
 def values(dtype: np.dtype[Any], shape: tuple[int, ...], palette: str) -> st.SearchStrategy[np.ndarray]:
     """A C-contiguous array of ``shape`` with numbers of ``palette``."""
     size, numbers = math.prod(shape), PALETTES[dtype][palette]
@@ -141,8 +153,8 @@ def draw_arrays(
 
     But for special numbers: they may be in the first array alone, where an infinite weight would hide what becomes of them.
     """
-    palette = draw(st.sampled_from(palettes or tuple(PALETTES[dtype])))
-    others = draw(st.sampled_from(["reals", palette])) if "special" in palette else palette
+    palette = draw(one_of(*(palettes or PALETTES[dtype])))
+    others = draw(one_of("reals", palette)) if "special" in palette else palette
     first, *rest = (
         None if shape is None else draw(values(dtype, shape, others if i else palette)) for i, shape in enumerate(shapes)
     )

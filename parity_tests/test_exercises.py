@@ -18,7 +18,7 @@ from docs.exercises.table import EXERCISES
 from parity_tests.specs import SPECS
 from scratch.core.ladder import _no_backward
 
-CASES = "25"
+CASES = "10"
 PLAIN = STAGES[0]
 each_exercise = pytest.mark.parametrize("operation", EXERCISES)
 
