@@ -185,7 +185,7 @@ LAYERS: tuple[Layer, ...] = (
 
 # Every rung of every operation, on one image and few channels: naive loops take about a second at most.
 LADDER: tuple[Layer, ...] = (
-    _conv("small conv", (8, 13, 13), 16, 3, source="pool2", group="ladder", batch=1, padding=1),
+    _conv("small conv", (4, 13, 13), 8, 3, source="pool2", group="ladder", batch=1, padding=1),
     _relu("small relu", (32, 27, 27), source="conv2", group="ladder", batch=1),
     _norm("small norm", (32, 13, 13), source="pool2", group="ladder", batch=1),
     _pool("small pool", (32, 27, 27), source="norm2", group="ladder", batch=1),

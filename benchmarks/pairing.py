@@ -52,10 +52,11 @@ def order(sides: Sequence[str], round_: int) -> list[str]:
     return there + there[::-1]
 
 
-def measure(sides: Sequence[str], rounds: int, turn: Callable[[str], Laps], done: Callable[[Round], None]) -> None:
-    """Take ``rounds`` rounds of ``turn(side)`` and hand each to ``done`` as soon as it is complete."""
+def measure(sides: Sequence[str], rounds: int, turn: Callable[[str], Laps], done: Callable[[Round], bool]) -> None:
+    """Take ``rounds`` rounds of ``turn(side)`` and hand each, once complete, to ``done``, which says whether they suffice."""
     for number in range(rounds):
         one: Round = {side: [] for side in sides}
         for side in order(sides, number):
             one[side].append(turn(side))
-        done(one)
+        if done(one):
+            return

@@ -49,6 +49,15 @@ class Row:
         """Who was timed to be compared: without twins, and without those that were slowed."""
         return [side for side in self.timed if side == original(side)]
 
+    @property
+    def twins(self) -> list[tuple[str, str]]:
+        """Phase and side of every A/A comparison: the side was timed in a second process, too."""
+        return [(phase, side) for phase in self.phases for side in self.sides if f"{side} again" in self.timed]
+
+    def resolution(self) -> float:
+        """The difference that noise could feign between its twins."""
+        return stats.resolution([self.ratio(phase, f"{side} again", side) for phase, side in self.twins])
+
     def times(self, phase: str, side: str) -> list[float]:
         """Seconds of a pass, for each round: the mean of its two turns, and of a turn the median of its passes."""
         index = self.phases.index(phase)
@@ -84,20 +93,20 @@ class Report:
 
     def same(self) -> list[tuple[str, str, str, Ratio]]:
         """The A/A rows: case, phase, side, and its ratio to the same side in another process."""
-        confidence = stats.same_confidence(len(self._twins()))
+        confidence = stats.same_confidence(sum(len(row.twins) for row in self._controls()))
         return [
             (row.case, phase, side, row.ratio(phase, f"{side} again", side, confidence=confidence))
-            for row, phase, side in self._twins()
+            for row in self._controls()
+            for phase, side in row.twins
         ]
 
     def resolution(self) -> float:
-        """The difference that noise could feign in the A/A rows, with their rounds and the confidence of all rows."""
-        return stats.resolution([row.ratio(phase, f"{side} again", side) for row, phase, side in self._twins()])
+        """The difference that noise could feign in the A/A rows, with their rounds."""
+        return max((row.resolution() for row in self._controls()), default=0.0)
 
-    def _twins(self) -> list[tuple[Row, str, str]]:
+    def _controls(self) -> list[Row]:
         # A sweep takes three rounds a point: it shows how a cost grows over a hundredfold, not who is faster.
-        rows = [row for row in self.rows if row.group != "growth"]
-        return [(row, phase, side) for row in rows for phase in row.phases for side in row.sides if f"{side} again" in row.timed]
+        return [row for row in self.rows if row.group != "growth"]
 
     def distrust(self) -> str:
         """Why this run cannot be trusted, or an empty string."""

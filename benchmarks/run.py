@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any, Protocol
 
-from benchmarks import machine, pairing
+from benchmarks import machine, pairing, stats
 from benchmarks.awake import Awake
 from benchmarks.cases import Case, Layer, Network, operation
 from benchmarks.pairing import Effort
@@ -23,6 +24,7 @@ from benchmarks.worker import REST, SHORT, Worker
 # The A/A rows: one that memory limits, one that arithmetic does. Not relu1: the block that torch frees and asks for again is
 # in the cache or is not, for rounds together, and of two twins one is then twice as fast.
 CONTROLS = ("pool1", "conv5/2")
+LOOK = 10  # after every so many rounds an A/A row ends if it resolves twice what it must
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,10 @@ class Settings:
         return [*ours, *theirs, *twins, *slowed]
 
     def effort_of(self, case: Case) -> Effort:
-        """How long to measure ``case``: the A/A rows, by which the run is judged, get the longest."""
-        return self.effort.longer if case.name in self.controls else self.effort
+        """How long to measure ``case``: longest the A/A rows, which judge the run; least the ladder, whose steps are high."""
+        if case.name in self.controls:
+            return self.effort.longer
+        return pairing.QUICK if case.group == "ladder" else self.effort
 
     @property
     def controls(self) -> list[str]:
@@ -176,11 +180,15 @@ def measure(
         return
     right: dict[str, Asked] = {}
     try:
-        for side in sides:
-            say(f"verify {side.name}")
-            worker = team(side)
-            if prepared(row, case, side, worker, arrays, judge):
-                right[side.name] = worker
+        with ThreadPoolExecutor(1) as beside:  # the judge looks at one side's results while the next side makes its own
+            judged = []
+            for side in sides:
+                say(f"verify {side.name}")
+                if found := computed(row, case, side, team(side), arrays):
+                    judged.append((side, beside.submit(judge.ask, "shares", *found)))
+        for side, shares in judged:
+            if passed(row, side, shares.result()):
+                right[side.name] = team(side)
         del arrays
         if any(name.startswith("scratch") for name in row.failed):
             return  # a wrong kernel is never timed, nor is anything beside it
@@ -194,8 +202,8 @@ def measure(
             team(side).ask("drop")
 
 
-def prepared(row: Row, case: Case, side: Side, worker: Asked, arrays: Arrays, judge: Asked) -> bool:
-    """Whether the side can run the case and its results are right; the row remembers why not."""
+def computed(row: Row, case: Case, side: Side, worker: Asked, arrays: Arrays) -> tuple[Arrays, str] | None:
+    """The side's results, and whose bound they are judged by; None where it cannot run the case, and the row remembers why."""
     try:
         worker.ask("prepare", case, arrays, machine.cache_bytes())
         results, note = worker.ask("results")
@@ -203,10 +211,14 @@ def prepared(row: Row, case: Case, side: Side, worker: Asked, arrays: Arrays, ju
         # Nothing but a defect stops scratch or eager torch. torch.compile may lack a C++ compiler: that is no failure.
         where = row.absent if side.mode == "compile" else row.failed
         where[side.name] = error.reason
-        return False
+        return None
     if note:
         row.ran[side.name] = note
-    shares: dict[str, float] = judge.ask("shares", results, own_bound(case, note))
+    return results, own_bound(case, note)
+
+
+def passed(row: Row, side: Side, shares: dict[str, float]) -> bool:
+    """Whether the side's results are right; the row remembers which are not."""
     row.checked[side.name] = max(shares.values())
     wrong = [f"{name} is off by {share:.3g} times what rounding allows" for name, share in shares.items() if not share <= 1]
     if wrong:
@@ -235,7 +247,11 @@ def timed(row: Row, workers: Mapping[str, Asked], effort: Effort, say: Callable[
         leaked += leak
         return laps
 
+    def done(one: pairing.Round) -> bool:
+        row.rounds.append(one)
+        return bool(row.twins) and len(row.rounds) % LOOK == 0 and row.resolution() < stats.RESOLVES / 2
+
     start = time.perf_counter()
     with contextlib.closing(Awake()) as awake:
-        pairing.measure(list(workers), rounds, turn, row.rounds.append)
+        pairing.measure(list(workers), rounds, turn, done)
     row.leaked = leaked / (time.perf_counter() - start)

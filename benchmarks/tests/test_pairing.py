@@ -24,7 +24,12 @@ def test_every_side_lies_around_the_middle_of_its_round() -> None:
 def test_a_steady_drift_cancels_within_the_round() -> None:
     clock = itertools.count(100)  # every turn takes longer than the one before it
     rounds: list[pairing.Round] = []
-    pairing.measure(SIDES, 5, lambda side: [[float(next(clock))]], rounds.append)
+
+    def done(one: pairing.Round) -> bool:
+        rounds.append(one)
+        return False
+
+    pairing.measure(SIDES, 5, lambda side: [[float(next(clock))]], done)
     row = Row(case="relu1", group="layer", operation="relu", batch=1, phases=["forward"], rounds=rounds)
     for a, b in itertools.combinations(SIDES, 2):
         found = row.ratio("forward", a, b)
@@ -40,8 +45,12 @@ def test_an_interrupted_round_is_dropped_and_the_others_kept() -> None:
             raise KeyboardInterrupt
         return [[1.0]]
 
+    def done(one: pairing.Round) -> bool:
+        rounds.append(one)
+        return False
+
     with pytest.raises(KeyboardInterrupt):
-        pairing.measure(SIDES, 5, turn, rounds.append)
+        pairing.measure(SIDES, 5, turn, done)
     assert rounds == [{side: [[[1.0]], [[1.0]]] for side in SIDES}]
 
 

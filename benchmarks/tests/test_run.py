@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from benchmarks import pairing
 from benchmarks.cases import CASES, Layer, Network, choose
 from benchmarks.processes import WorkerError
 from benchmarks.results import Report, Row
-from benchmarks.run import Settings, blank, measure
+from benchmarks.run import LOOK, Settings, blank, measure
 from benchmarks.sides import Side
 from benchmarks.verify import checks
 
@@ -54,6 +56,21 @@ def play(case=RELU, **actors):
     names = {side.name: actors[name] for name, side in sides.items()}
     measure(row, case, list(sides.values()), lambda side: names[side.name], Judge(), ONE, lambda what: None)
     return row
+
+
+@pytest.mark.parametrize(("spread", "rounds"), [(0.0, LOOK), (0.3, 31)])
+def test_twins_are_timed_until_they_resolve_enough(spread: float, rounds: int) -> None:
+    class Noisy(Actor):
+        def ask(self, command, *arguments):
+            answer = super().ask(command, *arguments)
+            return ([[0.5 + spread * (self.turns % 3)] * 2], 0.0) if command == "turn" else answer
+
+    sides = {Side("scratch").name: Actor(), Side("scratch", again=True).name: Noisy(), Side("torch", "eager").name: Actor()}
+    row = blank(RELU, 32, threads=2)
+    effort = replace(ONE, rounds=(31, 31))
+    everybody = [Side("scratch"), Side("torch", "eager"), Side("scratch", again=True)]
+    measure(row, RELU, everybody, lambda side: sides[side.name], Judge(), effort, lambda what: None)
+    assert len(row.rounds) == rounds
 
 
 def test_what_is_right_is_timed() -> None:
