@@ -61,7 +61,9 @@ Quick = Annotated[bool, typer.Option("--quick", help="A minute: wide intervals."
 @app.command()
 def run(
     ops: Ops = None,
-    rungs: Annotated[str, typer.Option(help="Rungs at AlexNet's sizes, by comma, or 'all'. Default: the fastest.")] = "",
+    rungs: Annotated[
+        str, typer.Option(help="Rungs at AlexNet's sizes, by comma, or 'all'; and each on a small one. Default: the fastest.")
+    ] = "",
     batch: Annotated[int | None, typer.Option(min=1, help=f"Images. Default: {Settings.batch}; with --full 128.")] = None,
     threads: Threads = None,
     quick: Quick = False,
@@ -75,7 +77,7 @@ def run(
     seed: Seed = 0,
 ) -> None:
     """Verify and time scratch beside torch; Ctrl-C keeps what was measured."""
-    cases = chosen(ops, {"layer", "network", "ladder"} | ({"full"} if full else set()))
+    cases = chosen(ops, {"layer", "network"} | ({"ladder"} if rungs or full else set()) | ({"full"} if full else set()))
     known = {rung for case in cases for rung in rungs_of(case)}
     if unknown := set(rungs.split(",")) - known - {"", "all"}:
         raise typer.BadParameter(f"--rungs must be among {sorted(known)} or 'all', got {sorted(unknown)}")
