@@ -54,9 +54,9 @@ class Row:
         """Phase and side of every A/A comparison: the side was timed in a second process, too."""
         return [(phase, side) for phase in self.phases for side in self.sides if f"{side} again" in self.timed]
 
-    def resolution(self) -> float:
-        """The difference that noise could feign between its twins."""
-        return stats.resolution([self.ratio(phase, f"{side} again", side) for phase, side in self.twins])
+    def same(self, confidence: float = stats.CONFIDENCE) -> list[Ratio]:
+        """The ratios of its twins."""
+        return [self.ratio(phase, f"{side} again", side, confidence=confidence) for phase, side in self.twins]
 
     def times(self, phase: str, side: str) -> list[float]:
         """Seconds of a pass, for each round: the mean of its two turns, and of a turn the median of its passes."""
@@ -95,14 +95,14 @@ class Report:
         """The A/A rows: case, phase, side, and its ratio to the same side in another process."""
         confidence = stats.same_confidence(sum(len(row.twins) for row in self._controls()))
         return [
-            (row.case, phase, side, row.ratio(phase, f"{side} again", side, confidence=confidence))
+            (row.case, phase, side, ratio)
             for row in self._controls()
-            for phase, side in row.twins
+            for (phase, side), ratio in zip(row.twins, row.same(confidence), strict=True)
         ]
 
     def resolution(self) -> float:
-        """The difference that noise could feign in the A/A rows, with their rounds."""
-        return max((row.resolution() for row in self._controls()), default=0.0)
+        """The difference that noise could feign in the A/A rows, with their rounds and the confidence of all rows."""
+        return stats.resolution([ratio for row in self._controls() for ratio in row.same()])
 
     def _controls(self) -> list[Row]:
         # A sweep takes three rounds a point: it shows how a cost grows over a hundredfold, not who is faster.

@@ -249,7 +249,8 @@ def timed(row: Row, workers: Mapping[str, Asked], effort: Effort, say: Callable[
 
     def done(one: pairing.Round) -> bool:
         row.rounds.append(one)
-        return bool(row.twins) and len(row.rounds) % LOOK == 0 and row.resolution() < stats.RESOLVES / 2
+        # By the intervals' widths alone: where they lie must not decide when to stop.
+        return bool(row.twins) and len(row.rounds) % LOOK == 0 and all(same.width < stats.RESOLVES / 2 for same in row.same())
 
     start = time.perf_counter()
     with contextlib.closing(Awake()) as awake:

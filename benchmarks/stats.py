@@ -34,6 +34,11 @@ class Ratio:
             return "faster"
         return "slower" if self.low > 1 else "same"
 
+    @property
+    def width(self) -> float:
+        """How far the interval reaches to either side of its middle: 0.03 is 3 %."""
+        return math.sqrt(self.high / self.low) - 1
+
     def contains(self, value: float) -> bool:
         """Whether the interval holds ``value``."""
         return self.low <= value <= self.high
