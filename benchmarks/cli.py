@@ -61,7 +61,9 @@ Quick = Annotated[bool, typer.Option("--quick", help="A minute: wide intervals."
 @app.command()
 def run(
     ops: Ops = None,
-    rungs: Annotated[str, typer.Option(help="Rungs, by comma, or 'all'; also each on a small size. Default: the fastest.")] = "",
+    rungs: Annotated[
+        str, typer.Option(help="Rungs, by comma, or 'all'; also times all on small inputs. Default: the fastest.")
+    ] = "",
     batch: Annotated[int | None, typer.Option(min=1, help=f"Images. Default: {Settings.batch}; with --full 128.")] = None,
     threads: Threads = None,
     quick: Quick = False,

@@ -22,7 +22,7 @@ BOTH = ("forward", "backward")
 
 @dataclass(frozen=True)
 class Goal:
-    """``low`` is to be reached, ``high`` at least: of torch's time, or of what ``measure`` says it is of."""
+    """``low`` is the goal, ``high`` the limit: of torch's time, or of what ``measure`` says it is of. Below is better."""
 
     work: str
     of: str  # "eager" or "best": which torch; or in words what it is measured in
@@ -38,13 +38,16 @@ class Goal:
             figure = self.measure(report)
             return None if figure is None else (figure, "")
         rows = [row for row in report.rows if row.case in self.cases and row.rounds]
-        return max(((self._ratio(row), row.case) for row in rows), default=None)
+        ratios = [(ratio, row.case) for row in rows if (ratio := self._ratio(row)) is not None]
+        return max(ratios, default=None)
 
-    def _ratio(self, row: Row) -> float:
+    def _ratio(self, row: Row) -> float | None:
         torch = [side for side in row.sides if side.startswith("torch" if self.of == "best" else "torch eager")]
         totals = {side: _added(row, side, self.phases) for side in torch}
+        if not totals:
+            return None
         best = min(totals, key=lambda side: statistics.median(totals[side]))
-        ours = next(side for side in row.sides if side.startswith("scratch"))
+        ours = [side for side in row.sides if side.startswith("scratch")][-1]  # the fastest rung comes last
         return stats.ratio(_added(row, ours, self.phases), totals[best]).median
 
 
@@ -93,11 +96,11 @@ def table(main: Report) -> Table:
     rows = [[goal.work, goal.of, f"{goal.low:g}", f"{goal.high:g}", *_cells(goal, runs)] for goal in GOALS]
     return Table(
         "",
-        ["work", "of torch", "goal", "at least", *(_named(run) for run in runs)],
+        ["work", "share of", "goal", "limit", *(_named(run) for run in runs)],
         rows,
-        "scratch's time as a share of torch's, eager or its best configuration; where it is something else, that is said. Of "
-        "several layers the slowest beside torch counts, and is named. ✓ the goal is reached, ○ what was asked for at least, "
-        "✗ neither.",
+        "scratch's time (or memory) as a share of torch's, eager or its best configuration, or in seconds: the less, the better. "
+        "Medians over rounds; their intervals are in the table of layers. Of several layers the slowest beside torch counts, and "
+        "is named. ✓ the goal is reached, ○ the limit is kept, ✗ neither.",
     )
 
 
@@ -109,7 +112,7 @@ def _cells(goal: Goal, runs: Sequence[Report]) -> Iterator[str]:
             continue
         figure, case = reached
         mark = "✓" if figure <= goal.low else "○" if figure <= goal.high else "✗"
-        yield f"{figure:.3g} {mark}" + (f" {case}" if len(goal.cases) > 1 else "")
+        yield f"{figure:.3f} {mark}" + (f" {case}" if len(goal.cases) > 1 else "")
 
 
 def _named(run: Report) -> str:

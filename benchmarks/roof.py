@@ -16,12 +16,12 @@ from typing import Any
 
 import numba
 import numpy as np
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from scratch.core.vectors import VECTOR_BITS, spread
+from scratch.core.vectors import spread
 
 CHAINS = 11
 REPEATS = 7  # the best counts: a limit is what is reached when nobody disturbs
@@ -29,7 +29,15 @@ STEPS = 5_000_000
 COPIED = 1 << 28  # bytes in all
 
 
-LANES = VECTOR_BITS // 32  # float32 numbers in a vector register
+def lanes() -> int:
+    """float32 numbers in a vector register of this processor, whatever width scratch is told to use."""
+    features = binding.get_host_cpu_features()
+    if features.get("avx512f"):
+        return 16
+    return 8 if features.get("avx") else 4
+
+
+LANES = lanes()
 
 
 @intrinsic

@@ -24,7 +24,7 @@ from benchmarks.worker import REST, SHORT, Worker
 # The A/A rows: one that memory limits, one that arithmetic does. Not relu1: the block that torch frees and asks for again is
 # in the cache or is not, for rounds together, and of two twins one is then twice as fast.
 CONTROLS = ("pool1", "conv5/2")
-LOOK = 10  # after every so many rounds an A/A row ends if it resolves twice what it must
+LOOK = 10  # rounds between two looks at whether an A/A row resolves twice what it must, and may end; the first is the third
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,8 @@ class Settings:
         return [*ours, *theirs, *twins, *slowed]
 
     def effort_of(self, case: Case) -> Effort:
-        """How long to measure ``case``: longest the A/A rows, which judge the run; least the ladder, whose steps are high."""
-        if case.name in self.controls:
-            return self.effort.longer
-        return pairing.QUICK if case.group == "ladder" else self.effort
+        """How long to measure ``case``: the A/A rows, by which the run is judged, get the longest."""
+        return self.effort.longer if case.name in self.controls else self.effort
 
     @property
     def controls(self) -> list[str]:
@@ -249,8 +247,10 @@ def timed(row: Row, workers: Mapping[str, Asked], effort: Effort, say: Callable[
 
     def done(one: pairing.Round) -> bool:
         row.rounds.append(one)
-        # By the intervals' widths alone: where they lie must not decide when to stop.
-        return bool(row.twins) and len(row.rounds) % LOOK == 0 and all(same.width < stats.RESOLVES / 2 for same in row.same())
+        if not row.twins or len(row.rounds) < 3 * LOOK or len(row.rounds) % LOOK:
+            return False
+        with awake:  # By the intervals' widths alone: where they lie must not decide when to stop.
+            return all(same.width < stats.RESOLVES / 2 for same in row.same())
 
     start = time.perf_counter()
     with contextlib.closing(Awake()) as awake:

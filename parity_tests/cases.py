@@ -13,7 +13,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
-from parity_tests.draws import Case, draw_arrays, drawn, int_or_pair, one_of, values
+from parity_tests.draws import Case, choice, draw_arrays, drawn, int_or_pair, values
 
 Dtype = np.dtype[Any]
 Palettes = Sequence[str] | None
@@ -25,7 +25,7 @@ def _both(value: Any) -> tuple[int, int]:
 
 def _batch(draw: DrawFn, *image: int) -> tuple[int, ...]:
     """The image's shape behind a batch axis, an empty one at times, or without one."""
-    n = draw(one_of(1, 2, 3, 0, None))
+    n = draw(choice(1, 2, 3, 0, None))
     return image if n is None else (n, *image)
 
 
@@ -49,19 +49,19 @@ def relu(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes = N
 def conv2d(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes = None, *, for_winograd: bool = False) -> Case:
     groups = draw(st.integers(1, 3))
     # Large ones fill a panel of kernels, all but fill it, or begin the next.
-    c_group, oc_group = draw(st.integers(1, 3)), draw(one_of(1, 13, 14, 15, 20, 29) if large else one_of(1, 2))
+    c_group, oc_group = draw(st.integers(1, 3)), draw(choice(1, 13, 14, 15, 20, 29) if large else choice(1, 2))
     if for_winograd:
-        KH, KW = draw(one_of((3, 3), (5, 5), (3, 5), (5, 6)))
+        KH, KW = draw(choice((3, 3), (5, 5), (3, 5), (5, 6)))
     else:
         KH, KW = draw(st.integers(1, 3)), draw(st.integers(1, 4))
     dilation = 1 if for_winograd else draw(int_or_pair(1, 2))
-    word = draw(one_of(None, None, "same", "valid"))
+    word = draw(choice(None, None, "same", "valid"))
     padding = word or draw(int_or_pair(0, min(KH, KW) - 1 if for_winograd else 2))
     stride = 1 if for_winograd or padding == "same" else draw(int_or_pair(1, 3))
     frame = (9, 9) if padding == "same" else (0, 0) if padding == "valid" else _both(padding)
     # As small as the window allows, or up to four cells more: sizes that the stride divides, and that it does not. Large ones
     # often have more output pixels than a block of a sum over them: in many rows, or in a few long ones.
-    cells = draw(one_of(((14, 28), (14, 28)), ((0, 3), (120, 240)))) if large else ((0, 4), (0, 4))
+    cells = draw(choice(((14, 28), (14, 28)), ((0, 3), (120, 240)))) if large else ((0, 4), (0, 4))
     H, W = (
         max(1, reach * (k - 1) + 1 - 2 * p) + draw(st.integers(*more))
         for reach, k, p, more in zip(_both(dilation), (KH, KW), frame, cells, strict=True)
@@ -108,7 +108,7 @@ def max_pool2d(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palett
         max(d, d * (k - 1) + 1 - 2 * p) + draw(st.integers(0, 20 if large and not many else 4))
         for k, d, p in zip(kernel, reach, padding, strict=True)
     )
-    C = draw(one_of(16, 19) if many else st.integers(1, 2))
+    C = draw(choice(16, 19) if many else st.integers(1, 2))
     x, palette = draw_arrays(draw, dtype, _batch(draw, C, H, W), palettes=palettes)
     params = {
         "kernel_size": kernel_size,
@@ -138,9 +138,9 @@ def local_response_norm(draw: DrawFn, dtype: Dtype, large: bool = False, palette
     x, palette = draw_arrays(draw, dtype, shape, palettes=palettes)
     params = {
         "size": draw(st.integers(1, 9)),  # odd and even, smaller and larger than C
-        "alpha": draw(one_of(1.0, 2.0, 0.3, 1e-4, 0.0)),  # with 1e-4 alone a wrong sum would hardly show
-        "beta": draw(one_of(1.0, 0.75, 0.5, 1.3, 2.0, 0.0)),
-        "k": draw(one_of(1.0, 2.0, 0.1, 0.0)),
+        "alpha": draw(choice(1.0, 2.0, 0.3, 1e-4, 0.0)),  # with 1e-4 alone a wrong sum would hardly show
+        "beta": draw(choice(1.0, 0.75, 0.5, 1.3, 2.0, 0.0)),
+        "k": draw(choice(1.0, 2.0, 0.1, 0.0)),
     }
     return Case((x,), params, palette)
 
@@ -155,20 +155,20 @@ def softmax(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes 
 @drawn
 def cross_entropy(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes = None) -> Case:
     C = draw(st.integers(1, 90 if large else 6))
-    batch = draw(one_of((3,), (4,), (1,), (0,), None))
+    batch = draw(choice((3,), (4,), (1,), (0,), None))
     rest = tuple(draw(st.lists(st.integers(1, 3), max_size=2))) if batch else ()
     shape, places = ((C,), ()) if batch is None else ((*batch, C, *rest), (*batch, *rest))
     logits, palette = draw_arrays(draw, dtype, shape, palettes=palettes)
     weight = draw(values(dtype, (C,), "after relu")) if draw(st.booleans()) else None
-    smoothing = draw(one_of(0.0, 0.1, 1.0))
-    params = {"weight": weight, "reduction": draw(one_of("mean", "sum", "none")), "label_smoothing": smoothing}
-    if draw(one_of(False, False, True)):
+    smoothing = draw(choice(0.0, 0.1, 1.0))
+    params = {"weight": weight, "reduction": draw(choice("mean", "sum", "none")), "label_smoothing": smoothing}
+    if draw(choice(False, False, True)):
         target = draw(values(dtype, shape, "after relu"))
     else:
-        params["ignore_index"] = draw(one_of(-100, 0, 1))
+        params["ignore_index"] = draw(choice(-100, 0, 1))
         # torch takes bytes in the plain cases alone.
         bytes_too = not rest and (weight is None or smoothing == 0)
-        kind = draw(one_of(np.int64, np.uint8) if bytes_too else one_of(np.int64))
+        kind = draw(choice(np.int64, np.uint8) if bytes_too else choice(np.int64))
         raw = draw(st.binary(min_size=math.prod(places), max_size=math.prod(places)))
         target = (np.frombuffer(raw, np.uint8) % C).astype(kind).reshape(places)
     return Case((logits, target), params, palette)
@@ -180,7 +180,7 @@ def dropout(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes 
     x, palette = draw_arrays(draw, dtype, shape, palettes=palettes)
     kept = draw(values(dtype, shape, "integers")) >= 0
     params = {
-        "p": draw(one_of(0.5, 0.1, 0.9, 0.0, 1.0)),
+        "p": draw(choice(0.5, 0.1, 0.9, 0.0, 1.0)),
         "training": draw(st.booleans()),
         "mask": np.asarray(kept),
     }

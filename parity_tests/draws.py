@@ -59,8 +59,8 @@ def drawn(function: Callable[..., Any]) -> Callable[..., st.SearchStrategy[Any]]
 
 
 @lru_cache(maxsize=None, typed=True)  # 1 and 1.0 are not the same
-def one_of(*choices: Any) -> st.SearchStrategy[Any]:
-    """Any of the choices, the first of them if possible."""
+def choice(*choices: Any) -> st.SearchStrategy[Any]:
+    """Any of the choices; a failure shrinks to the first."""
     return st.sampled_from(choices)
 
 
@@ -110,7 +110,10 @@ LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def fewer(test: Callable[..., None]) -> Callable[..., None]:
-    """For properties beside the generic test, of which there are many: a third of the profile's cases for each."""
+    """For the many properties beside the generic test: a third of the profile's cases, ten at least.
+
+    The profile must be loaded by then: pytest does that before it imports any test.
+    """
     return settings(max_examples=max(10, settings().max_examples // 3))(test)
 
 
@@ -153,8 +156,8 @@ def draw_arrays(
 
     But for special numbers: they may be in the first array alone, where an infinite weight would hide what becomes of them.
     """
-    palette = draw(one_of(*(palettes or PALETTES[dtype])))
-    others = draw(one_of("reals", palette)) if "special" in palette else palette
+    palette = draw(choice(*(palettes or PALETTES[dtype])))
+    others = draw(choice("reals", palette)) if "special" in palette else palette
     first, *rest = (
         None if shape is None else draw(values(dtype, shape, others if i else palette)) for i, shape in enumerate(shapes)
     )

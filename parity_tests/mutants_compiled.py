@@ -100,9 +100,13 @@ OTHERS = (
     *planting(
         "max_pool2d",
         "numba",
-        ("a window's last column is missing", "(W - 1 - start) // DW + 1)", "(W - 1 - start) // DW)"),
         (
-            "a window that begins in the image goes without its first column",
+            "a window that ends at the image's edge goes without its last column",
+            "(W - 1 - start) // DW + 1)",
+            "(W - 1 - start) // DW)",
+        ),
+        (
+            "a window that begins at the image's edge, or before it, goes without its first column",
             "(DW - 1 - start) // DW",
             "(2 * DW - 1 - start) // DW",
         ),

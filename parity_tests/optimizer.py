@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
 from parity_tests.bounds import Rounding
-from parity_tests.draws import Case, draw_arrays, drawn, one_of
+from parity_tests.draws import Case, choice, draw_arrays, drawn
 from parity_tests.reference import Result
 
 
@@ -52,16 +52,16 @@ class Steps:
 
 @drawn
 def cases(draw: DrawFn, dtype: np.dtype[Any], large: bool = False, palettes: Sequence[str] | None = None) -> Case:
-    shape = (draw(st.integers(50, 300)),) if large else tuple(draw(st.lists(one_of(1, 2, 3, 0), max_size=3)))
+    shape = (draw(st.integers(50, 300)),) if large else tuple(draw(st.lists(choice(1, 2, 3, 0), max_size=3)))
     steps = draw(st.integers(1, 4))
     *given, palette = draw_arrays(draw, dtype, *[shape] * (steps + 1), palettes=palettes)
-    rule = draw(one_of("momentum", "dampening", "nesterov", "paper"))
-    rates = one_of(0.1, 0.01, 1.0)
+    rule = draw(choice("momentum", "dampening", "nesterov", "paper"))
+    rates = choice(0.1, 0.01, 1.0)
     params = {
         "lr": tuple(draw(st.lists(rates, min_size=steps, max_size=steps))),
-        "momentum": draw(one_of(0.9, 0.5) if rule == "nesterov" else one_of(0.9, 0.5, 0.0)),
+        "momentum": draw(choice(0.9, 0.5) if rule == "nesterov" else choice(0.9, 0.5, 0.0)),
         "dampening": 0.3 if rule == "dampening" else 0.0,
-        "weight_decay": draw(one_of(0.0, 5e-4, 0.5)),
+        "weight_decay": draw(choice(0.0, 5e-4, 0.5)),
         "nesterov": rule == "nesterov",
         "maximize": draw(st.booleans()),
         "update": "paper" if rule == "paper" else "torch",

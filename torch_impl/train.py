@@ -183,8 +183,9 @@ class Workers:
             yield cls(rank, world, device)
             return
         dist.init_process_group("nccl" if options.device == "cuda" else "gloo")
-        # Where one is lost, torchrun asks the others to stop: that must not keep this one from saying so. A run still heeds it.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        # Where one is lost, torchrun asks the others to stop: that must not keep this one from saying so. A run still heeds it,
+        # and torchrun kills whoever has not ended half a minute later.
+        before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
         try:
             yield cls(rank, world, device)
         except RuntimeError as error:
@@ -195,6 +196,7 @@ class Workers:
                 "with as many processes as you like"
             ) from error
         dist.destroy_process_group()
+        signal.signal(signal.SIGTERM, before)
 
     def share(self, batch_size: int) -> slice:
         """The rows of a batch that are this process's, as ``Loader`` deals them out."""

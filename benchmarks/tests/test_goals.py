@@ -40,7 +40,7 @@ def test_the_worst_layer_counts() -> None:
     assert reached("eager", "third") is None
 
 
-@pytest.mark.parametrize(("low", "high", "mark"), [(0.5, 0.7, "0.5 ✓"), (0.3, 0.5, "0.5 ○"), (0.3, 0.4, "0.5 ✗")])
+@pytest.mark.parametrize(("low", "high", "mark"), [(0.5, 0.7, "0.500 ✓"), (0.3, 0.5, "0.500 ○"), (0.3, 0.4, "0.500 ✗")])
 def test_marks(low: float, high: float, mark: str, monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     monkeypatch.setattr(goals, "FOLDER", tmp_path)
     monkeypatch.setattr(goals, "GOALS", (Goal("it", "best", low, high, ("second",), goals.BOTH),))

@@ -58,16 +58,16 @@ def play(case=RELU, **actors):
     return row
 
 
-@pytest.mark.parametrize(("spread", "rounds"), [(0.0, LOOK), (0.3, 31)])
-def test_twins_are_timed_until_they_resolve_enough(spread: float, rounds: int) -> None:
+@pytest.mark.parametrize(("slower", "spread", "rounds"), [(1.0, 0.0, 3 * LOOK), (1.3, 0.0, 3 * LOOK), (1.0, 0.3, 50)])
+def test_twins_are_timed_until_noise_is_small_wherever_they_lie(slower: float, spread: float, rounds: int) -> None:
     class Noisy(Actor):
         def ask(self, command, *arguments):
             answer = super().ask(command, *arguments)
-            return ([[0.5 + spread * (self.turns % 3)] * 2], 0.0) if command == "turn" else answer
+            return ([[slower * 0.5 + spread * (self.turns % 3)] * 2], 0.0) if command == "turn" else answer
 
     sides = {Side("scratch").name: Actor(), Side("scratch", again=True).name: Noisy(), Side("torch", "eager").name: Actor()}
     row = blank(RELU, 32, threads=2)
-    effort = replace(ONE, rounds=(31, 31))
+    effort = replace(ONE, rounds=(50, 50))
     everybody = [Side("scratch"), Side("torch", "eager"), Side("scratch", again=True)]
     measure(row, RELU, everybody, lambda side: sides[side.name], Judge(), effort, lambda what: None)
     assert len(row.rounds) == rounds

@@ -244,7 +244,7 @@ def _keep_largest_in_python(x: Flat, first: int, step: int, count: int, begin: b
     a, i = largest[at:][: lanes(x)], index[at:][: lanes(x)]
     if begin:
         a[:], i[:] = x[first * lanes(x) :][: lanes(x)], first
-    for number in range(first, first + count * step, step):
+    for number in [first + k * step for k in range(count)]:
         b = x[number * lanes(x) :][: lanes(x)]
         wins = (b > a) | np.isnan(b)
         a[wins], i[wins] = b[wins], number
