@@ -58,12 +58,15 @@ def play(case=RELU, **actors):
     return row
 
 
-@pytest.mark.parametrize(("slower", "spread", "rounds"), [(1.0, 0.0, 3 * LOOK), (1.3, 0.0, 3 * LOOK), (1.0, 0.3, 50)])
+@pytest.mark.parametrize(("slower", "spread", "rounds"), [(1.0, 0.0, 3 * LOOK), (1.3, 0.0, 3 * LOOK), (1.0, 1.0, 50)])
 def test_twins_are_timed_until_noise_is_small_wherever_they_lie(slower: float, spread: float, rounds: int) -> None:
+    rng = np.random.default_rng(0)
+
     class Noisy(Actor):
         def ask(self, command, *arguments):
             answer = super().ask(command, *arguments)
-            return ([[slower * 0.5 + spread * (self.turns % 3)] * 2], 0.0) if command == "turn" else answer
+            seconds = slower * 0.5 * float(np.exp(spread * rng.standard_normal()))
+            return ([[seconds] * 2], 0.0) if command == "turn" else answer
 
     sides = {Side("scratch").name: Actor(), Side("scratch", again=True).name: Noisy(), Side("torch", "eager").name: Actor()}
     row = blank(RELU, 32, threads=2)

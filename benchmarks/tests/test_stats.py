@@ -75,3 +75,8 @@ def test_exponent_of_a_power_law() -> None:
     assert stats.exponent(sizes, [3 * s**1.5 for s in sizes]) == pytest.approx(1.5)
     with pytest.raises(ValueError, match="two sizes"):
         stats.exponent([4, 4], [1.0, 2.0])
+
+
+def test_the_width_is_the_same_wherever_the_interval_lies() -> None:
+    assert stats.Ratio(1.0, 0.95, 1.05, 9).width == pytest.approx(stats.Ratio(3.0, 2.85, 3.15, 9).width)
+    assert stats.Ratio(2.0, 1.0, 4.0, 9).width == pytest.approx(1.0)
