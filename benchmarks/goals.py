@@ -99,8 +99,8 @@ def table(main: Report) -> Table:
         ["work", "share of", "goal", "limit", *(_named(run) for run in runs)],
         rows,
         "scratch's time (or memory) as a share of torch's, eager or its best configuration, or in seconds: the less, the better. "
-        "Medians over rounds; their intervals are in the table of layers. Of several layers the slowest beside torch counts, and "
-        "is named. ✓ the goal is reached, ○ the limit is kept, ✗ neither.",
+        "Medians over rounds; single passes with their intervals are in the table of layers. Of several layers the slowest "
+        "beside torch counts, and is named. ✓ the goal is reached, ○ the limit is kept, ✗ neither.",
     )
 
 

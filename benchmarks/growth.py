@@ -9,8 +9,7 @@ from benchmarks import machine
 from benchmarks.cases import NETWORKS, Case, Network
 from benchmarks.processes import Process
 from benchmarks.results import Report
-from benchmarks.roof import Roof
-from benchmarks.run import Settings, Team, blank, measure, named
+from benchmarks.run import Settings, Team, blank, limits, measure, named
 from benchmarks.verify import Judge
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -32,8 +31,7 @@ def cases(threads: int) -> list[Case]:
 def run(settings: Settings, report: Report, say: Callable[[str], None], done: Callable[[Case], None]) -> None:
     """Add a row for every case; each in processes of its own, so that its peak of memory is its own."""
     report.machine = machine.describe()
-    with Process(settings.threads, Roof, settings.threads) as roof:
-        report.roof = roof.ask("measure")
+    report.roof = limits(settings.threads)
     for case in settings.cases:
         word, _, number = case.name.partition(" ")
         threads = int(number) if word == "threads" else settings.threads

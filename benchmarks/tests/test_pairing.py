@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 
@@ -11,6 +12,22 @@ from benchmarks import pairing
 from benchmarks.results import Row
 
 SIDES = ("a", "b", "c")
+
+
+def kept_in(rounds: list[pairing.Round], enough: int = 99) -> Callable[[pairing.Round], bool]:
+    """What keeps every round, and says when there are enough."""
+
+    def done(one: pairing.Round) -> bool:
+        rounds.append(one)
+        return len(rounds) == enough
+
+    return done
+
+
+def test_it_ends_when_there_are_enough_rounds() -> None:
+    rounds: list[pairing.Round] = []
+    pairing.measure(SIDES, 5, lambda side: [[1.0]], kept_in(rounds, enough=2))
+    assert len(rounds) == 2
 
 
 def test_every_side_lies_around_the_middle_of_its_round() -> None:
@@ -24,12 +41,7 @@ def test_every_side_lies_around_the_middle_of_its_round() -> None:
 def test_a_steady_drift_cancels_within_the_round() -> None:
     clock = itertools.count(100)  # every turn takes longer than the one before it
     rounds: list[pairing.Round] = []
-
-    def done(one: pairing.Round) -> bool:
-        rounds.append(one)
-        return False
-
-    pairing.measure(SIDES, 5, lambda side: [[float(next(clock))]], done)
+    pairing.measure(SIDES, 5, lambda side: [[float(next(clock))]], kept_in(rounds))
     row = Row(case="relu1", group="layer", operation="relu", batch=1, phases=["forward"], rounds=rounds)
     for a, b in itertools.combinations(SIDES, 2):
         found = row.ratio("forward", a, b)
@@ -45,12 +57,8 @@ def test_an_interrupted_round_is_dropped_and_the_others_kept() -> None:
             raise KeyboardInterrupt
         return [[1.0]]
 
-    def done(one: pairing.Round) -> bool:
-        rounds.append(one)
-        return False
-
     with pytest.raises(KeyboardInterrupt):
-        pairing.measure(SIDES, 5, turn, done)
+        pairing.measure(SIDES, 5, turn, kept_in(rounds))
     assert rounds == [{side: [[[1.0]], [[1.0]]] for side in SIDES}]
 
 
