@@ -102,16 +102,15 @@ OTHERS = (
         "numba",
         (
             "a window that ends at the image's edge goes without its last column",
-            "(W - 1 - start) // DW + 1)",
-            "(W - 1 - start) // DW)",
+            "(cells - 1 - start) // dilation + 1)",
+            "(cells - 1 - start) // dilation)",
         ),
         (
             "a window that begins at the image's edge, or before it, goes without its first column",
-            "(DW - 1 - start) // DW",
-            "(2 * DW - 1 - start) // DW",
+            "(dilation - 1 - start) // dilation",
+            "(2 * dilation - 1 - start) // dilation",
         ),
-        ("every row of a window begins anew", "begin = False", "pass"),
-        ("only the first row of windows begins anew", "            begin = True", "            begin = oh == 0"),
+        ("a window's rows are neighbours, whatever the dilation", "DH * W, rows[oh]", "W, rows[oh]"),
         after=NUMBA,
     ),
     *planting(
@@ -119,6 +118,8 @@ OTHERS = (
         "numba",
         ("the last of equal cells wins", 'builder.fcmp_ordered(">", b, a)', 'builder.fcmp_ordered(">=", b, a)'),
         ("NaN gives way to any number", ', builder.fcmp_unordered("uno", b, b))', ", builder.fcmp_unordered('uno', a, a))"),
+        ("every row of a window begins anew", "kept=kept, index=kept_index", "kept=loaded(row), index=row_numbers"),
+        ("the second row's indices go on from the first's", "(row_numbers, row_steps)", "(row_numbers, steps)"),
         (
             "of planes too small for a square of vectors every cell is the first",
             "source[source_at + offsets[i] + j]",

@@ -24,7 +24,9 @@ import numpy as np
 from scratch.core import checks, memory
 from scratch.core.jit import for_each, kernel
 from scratch.core.ladder import Cache, Ladder, Rung
-from scratch.core.vectors import keep_largest, lanes, transpose
+from scratch.core.vectors import fetch, lanes, transpose, window_maximum
+
+AHEAD = 1 << 18  # bytes of the next piece that are fetched while this one is worked on: less than a second-level cache
 
 
 class Geometry(NamedTuple):
@@ -248,36 +250,44 @@ def _forward_kernel(
     """A piece is a vector of planes, ``side`` of them: x (planes,H·W) -> cells (H·W,side) -> largest (OH·OW,side) -> out."""
     (KH, KW), (SH, SW), (PH, PW), (DH, DW), OH, OW = geometry
     planes, size = x.shape
-    side, H, outputs = lanes(x), size // W, OH * OW
-    nowhere = index.dtype.type(size)
-    left, taps = np.empty(OW, np.intp), np.empty(OW, np.intp)  # a window's first column in the image, and how many there are
-    for ow in range(OW):
-        start = ow * SW - PW
-        skipped = max(0, (DW - 1 - start) // DW)
-        left[ow], taps[ow] = start + skipped * DW, min(KW, (W - 1 - start) // DW + 1) - skipped
+    side, outputs = lanes(x), OH * OW
+    top, rows = _taps_inside(OH, SH, PH, DH, KH, size // W)
+    left, columns = _taps_inside(OW, SW, PW, DW, KW, W)
     plane_at, output_at = np.empty(side, np.intp), np.arange(outputs) * side
+    flat, ahead = x.ravel(), min(side * size, AHEAD // x.itemsize) // OH  # for each row of outputs
+    flat_out, flat_indices = out.ravel(), indices.ravel()
     for piece in range(first, last):
         plane = piece * side
         count = min(side, planes - plane)
         for lane in range(side):
             plane_at[lane] = min(lane, count - 1) * size  # lanes that are left over go along with the last plane
-        transpose(x.ravel(), plane * size, plane_at, size, cells, 0, side)
-        largest[: outputs * side] = -np.inf  # what a window without cells gives
-        index[: outputs * side] = nowhere
+        transpose(flat, plane * size, plane_at, size, cells, 0, side)
         for oh in range(OH):
-            begin = True
-            for kh in range(KH):
-                h = oh * SH + kh * DH - PH
-                if 0 <= h < H:
-                    for ow in range(OW):
-                        if taps[ow] > 0:
-                            keep_largest(cells, h * W + left[ow], DW, taps[ow], begin, largest, index, (oh * OW + ow) * side)
-                    begin = False
-        transpose(largest, 0, output_at, count, out.ravel(), plane * outputs, outputs)
+            fetch(flat, (plane + side) * size + oh * ahead, ahead)
+            for ow in range(OW):
+                at = (oh * OW + ow) * side
+                if rows[oh] > 0 and columns[ow] > 0:
+                    corner = top[oh] * W + left[ow]
+                    window_maximum(cells, corner, DH * W, rows[oh], DW, columns[ow], largest, index, at)
+                else:
+                    largest[at : at + side], index[at : at + side] = -np.inf, size
+        transpose(largest, 0, output_at, count, flat_out, plane * outputs, outputs)
         transpose(index, 0, output_at, count, turned, 0, outputs)
-        for lane in range(count):
-            for o in range(outputs):
-                indices[plane + lane, o] = turned[lane * outputs + o]
+        narrow = flat_indices[plane * outputs : (plane + count) * outputs]
+        for i in range(narrow.size):
+            narrow[i] = turned[i]
+
+
+@kernel
+def _taps_inside(outputs: int, stride: int, padding: int, dilation: int, size: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
+    """Along one axis, for each window: the first of its taps that is in the image, and how many of them are."""
+    first, count = np.empty(outputs, np.intp), np.empty(outputs, np.intp)
+    for o in range(outputs):
+        start = o * stride - padding
+        skipped = max(0, (dilation - 1 - start) // dilation)
+        first[o] = start + skipped * dilation
+        count[o] = min(size, (cells - 1 - start) // dilation + 1) - skipped
+    return first, count
 
 
 @kernel

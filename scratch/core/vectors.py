@@ -16,7 +16,7 @@ import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import config
+from numba.core import cgutils, config
 from numba.extending import intrinsic, register_jitable
 
 from scratch.core.jit import kernel
@@ -33,6 +33,7 @@ def _vector_bits() -> int:
 
 
 VECTOR_BITS = _vector_bits()
+LINE = 64  # bytes that come into the cache together
 JIT_OFF: bool = bool(config.DISABLE_JIT)  # type: ignore[attr-defined]  # set when Numba is imported
 
 Matrix = Sequence[Sequence[float]]
@@ -63,6 +64,31 @@ def transpose(source: Flat, source_at: int, offsets: Flat, columns: int, target:
             column = min(j, columns - side)
             to = target_at + column * target_step + row
             transpose_square(source, source_at + column, offsets, row, target, to, target_step)
+
+
+@register_jitable
+def fetch(array: Flat, first: int, count: int) -> None:
+    """Ask for elements that are needed soon, while there is something else to do: they come into the second-level cache.
+
+    The processor does so itself where it sees memory read from front to back, but not where work lies between one piece and
+    the next. Nothing is read; elements behind the array's end are allowed.
+    """
+    for at in range(first, first + count, LINE // array.itemsize):
+        fetch_line(array, at)
+
+
+@intrinsic
+def _fetch_line(typing_context, array, at):
+    def emit(context, builder, signature, arguments):
+        (data,) = data_of(context, builder, signature, arguments, 0)
+        pointer, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        form = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
+        prefetch = cgutils.get_or_insert_function(builder.module, form, "llvm.prefetch.p0")
+        at = builder.bitcast(builder.gep(data, [arguments[1]]), pointer)
+        builder.call(prefetch, [at, number(0), number(2), number(1)])  # to read, second level, data
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), emit
 
 
 @intrinsic
@@ -109,14 +135,13 @@ def _transpose_square(typing_context, source, source_at, offsets, first, target,
 
 
 @intrinsic
-def _keep_largest(typing_context, x, first, step, count, begin, largest, index, at):
+def _window_maximum(typing_context, x, first, row_step, rows, step, count, largest, index, at):
     def emit(context, builder, signature, arguments):
-        _, first, step, count, begin, _, _, at = arguments
-        x, largest, index = data_of(context, builder, signature, arguments, 0, 5, 6)
+        _, first, row_step, rows, step, count, _, _, at = arguments
+        x, largest, index = data_of(context, builder, signature, arguments, 0, 6, 7)
         n = first.type
         vector, itemsize = vector_of(context, signature.args[0])
-        numbers, _ = vector_of(context, signature.args[6])
-        largest, index = vector_at(builder, vector, largest, at), vector_at(builder, numbers, index, at)
+        numbers, _ = vector_of(context, signature.args[7])
 
         def loaded(number):
             return builder.load(vector_at(builder, vector, x, builder.mul(number, n(vector.count))), align=itemsize)
@@ -124,36 +149,41 @@ def _keep_largest(typing_context, x, first, step, count, begin, largest, index, 
         def everywhere(number):
             return spread(builder, numbers, builder.trunc(number, numbers.element))
 
-        first_everywhere, step_everywhere = everywhere(first), everywhere(step)
-        held = builder.select(begin, loaded(first), builder.load(largest, align=itemsize))
-        held_index = builder.select(begin, first_everywhere, builder.load(index, align=itemsize))
+        def loop(count, **starts):
+            """Begin a loop: what changes in it, by name, in phi nodes, so in registers; and what ends it with the next values."""
+            before = builder.block
+            head, body, after = (builder.append_basic_block(name) for name in ("loop", "body", "after"))
+            builder.branch(head)
+            builder.position_at_end(head)
+            nodes = {name: builder.phi(start.type) for name, start in {"done": n(0), **starts}.items()}
+            for node, start in zip(nodes.values(), (n(0), *starts.values()), strict=True):
+                node.add_incoming(start, before)
+            done = nodes.pop("done")
+            builder.cbranch(builder.icmp_signed("<", done, count), body, after)
+            builder.position_at_end(body)
 
-        # What is kept is in two phi nodes, so in registers, from the first number to the last.
-        start = builder.block
-        loop, body, store = (builder.append_basic_block(name) for name in ("loop", "body", "store"))
-        builder.branch(loop)
-        builder.position_at_end(loop)
-        k, number, a, i, j = (builder.phi(kind) for kind in (n, n, vector, numbers, numbers))
-        for node, value in ((k, n(0)), (number, first), (a, held), (i, held_index), (j, first_everywhere)):
-            node.add_incoming(value, start)
-        builder.cbranch(builder.icmp_signed("<", k, count), body, store)
+            def end(*following):
+                for node, value in zip((done, *nodes.values()), (builder.add(done, n(1)), *following), strict=True):
+                    node.add_incoming(value, builder.block)
+                builder.branch(head)
+                builder.position_at_end(after)
 
-        builder.position_at_end(body)
+            return *nodes.values(), end
+
+        steps, row_steps = everywhere(step), everywhere(row_step)
+        start = everywhere(first)
+        row, row_numbers, kept, kept_index, end_rows = loop(rows, row=first, numbers=start, kept=loaded(first), index=start)
+        number, j, a, i, end = loop(count, number=row, numbers=row_numbers, kept=kept, index=kept_index)
         b = loaded(number)
         wins = builder.or_(builder.fcmp_ordered(">", b, a), builder.fcmp_unordered("uno", b, b))
-        a.add_incoming(builder.select(wins, b, a), body)
-        i.add_incoming(builder.select(wins, j, i), body)
-        for node, distance in ((k, n(1)), (number, step), (j, step_everywhere)):
-            node.add_incoming(builder.add(node, distance), body)
-        builder.branch(loop)
-
-        builder.position_at_end(store)
-        builder.store(a, largest, align=itemsize)
-        builder.store(i, index, align=itemsize)
+        end(builder.add(number, step), builder.add(j, steps), builder.select(wins, b, a), builder.select(wins, j, i))
+        end_rows(builder.add(row, row_step), builder.add(row_numbers, row_steps), a, i)
+        builder.store(kept, vector_at(builder, vector, largest, at), align=itemsize)
+        builder.store(kept_index, vector_at(builder, numbers, index, at), align=itemsize)
         return context.get_dummy_value()
 
     n = types.intp
-    return types.void(x, n, n, n, types.boolean, largest, index, n), emit
+    return types.void(x, n, n, n, n, n, largest, index, n), emit
 
 
 def _sandwich(matrix: Matrix) -> Any:
@@ -228,6 +258,10 @@ def spread(builder, vector, value):
 # The same in Python, for NUMBA_DISABLE_JIT=1: a debugger, and coverage, see the kernels' lines then.
 
 
+def _fetch_line_in_python(array: Flat, at: int) -> None:
+    pass
+
+
 def _copy_vector_in_python(source: Flat, source_at: int, target: Flat, target_at: int) -> None:
     target[target_at:][: lanes(source)] = source[source_at:][: lanes(source)]
 
@@ -240,11 +274,12 @@ def _transpose_square_in_python(
         target[target_at + i * target_step :][: lanes(source)] = column
 
 
-def _keep_largest_in_python(x: Flat, first: int, step: int, count: int, begin: bool, largest: Flat, index: Flat, at: int) -> None:
+def _window_maximum_in_python(
+    x: Flat, first: int, row_step: int, rows: int, step: int, count: int, largest: Flat, index: Flat, at: int
+) -> None:
     a, i = largest[at:][: lanes(x)], index[at:][: lanes(x)]
-    if begin:
-        a[:], i[:] = x[first * lanes(x) :][: lanes(x)], first
-    for number in [first + k * step for k in range(count)]:
+    a[:], i[:] = x[first * lanes(x) :][: lanes(x)], first
+    for number in [first + row * row_step + k * step for row in range(rows) for k in range(count)]:
         b = x[number * lanes(x) :][: lanes(x)]
         wins = (b > a) | np.isnan(b)
         a[wins], i[wins] = b[wins], number
@@ -272,10 +307,12 @@ def sandwich(matrix: Matrix) -> Any:
     return _sandwich_in_python(matrix) if JIT_OFF else _sandwich(matrix)
 
 
+# The cache line with the element at that place, for :func:`fetch`.
+fetch_line: Any = _fetch_line_in_python if JIT_OFF else _fetch_line
 # A vector from one place to another.
 copy_vector: Any = _copy_vector_in_python if JIT_OFF else _copy_vector
 # As :func:`transpose`, a square of whole vectors: those of the rows from ``first`` on.
 transpose_square: Any = _transpose_square_in_python if JIT_OFF else _transpose_square
-# Lane by lane the largest of what is kept from ``at`` on (of nothing, to begin) and of count vectors of x, one at least, whose
-# numbers are first, first + step …; and that vector's number. Of equals the earlier stays, but NaN always wins.
-keep_largest: Any = _keep_largest_in_python if JIT_OFF else _keep_largest
+# Lane by lane the largest of a window's vectors, which lie in x as number first + row·row_step + k·step, and its number. Of
+# equals the earlier stays, but NaN always wins. There is one row, and one vector in a row, at least.
+window_maximum: Any = _window_maximum_in_python if JIT_OFF else _window_maximum
