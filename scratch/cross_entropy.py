@@ -82,9 +82,10 @@ def forward(
         raise ValueError(f"cross_entropy: logits must have shape (C,), (N,C) or (N,C,D1,…), got {logits.shape}")
     x = rows(logits, min(logits.ndim - 1, 1))
     N, C, D = x.shape
-    weight = np.ones(C, x.dtype) if weight is None else checks.array("cross_entropy", "weight", weight, dtype=x.dtype)
-    if weight.shape != (C,):
-        raise ValueError(f"cross_entropy: weight must have shape {(C,)} for logits {logits.shape}, got {weight.shape}")
+    if weight is not None:
+        weight = checks.array("cross_entropy", "weight", weight, dtype=x.dtype)
+        if weight.shape != (C,):
+            raise ValueError(f"cross_entropy: weight must have shape {(C,)} for logits {logits.shape}, got {weight.shape}")
     if reduction not in REDUCTIONS:
         raise ValueError(f"cross_entropy: reduction must be one of {REDUCTIONS}, got {reduction!r}")
     ignore_index = checks.integer("cross_entropy", "ignore_index", ignore_index)
@@ -99,8 +100,10 @@ def forward(
         total = N * D if C else 0
     else:
         t = _classes(logits, target, positions, ignore_index).reshape(N, D)
-        total = weight[t[t >= 0]].sum(dtype=np.float64)
+        counted = t[t >= 0]
+        total = counted.size if weight is None else weight[counted].sum(dtype=np.float64)
     loss_shape = positions if reduction == "none" else ()
+    weight = np.ones(C, x.dtype) if weight is None else weight
     divisor = (float(total) or math.nan) if reduction == "mean" else 1.0  # the mean of nothing is NaN, never inf
     return RUNGS.forward(x, t, Options(weight, 1 - smoothing, smoothing / max(C, 1), divisor, loss_shape, logits.shape))
 
@@ -143,11 +146,11 @@ def _classes(logits: np.ndarray, target: Any, positions: tuple[int, ...], ignore
     classes = np.array(target, np.int64, order="C")
     ignored = classes == ignore_index
     C = logits.shape[min(logits.ndim - 1, 1)]
-    wrong = classes[~ignored & ((classes < 0) | (classes >= C))]
-    if wrong.size:
+    wrong = (classes.view(np.uint64) >= C) & ~ignored  # seen without a sign, a negative number is a large one
+    if wrong.any():
         raise ValueError(
             f"cross_entropy: target {target.shape} must hold classes from 0 to {C - 1} for logits {logits.shape}, "
-            f"or ignore_index {ignore_index}, got {wrong[0]}"
+            f"or ignore_index {ignore_index}, got {classes[wrong][0]}"
         )
     classes[ignored] = -1
     return classes

@@ -57,11 +57,18 @@ def exp_row(x: np.ndarray, exps: np.ndarray, work: np.ndarray) -> tuple[Any, Any
 
 
 @kernel
+def _half(n: int) -> int:
+    """Half of n, or a little less: whole vectors, as long as there are some, leave no rest to be joined one by one."""
+    rest = n // 2
+    return rest - rest % 16 if rest > 16 else rest
+
+
+@kernel
 def largest(row: np.ndarray) -> Any:
     """The maximum of a row that is not empty; where it holds NaN, any of its values."""
     n = row.size
     while n > 1:
-        rest = n // 2
+        rest = _half(n)
         _keep_larger(row[:rest], row[n - rest : n])
         n -= rest
     return row[0]
@@ -72,7 +79,7 @@ def total(row: np.ndarray) -> Any:
     """The sum of a row that is not empty."""
     n = row.size
     while n > 1:
-        rest = n // 2
+        rest = _half(n)
         _add(row[:rest], row[n - rest : n])
         n -= rest
     return row[0]
