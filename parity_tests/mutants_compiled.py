@@ -87,6 +87,12 @@ OTHERS = (
         "linear",
         "numba",
         ("a block of the sum overwrites those before", "tiles, tile, columns, k > 0,", "tiles, tile, columns, False,"),
+        ("the last tile begins behind its first row", "block_at = min(t * ROWS, here - ROWS)", "block_at = t * ROWS"),
+        (
+            "the last panel of features is an early one",
+            "min(panel * columns, K - columns)",
+            "panel * columns % (K - columns + 1)",
+        ),
         after=NUMBA,
     ),
     *planting(

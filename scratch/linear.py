@@ -21,7 +21,7 @@ from scratch.core import checks, memory
 from scratch.core.jit import for_each, kernel
 from scratch.core.ladder import Cache, Ladder, NotTakenError, Rung
 from scratch.core.microkernel import ROWS, VECTORS, multiply_tile
-from scratch.core.vectors import lanes
+from scratch.core.vectors import fetch, lanes
 
 Gradients = tuple[np.ndarray | None, np.ndarray, np.ndarray | None]
 
@@ -124,21 +124,22 @@ def numpy_backward(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, has_
 # --- numba ------------------------------------------------------------------------------------------------------------
 
 # weight is the large matrix (38 million numbers in AlexNet's first linear layer, for a few dozen rows of x), so time goes
-# into reading it. It is read where it lies; x and grad_out, being small, are transposed so that the register tile
-# (core/microkernel.py) finds COLUMNS neighbours: those of the batch.
-BLOCK = 128  # steps of a sum at a time: what the tiles of a block read of weight stays in the cache from tile to tile
-GROUP = 8  # tiles side by side that share a block
+# into reading it. x and grad_out, being small, are cut into panels in which the register tile (core/microkernel.py) finds
+# COLUMNS neighbours. Of weight a block at a time is copied: its rows are a large power of two apart, or nearly so, and share a
+# few places in the cache, from which they would drive each other out before the tiles are done with them.
+BLOCK = 128  # steps of a sum at a time
+GROUP = 8  # tiles side by side that share a block: with it they stay in the second-level cache
 
 
 def numba_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """Read the weight matrix once, where it lies: BLAS copies it into panels first, more work than a small batch's product."""
+    """Read the weight matrix once, the next block while this one is multiplied: BLAS first makes panels of all of it."""
     OUT, IN = weight.shape
     rows = math.prod(x.shape[:-1])
     if rows < 8 or VECTORS * lanes(x) > IN or ROWS > OUT:
         raise NotTakenError(f"linear: numba takes at least 8 rows and a tile of weight, got x {x.shape}, weight {weight.shape}")
     out = memory.empty((*x.shape[:-1], OUT), x.dtype)
     # out' (OUT, rows) = weight (OUT,IN) · x' (IN, rows)
-    _product(weight, (IN, 1), OUT, IN, _batch_panels(x.reshape(rows, IN)), out.reshape(rows, OUT))
+    _product(weight, False, _batch_panels(x.reshape(rows, IN)), out.reshape(rows, OUT))
     if bias is not None:
         out += bias
     return out, (x, weight, bias is not None)
@@ -152,9 +153,15 @@ def numba_backward(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, has_
     if need_grad_x:
         grad_x = memory.empty_like(x)
         # grad_x' (IN, rows) = weight' (IN,OUT) · g' (OUT, rows)
-        _product(weight, (1, IN), IN, OUT, _batch_panels(g), grad_x.reshape(rows, IN))
+        _product(weight, True, _batch_panels(g), grad_x.reshape(rows, IN))
     grad_weight = memory.empty_like(weight)
-    for_each(_grad_weight_kernel, math.ceil(OUT / ROWS), g, x.reshape(rows, IN), grad_weight)
+    panels = _feature_panels(x.reshape(rows, IN))
+
+    def run(first: int, last: int) -> None:
+        near = memory.workspace("block", rows * ROWS, g.dtype)
+        _grad_weight_kernel(first, last, g, near, panels, grad_weight)
+
+    for_each(run, math.ceil(OUT / ROWS))
     return grad_x, grad_weight, g.sum(axis=0) if has_bias else None
 
 
@@ -179,15 +186,37 @@ def _batch_panels_kernel(first: int, last: int, matrix: np.ndarray, panels: np.n
             panels[i * columns + j] = matrix[row, k] if row < rows else zero
 
 
-def _product(weight: np.ndarray, strides: tuple[int, int], M: int, K: int, panels: np.ndarray, result: np.ndarray) -> None:
-    """result[row, m] = Σ_k weight.flat[m·strides[0] + k·strides[1]] · panels[row, k], with M of at least ROWS."""
+def _feature_panels(matrix: np.ndarray) -> np.ndarray:
+    """(rows,K) -> flat (⌈K/COLUMNS⌉, rows, COLUMNS). The last panel is moved back to where it is full."""
+    rows, K = matrix.shape
+    columns = VECTORS * lanes(matrix)
+    count = math.ceil(K / columns)
+    panels = memory.workspace("feature panels", count * rows * columns, matrix.dtype)
+    for_each(_feature_panels_kernel, count, matrix, panels)
+    return panels
+
+
+@kernel
+def _feature_panels_kernel(first: int, last: int, matrix: np.ndarray, panels: np.ndarray) -> None:
+    rows, K = matrix.shape
+    columns = VECTORS * lanes(matrix)
+    for panel in range(first, last):
+        left = min(panel * columns, K - columns)
+        for row in range(rows):
+            for j in range(columns):
+                panels[(panel * rows + row) * columns + j] = matrix[row, left + j]
+
+
+def _product(weight: np.ndarray, transposed: bool, panels: np.ndarray, result: np.ndarray) -> None:
+    """Fill result (rows,M) = (weight (M,K) · panels (K, rows))'; transposed, weight is (K,M)."""
     tiles_at_once = GROUP * math.ceil(len(result) / (VECTORS * lanes(result)))
 
     def run(first: int, last: int) -> None:
+        block = memory.workspace("block", GROUP * ROWS * BLOCK, result.dtype)
         tiles = memory.workspace("tiles", tiles_at_once * ROWS * VECTORS * lanes(result), result.dtype)
-        _product_kernel(first, last, weight.ravel(), strides[0], strides[1], M, K, panels, tiles, result)
+        _product_kernel(first, last, weight, transposed, panels, block, tiles, result)
 
-    for_each(run, math.ceil(M / (GROUP * ROWS)))
+    for_each(run, math.ceil(result.shape[1] / (GROUP * ROWS)))
 
 
 @kernel
@@ -195,50 +224,69 @@ def _product_kernel(
     first: int,
     last: int,
     weight: np.ndarray,
-    stride_m: int,
-    stride_k: int,
-    M: int,
-    K: int,
+    transposed: bool,
     panels: np.ndarray,
+    block: np.ndarray,
     tiles: np.ndarray,
     result: np.ndarray,
 ) -> None:
     """A piece is GROUP·ROWS columns of the result, for the whole batch."""
     columns = VECTORS * lanes(result)
-    rows = len(result)
+    rows, M = result.shape
+    K, width = weight.size // M, weight.shape[1]
+    flat = weight.reshape(weight.size)
     batch_panels = (rows + columns - 1) // columns
     for i in range(first, last):
-        tiles_here = (min(M - i * GROUP * ROWS, GROUP * ROWS) + ROWS - 1) // ROWS
+        left = min(i * GROUP * ROWS, M - ROWS)
+        here = min(M - left, GROUP * ROWS)
+        count = (here + ROWS - 1) // ROWS
         for k in range(0, K, BLOCK):
-            for t in range(tiles_here):
-                # The last tile begins early enough to be full, and does some rows a second time.
-                weight_at = min((i * GROUP + t) * ROWS, M - ROWS) * stride_m + k * stride_k
+            steps = min(BLOCK, K - k)
+            # The block's place in weight and that of the next; its lines, their length; in the copy the distance of steps, rows.
+            if transposed:
+                at, ahead, lines, length, step, across = k * width + left, BLOCK * width, steps, here, here, 1
+            else:
+                at, ahead, lines, length, step, across = left * width + k, BLOCK, here, steps, 1, steps
+            for line in range(lines):
+                source, target = flat[at + line * width :], block[line * length : (line + 1) * length]
+                for j in range(length):
+                    target[j] = source[j]
+            for t in range(count):
+                for line in range(lines * t // count, lines * (t + 1) // count):
+                    fetch(flat, at + ahead + line * width, length)
+                # The last tile begins early enough to be full, and does some columns a second time.
+                block_at = min(t * ROWS, here - ROWS) * across
                 for b in range(batch_panels):
                     tile = (t * batch_panels + b) * ROWS * columns
                     multiply_tile(
-                        min(BLOCK, K - k), weight, weight_at, stride_k, stride_m, panels, (b * K + k) * columns, columns,
+                        steps, block, block_at, step, across, panels, (b * K + k) * columns, columns,
                         tiles, tile, columns, k > 0,
                     )  # fmt: skip
         for row in range(rows):
-            for t in range(tiles_here):
-                top = min((i * GROUP + t) * ROWS, M - ROWS)
+            for t in range(count):
+                m = left + min(t * ROWS, here - ROWS)
                 tile = (t * batch_panels + row // columns) * ROWS * columns + row % columns
                 for r in range(ROWS):
-                    result[row, top + r] = tiles[tile + r * columns]
+                    result[row, m + r] = tiles[tile + r * columns]
 
 
 @kernel
-def _grad_weight_kernel(first: int, last: int, g: np.ndarray, x: np.ndarray, grad_weight: np.ndarray) -> None:
-    """grad_weight (OUT,IN) = g' (OUT, rows) · x (rows, IN), every one of them where it lies: a piece is ROWS rows of OUT."""
+def _grad_weight_kernel(
+    first: int, last: int, g: np.ndarray, block: np.ndarray, panels: np.ndarray, grad_weight: np.ndarray
+) -> None:
+    """grad_weight (OUT,IN) = g' (OUT, rows) · x (rows, IN): a piece is ROWS rows of OUT."""
     rows, OUT = g.shape
-    IN = x.shape[1]
-    columns = VECTORS * lanes(x)
-    flat_g, flat_x, flat_out = g.reshape(rows * OUT), x.reshape(rows * IN), grad_weight.reshape(OUT * IN)
+    IN = grad_weight.shape[1]
+    columns = VECTORS * lanes(g)
+    flat = grad_weight.reshape(OUT * IN)
     for i in range(first, last):
         o = min(i * ROWS, OUT - ROWS)
-        for panel in range(0, IN, columns):
-            j = min(panel, IN - columns)
-            multiply_tile(rows, flat_g, o, OUT, 1, flat_x, j, IN, flat_out, o * IN + j, IN, False)
+        for row in range(rows):
+            for r in range(ROWS):
+                block[row * ROWS + r] = g[row, o + r]
+        for panel in range((IN + columns - 1) // columns):
+            j = min(panel * columns, IN - columns)
+            multiply_tile(rows, block, 0, ROWS, 1, panels, panel * rows * columns, columns, flat, o * IN + j, IN, False)
 
 
 RUNGS = Ladder(
