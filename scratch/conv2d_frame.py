@@ -69,21 +69,21 @@ def fill_frame(batch: np.ndarray, frame: Frame) -> np.ndarray:
 def _frame_kernel(first: int, last: int, planes: np.ndarray, frame: Frame, framed: np.ndarray) -> None:
     _, H, W = planes.shape
     zero = planes.dtype.type(0)
+    # Unsigned: an index that might be negative, and so count from the end, costs more than the copy.
+    place, begin, row_step = np.empty(W, np.uint64), np.uint64(frame.top * frame.row), np.uint64(frame.row)
+    for w in range(W):
+        padded = frame.left + w
+        place[w] = padded % frame.stride * frame.columns + padded // frame.stride
     for i in range(first, last):
-        for j in range(i * frame.plane, (i + 1) * frame.plane):
-            framed[j] = zero
-        for remainder in range(frame.stride):  # of left + w by the stride
-            first_w = (remainder - frame.left) % frame.stride
-            count = (W - first_w + frame.stride - 1) // frame.stride
-            at = i * frame.plane + frame.top * frame.row + remainder * frame.columns + (frame.left + first_w) // frame.stride
-            for h in range(H):
-                if frame.stride == 1:  # the same as below, which the compiler then turns into vectors
-                    for w in range(W):
-                        framed[at + w] = planes[i, h, w]
-                else:
-                    for column in range(count):
-                        framed[at + column] = planes[i, h, first_w + column * frame.stride]
-                at += frame.row
+        plane = framed[i * frame.plane : (i + 1) * frame.plane]
+        for j in range(plane.size):
+            plane[j] = zero
+        at = begin
+        for h in range(H):
+            row = planes[i, h]
+            for w in range(W):
+                plane[at + place[w]] = row[w]
+            at += row_step
 
 
 class Grid(NamedTuple):
