@@ -13,33 +13,39 @@ from pathlib import Path
 
 from benchmarks import stats
 from benchmarks.results import Report, Row
-from benchmarks.tables import Table
+from benchmarks.tables import Table, share_of_roof
 
 FOLDER = Path(__file__).parent / "results" / "goals"  # runs with another batch, or other threads, than the main one
 CONVOLUTIONS = tuple(f"conv{name}" for name in ("1", "2", "2/2", "3", "4", "4/2", "5", "5/2"))
 BOTH = ("forward", "backward")
+Reached = tuple[float, str]  # a figure, and of which layer it is where there are several
 
 
 @dataclass(frozen=True)
 class Goal:
-    """``low`` is the goal, ``high`` the limit: of torch's time, or of what ``measure`` says it is of. Below is better."""
+    """``goal`` and ``limit`` are of torch's time, or of what ``measure`` says: the less, the better; without limit the more."""
 
     work: str
     of: str  # "eager" or "best": which torch; or in words what it is measured in
-    low: float
-    high: float
+    goal: float
+    limit: float | None
     cases: tuple[str, ...] = ()
     phases: tuple[str, ...] = ()
-    measure: Callable[[Report], float | None] | None = None  # instead of cases and phases
+    measure: Callable[[Report], Reached | None] | None = None  # instead of cases and phases
 
-    def reached(self, report: Report) -> tuple[float, str] | None:
+    def reached(self, report: Report) -> Reached | None:
         """The worst of the cases and its name; None where the run has none of them."""
         if self.measure:
-            figure = self.measure(report)
-            return None if figure is None else (figure, "")
+            return self.measure(report)
         rows = [row for row in report.rows if row.case in self.cases and row.rounds]
-        ratios = [(ratio, row.case) for row in rows if (ratio := self._ratio(row)) is not None]
+        ratios = [(ratio, row.case if len(self.cases) > 1 else "") for row in rows if (ratio := self._ratio(row)) is not None]
         return max(ratios, default=None)
+
+    def mark(self, figure: float) -> str:
+        """Whether the figure reaches the goal, keeps the limit, or neither."""
+        if self.limit is None:
+            return "✓" if figure >= self.goal else "✗"
+        return "✓" if figure <= self.goal else "○" if figure <= self.limit else "✗"
 
     def _ratio(self, row: Row) -> float | None:
         torch = [side for side in row.sides if side.startswith("torch" if self.of == "best" else "torch eager")]
@@ -47,8 +53,7 @@ class Goal:
         if not totals:
             return None
         best = min(totals, key=lambda side: statistics.median(totals[side]))
-        ours = [side for side in row.sides if side.startswith("scratch")][-1]  # the fastest rung comes last
-        return stats.ratio(_added(row, ours, self.phases), totals[best]).median
+        return stats.ratio(_added(row, _ours(row), self.phases), totals[best]).median
 
 
 def _added(row: Row, side: str, phases: Sequence[str]) -> list[float]:
@@ -56,16 +61,36 @@ def _added(row: Row, side: str, phases: Sequence[str]) -> list[float]:
     return [sum(times) for times in zip(*(row.times(phase, side) for phase in phases), strict=True)]
 
 
-def _memory(report: Report) -> float | None:
+def _memory(report: Report) -> Reached | None:
     peaks = (row.peak for row in report.rows if row.case == "one_tower step")
-    return next((peak["scratch"] / peak["torch eager"] for peak in peaks if "torch eager" in peak), None)
+    return next(((peak["scratch"] / peak["torch eager"], "") for peak in peaks if "torch eager" in peak), None)
 
 
-def _start(library: str, *moments: str) -> Callable[[Report], float | None]:
-    def seconds(report: Report) -> float | None:
-        return next((sum(one[moment] for moment in moments) for one in report.starts if one["library"] == library), None)
+def _start(library: str, *moments: str) -> Callable[[Report], Reached | None]:
+    def seconds(report: Report) -> Reached | None:
+        return next(((sum(one[moment] for moment in moments), "") for one in report.starts if one["library"] == library), None)
 
     return seconds
+
+
+def _of_roof(*cases: str) -> Callable[[Report], Reached | None]:
+    def worst(report: Report) -> Reached | None:
+        rows = [row for row in report.rows if row.case in cases and row.rounds]
+        shares = [(share_of_roof(row, phase, _ours(row), report.roof), row, phase) for row in rows for phase in row.phases]
+        share, row, phase = min(shares, key=lambda one: one[0], default=(0, None, ""))
+        return (share, f"{row.case} {phase}") if row else None
+
+    return worst
+
+
+def _speed_up(report: Report) -> Reached | None:
+    """By the second thread, from the sweep over threads."""
+    one, two = (next((row.seconds("step", "scratch") for row in report.rows if row.case == f"threads {n}"), None) for n in (1, 2))
+    return (one / two, "") if one and two else None
+
+
+def _ours(row: Row) -> str:
+    return [side for side in row.sides if side.startswith("scratch")][-1]  # the fastest rung comes last
 
 
 GOALS = (
@@ -87,21 +112,30 @@ GOALS = (
         "import and first step of mini, compiled before", "seconds", 0.5, 1.5, measure=_start("scratch, warm", "import", "first")
     ),
     Goal("first step of mini, nothing compiled yet", "seconds", 20, 60, measure=_start("scratch, cold", "first")),
+    Goal("convolutions", "roof", 0.85, None, measure=_of_roof(*CONVOLUTIONS)),
+    Goal("linear", "roof", 0.85, None, measure=_of_roof("fc6", "fc7", "fc8")),
+    Goal("what memory limits", "roof", 0.70, None, measure=_of_roof("relu1", "norm1", "norm2", "pool1", "pool2", "pool5", "sgd")),
+    Goal("training step, by a second thread", "speed-up", 1.9, None, measure=_speed_up),
 )
 
 
 def table(main: Report) -> Table:
     """All goals, with a column for the main run and one for each of those in the folder."""
     runs = [main, *(Report.load(path) for path in sorted(FOLDER.glob("*.json")))]
-    rows = [[goal.work, goal.of, f"{goal.low:g}", f"{goal.high:g}", *_cells(goal, runs)] for goal in GOALS]
+    rows = [[goal.work, goal.of, *_bounds(goal), *_cells(goal, runs)] for goal in GOALS]
     return Table(
         "",
         ["work", "share of", "goal", "limit", *(_named(run) for run in runs)],
         rows,
         "scratch's time (or memory) as a share of torch's, eager or its best configuration, or in seconds: the less, the better. "
         "Medians over rounds; single passes with their intervals are in the table of layers. Of several layers the slowest "
-        "beside torch counts, and is named. ✓ the goal is reached, ○ the limit is kept, ✗ neither.",
+        "beside torch counts, and is named. Shares of the roof and the speed-up have no limit: the more, the better. "
+        "✓ the goal is reached, ○ the limit is kept, ✗ neither.",
     )
+
+
+def _bounds(goal: Goal) -> tuple[str, str]:
+    return (f"≥ {goal.goal:g}", "") if goal.limit is None else (f"{goal.goal:g}", f"{goal.limit:g}")
 
 
 def _cells(goal: Goal, runs: Sequence[Report]) -> Iterator[str]:
@@ -111,8 +145,7 @@ def _cells(goal: Goal, runs: Sequence[Report]) -> Iterator[str]:
             yield ""
             continue
         figure, case = reached
-        mark = "✓" if figure <= goal.low else "○" if figure <= goal.high else "✗"
-        yield f"{figure:.3f} {mark}" + (f" {case}" if len(goal.cases) > 1 else "")
+        yield f"{figure:.3f} {goal.mark(figure)} {case}".rstrip()
 
 
 def _named(run: Report) -> str:

@@ -226,6 +226,11 @@ def ratio_text(ratio: Ratio) -> str:
 def _rate(row: Row, phase: str, side: str, roof: dict[str, float]) -> tuple[str, str]:
     seconds = row.seconds(phase, side)
     flops, moved = row.flops[phase], row.traffic[phase]
-    least = max(flops / roof["flops"], moved / roof["bytes"])
     rate = f"{flops / seconds / 1e9:,.0f} GFLOP/s" if flops else f"{moved / seconds / 1e9:,.1f} GB/s"
-    return rate, f"{least / seconds:.0%}"
+    return rate, f"{share_of_roof(row, phase, side, roof):.0%}"
+
+
+def share_of_roof(row: Row, phase: str, side: str, roof: dict[str, float]) -> float:
+    """The time that the machine's limits allow, as a share of the time it took."""
+    least = max(row.flops[phase] / roof["flops"], row.traffic[phase] / roof["bytes"])
+    return least / row.seconds(phase, side)

@@ -32,12 +32,31 @@ def reached(of: str, *cases: str) -> tuple[float, str] | None:
 
 
 def test_the_best_configuration_is_the_best_of_both_passes_together() -> None:
-    assert reached("best", "first") == (2 / 5, "first")  # not 2 / (2 + 1): the layout of images stays what it is
+    assert reached("best", "first") == (2 / 5, "")  # not 2 / (2 + 1): the layout of images stays what it is
 
 
 def test_the_worst_layer_counts() -> None:
     assert reached("eager", "first", "second") == (0.5, "second")
     assert reached("eager", "third") is None
+
+
+def test_the_more_of_the_roof_the_better(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    bound = row("bound", scratch=(2, 1), eager=(1, 1))
+    bound.flops, bound.traffic = dict.fromkeys(goals.BOTH, 10.0), dict.fromkeys(goals.BOTH, 3.0)
+    report = Report(settings={"threads": 1, "batch": 32}, rows=[bound], roof={"flops": 20.0, "bytes": 2.0})
+    monkeypatch.setattr(goals, "FOLDER", tmp_path)
+    for least, mark in ((0.75, "✓"), (0.8, "✗")):  # memory asks for 1.5 seconds, arithmetic for half a second
+        monkeypatch.setattr(goals, "GOALS", (Goal("it", "roof", least, None, measure=goals._of_roof("bound", "none")),))
+        (line,) = goals.table(report).rows
+        assert line == ["it", "roof", f"≥ {least:g}", "", f"0.750 {mark} bound forward"]
+
+
+def test_the_speed_up_is_that_of_the_sweep() -> None:
+    steps = [
+        Row(f"threads {n}", "growth", "alexnet", 16, ["step"], rounds=[{"scratch": [[[s]], [[s]]]}]) for n, s in ((1, 9), (2, 6))
+    ]
+    assert goals._speed_up(Report(rows=steps)) == (1.5, "")
+    assert goals._speed_up(Report(rows=steps[:1])) is None
 
 
 @pytest.mark.parametrize(("low", "high", "mark"), [(0.5, 0.7, "0.500 ✓"), (0.3, 0.5, "0.500 ○"), (0.3, 0.4, "0.500 ✗")])

