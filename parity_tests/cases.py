@@ -81,7 +81,9 @@ def conv2d_for_winograd(dtype: Dtype, large: bool = False, palettes: Palettes = 
 @drawn
 def linear(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes = None) -> Case:
     if large:
-        leading, IN, OUT = [draw(st.integers(8, 40))], draw(st.integers(32, 150)), draw(st.integers(14, 40))
+        # A piece of numba's product is up to 112 features of the output, or of the input on the way back.
+        leading, IN = [draw(st.integers(8, 40))], draw(st.integers(32, 150))
+        OUT = draw(st.one_of(st.integers(14, 40), st.integers(113, 240)))
     else:
         leading, IN, OUT = draw(st.lists(st.integers(0, 4), max_size=3)), draw(st.integers(1, 6)), draw(st.integers(1, 5))
     bias = (OUT,) if draw(st.booleans()) else None

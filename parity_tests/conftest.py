@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 
 from parity_tests.mutants import CASES
 from parity_tests.report import Report
-from scratch.core.vectors import JIT_OFF
+from scratch.core.jit import JIT_OFF
 
 PROFILES = {"quick": 10, "default": CASES, "deep": 3000}  # cases for each operation, rung and dtype
 # Whole networks and what is built from them: too much for the edit loop, and for kernels in plain Python.

@@ -87,12 +87,18 @@ OTHERS = (
         "linear",
         "numba",
         ("a block of the sum overwrites those before", "tiles, tile, columns, k > 0,", "tiles, tile, columns, False,"),
-        ("the last tile begins behind its first row", "block_at = min(t * ROWS, here - ROWS)", "block_at = t * ROWS"),
+        (
+            "the last tile begins behind its first row",
+            "block_at = min(t * ROWS, here - ROWS)",
+            "block_at = t * ROWS % (here - ROWS + 1)",
+        ),
         (
             "the last panel of features is an early one",
             "min(panel * columns, K - columns)",
             "panel * columns % (K - columns + 1)",
         ),
+        ("every piece multiplies the first rows of weight", "left * width + k, BLOCK, here", "k, BLOCK, here"),
+        ("every piece writes to the first columns", "m = left + min(t * ROWS, here - ROWS)", "m = min(t * ROWS, here - ROWS)"),
         after=NUMBA,
     ),
     *planting(
@@ -122,10 +128,18 @@ OTHERS = (
     *planting(
         "max_pool2d",
         "numba",
-        ("the last of equal cells wins", 'builder.fcmp_ordered(">", b, a)', 'builder.fcmp_ordered(">=", b, a)'),
-        ("NaN gives way to any number", ', builder.fcmp_unordered("uno", b, b))', ", builder.fcmp_unordered('uno', a, a))"),
-        ("every row of a window begins anew", "kept=kept, index=kept_index", "kept=loaded(row), index=row_numbers"),
-        ("the second row's indices go on from the first's", "(row_numbers, row_steps)", "(row_numbers, steps)"),
+        ("the last of equal cells wins", 'fcmp_ordered(">", value, kept)', 'fcmp_ordered(">=", value, kept)'),
+        ("NaN gives way to any number", 'fcmp_unordered("uno", value, value)', 'fcmp_unordered("uno", kept, kept)'),
+        (
+            "every row of a window begins anew",
+            "loop(count, row, row_everywhere, row_kept, row_index)",
+            "loop(count, row, row_everywhere, loaded(row), row_everywhere)",
+        ),
+        (
+            "the second row's indices go on from the first's",
+            "(row_everywhere, row_step_everywhere)",
+            "(row_everywhere, step_everywhere)",
+        ),
         (
             "of planes too small for a square of vectors every cell is the first",
             "source[source_at + offsets[i] + j]",

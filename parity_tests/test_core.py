@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -280,3 +283,21 @@ def test_what_checks_refuse(check, error, message):
 
 def test_a_pair_of_one_counts_twice():
     assert checks.pair("f", "n", (3,), low=0) == (3, 3)
+
+
+@pytest.mark.skipif(jit.JIT_OFF, reason="nothing is compiled")
+def test_a_kernel_is_compiled_anew_when_a_file_of_its_words_changed(tmp_path):
+    shutil.copytree(Path(scratch.__file__).parent, tmp_path / "scratch", ignore=shutil.ignore_patterns("__pycache__"))
+    environment = {name: value for name, value in os.environ.items() if name not in ("NUMBA_CACHE_DIR", "SCRATCH_VECTOR_BITS")}
+
+    def log_of_half() -> float:
+        code = "import numpy, scratch.log_softmax as it; print(it.forward(numpy.zeros(2), dim=0)[0][0])"
+        run = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        )
+        return float(run.stdout)
+
+    assert log_of_half() == pytest.approx(math.log(1 / 2))
+    file = tmp_path / "scratch" / "core" / "exponential.py"  # whose exp rows.py uses, and log_softmax.py that
+    file.write_text(file.read_text().replace("series * power", "2 * series * power"))
+    assert log_of_half() == pytest.approx(math.log(1 / 4))

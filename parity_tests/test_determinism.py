@@ -71,7 +71,7 @@ def big_case(spec: Spec, rung: str) -> Case:
 
     arrays: dict[str, tuple[Any, ...]] = {
         "conv2d": (array(2, 8, 17, 19), array(18, 4, 3, 3), array(18)),
-        "linear": (array(16, 70), array(40, 70), array(40)),
+        "linear": (array(16, 300), array(250, 300), array(250)),
         "cross_entropy": (array(64, 10), np.arange(64) % 10),
         "sgd": (array(5000), array(5000)),
     }

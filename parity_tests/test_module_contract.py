@@ -11,7 +11,7 @@ import pytest
 
 import scratch.modules
 from scratch.core import memory
-from scratch.core.vectors import JIT_OFF
+from scratch.core.jit import JIT_OFF
 from scratch.modules import Module
 
 modules: Any = scratch.modules  # Any: what the types forbid must raise, too

@@ -125,17 +125,17 @@ def numpy_backward(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, has_
 
 # weight is the large matrix (38 million numbers in AlexNet's first linear layer, for a few dozen rows of x), so time goes
 # into reading it. x and grad_out, being small, are cut into panels in which the register tile (core/microkernel.py) finds
-# COLUMNS neighbours. Of weight a block at a time is copied: its rows are a large power of two apart, or nearly so, and share a
-# few places in the cache, from which they would drive each other out before the tiles are done with them.
+# COLUMNS neighbours. Of weight a block at a time is copied: its rows are a multiple of 4,096 bytes apart, or nearly so, and share
+# a few places in the cache, from which they would drive each other out before the tiles are done with them.
 BLOCK = 128  # steps of a sum at a time
-GROUP = 8  # tiles side by side that share a block: with it they stay in the second-level cache
+GROUP = 8  # tiles side by side that share a block
 
 
 def numba_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> tuple[np.ndarray, tuple[Any, ...]]:
     """Read the weight matrix once, the next block while this one is multiplied: BLAS first makes panels of all of it."""
     OUT, IN = weight.shape
     rows = math.prod(x.shape[:-1])
-    if rows < 8 or VECTORS * lanes(x) > IN or ROWS > OUT:
+    if rows < 8 or max(ROWS, VECTORS * lanes(x)) > IN or ROWS > OUT:  # a tile of weight, and for grad_x one of its transpose
         raise NotTakenError(f"linear: numba takes at least 8 rows and a tile of weight, got x {x.shape}, weight {weight.shape}")
     out = memory.empty((*x.shape[:-1], OUT), x.dtype)
     # out' (OUT, rows) = weight (OUT,IN) · x' (IN, rows)
@@ -158,8 +158,8 @@ def numba_backward(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, has_
     panels = _feature_panels(x.reshape(rows, IN))
 
     def run(first: int, last: int) -> None:
-        near = memory.workspace("block", rows * ROWS, g.dtype)
-        _grad_weight_kernel(first, last, g, near, panels, grad_weight)
+        g_panel = memory.workspace("panel", rows * ROWS, g.dtype)
+        _grad_weight_kernel(first, last, g, g_panel, panels, grad_weight)
 
     for_each(run, math.ceil(OUT / ROWS))
     return grad_x, grad_weight, g.sum(axis=0) if has_bias else None
@@ -170,7 +170,7 @@ def _batch_panels(matrix: np.ndarray) -> np.ndarray:
     rows, K = matrix.shape
     columns = VECTORS * lanes(matrix)
     panels = memory.workspace("batch panels", math.ceil(rows / columns) * K * columns, matrix.dtype)
-    for_each(_batch_panels_kernel, math.ceil(rows / columns) * K, matrix, panels)
+    for_each(_batch_panels_kernel, math.ceil(rows / columns) * K, matrix, panels, values=columns)
     return panels
 
 
@@ -192,7 +192,7 @@ def _feature_panels(matrix: np.ndarray) -> np.ndarray:
     columns = VECTORS * lanes(matrix)
     count = math.ceil(K / columns)
     panels = memory.workspace("feature panels", count * rows * columns, matrix.dtype)
-    for_each(_feature_panels_kernel, count, matrix, panels)
+    for_each(_feature_panels_kernel, count, matrix, panels, values=rows * columns)
     return panels
 
 
@@ -242,7 +242,8 @@ def _product_kernel(
         count = (here + ROWS - 1) // ROWS
         for k in range(0, K, BLOCK):
             steps = min(BLOCK, K - k)
-            # The block's place in weight and that of the next; its lines, their length; in the copy the distance of steps, rows.
+            # at, ahead: where the block begins in weight, and how far on the next one does (behind the last nothing is wanted)
+            # lines, length: what lies side by side in weight. step, across: in the copy, from step to step and row to row
             if transposed:
                 at, ahead, lines, length, step, across = k * width + left, BLOCK * width, steps, here, here, 1
             else:
@@ -272,7 +273,7 @@ def _product_kernel(
 
 @kernel
 def _grad_weight_kernel(
-    first: int, last: int, g: np.ndarray, block: np.ndarray, panels: np.ndarray, grad_weight: np.ndarray
+    first: int, last: int, g: np.ndarray, g_panel: np.ndarray, panels: np.ndarray, grad_weight: np.ndarray
 ) -> None:
     """grad_weight (OUT,IN) = g' (OUT, rows) · x (rows, IN): a piece is ROWS rows of OUT."""
     rows, OUT = g.shape
@@ -283,10 +284,10 @@ def _grad_weight_kernel(
         o = min(i * ROWS, OUT - ROWS)
         for row in range(rows):
             for r in range(ROWS):
-                block[row * ROWS + r] = g[row, o + r]
+                g_panel[row * ROWS + r] = g[row, o + r]
         for panel in range((IN + columns - 1) // columns):
             j = min(panel * columns, IN - columns)
-            multiply_tile(rows, block, 0, ROWS, 1, panels, panel * rows * columns, columns, flat, o * IN + j, IN, False)
+            multiply_tile(rows, g_panel, 0, ROWS, 1, panels, panel * rows * columns, columns, flat, o * IN + j, IN, False)
 
 
 RUNGS = Ladder(

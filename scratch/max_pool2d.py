@@ -26,7 +26,7 @@ from scratch.core.jit import for_each, kernel
 from scratch.core.ladder import Cache, Ladder, Rung
 from scratch.core.vectors import fetch, lanes, transpose, window_maximum
 
-AHEAD = 1 << 18  # bytes of the next piece that are fetched while this one is worked on: less than a second-level cache
+AHEAD = 1 << 18  # bytes, from its first plane on, of the next piece that are fetched meanwhile: a part of the second-level cache
 
 
 class Geometry(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import goals
+from benchmarks import goals, growth
 from benchmarks.cases import CASES
 from benchmarks.goals import Goal
 from benchmarks.results import Report, Row
@@ -46,25 +46,28 @@ def test_the_more_of_the_roof_the_better(monkeypatch: pytest.MonkeyPatch, tmp_pa
     report = Report(settings={"threads": 1, "batch": 32}, rows=[bound], roof={"flops": 20.0, "bytes": 2.0})
     monkeypatch.setattr(goals, "FOLDER", tmp_path)
     for least, mark in ((0.75, "✓"), (0.8, "✗")):  # memory asks for 1.5 seconds, arithmetic for half a second
-        monkeypatch.setattr(goals, "GOALS", (Goal("it", "roof", least, None, measure=goals._of_roof("bound", "none")),))
+        monkeypatch.setattr(goals, "GOALS", (Goal("it", "roof", least, None, ("bound", "none"), measure=goals._of_roof),))
         (line,) = goals.table(report).rows
         assert line == ["it", "roof", f"≥ {least:g}", "", f"0.750 {mark} bound forward"]
 
 
 def test_the_speed_up_is_that_of_the_sweep() -> None:
-    steps = [
-        Row(f"threads {n}", "growth", "alexnet", 16, ["step"], rounds=[{"scratch": [[[s]], [[s]]]}]) for n, s in ((1, 9), (2, 6))
-    ]
-    assert goals._speed_up(Report(rows=steps)) == (1.5, "")
-    assert goals._speed_up(Report(rows=steps[:1])) is None
+    cases = ("threads 1", "threads 2")
+    one, two = (
+        Row(case, "growth", "alexnet", 16, ["step"], rounds=[{"scratch": [[[seconds]], [[seconds]]]}])
+        for case, seconds in zip(cases, (9, 6), strict=True)
+    )
+    assert goals._speed_up(Report(rows=[one, two]), cases) == (1.5, "")
+    two.rounds = []  # it was interrupted
+    assert goals._speed_up(Report(rows=[one, two]), cases) is None
 
 
-@pytest.mark.parametrize(("low", "high", "mark"), [(0.5, 0.7, "0.500 ✓"), (0.3, 0.5, "0.500 ○"), (0.3, 0.4, "0.500 ✗")])
-def test_marks(low: float, high: float, mark: str, monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+@pytest.mark.parametrize(("goal", "limit", "mark"), [(0.5, 0.7, "0.500 ✓"), (0.3, 0.5, "0.500 ○"), (0.3, 0.4, "0.500 ✗")])
+def test_marks(goal: float, limit: float, mark: str, monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     monkeypatch.setattr(goals, "FOLDER", tmp_path)
-    monkeypatch.setattr(goals, "GOALS", (Goal("it", "best", low, high, ("second",), goals.BOTH),))
+    monkeypatch.setattr(goals, "GOALS", (Goal("it", "best", goal, limit, ("second",), goals.BOTH),))
     (line,) = goals.table(REPORT).rows
-    assert line == ["it", "best", f"{low:g}", f"{high:g}", mark]
+    assert line == ["it", "best", f"{goal:g}", f"{limit:g}", mark]
 
 
 def test_every_run_has_a_column(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
@@ -75,5 +78,5 @@ def test_every_run_has_a_column(monkeypatch: pytest.MonkeyPatch, tmp_path) -> No
 
 
 def test_goals_name_cases_that_exist() -> None:
-    known = {case.name for case in CASES}
+    known = {case.name for case in (*CASES, *growth.cases(2))}
     assert {case for goal in goals.GOALS for case in goal.cases} <= known

@@ -25,7 +25,7 @@ def array(operation: str, name: str, value: Any, *, dtype: np.dtype[Any] | None 
         raise TypeError(f"{operation}: {name} must be float32 or float64, got {value.dtype} with shape {value.shape}")
     if dtype is not None and native != dtype:
         raise TypeError(f"{operation}: {name} must be {dtype} like the input, got {native} with shape {value.shape}")
-    # This also takes the view of a subclass (a matrix, a memmap) as a plain array.
+    # np.asarray makes a plain array of a subclass (a matrix, a memmap); it does not align, hence the copy.
     checked = np.asarray(value, dtype=native, order="C")
     return checked if checked.flags.aligned else checked.copy()
 

@@ -2,8 +2,8 @@
 
 A kernel is a plain Python loop over ``range(first, last)`` of independent pieces of work, compiled by Numba without the
 GIL. :func:`for_each` splits ``range(n)`` among threads. Three rules keep results the same bits for any number of threads:
-what a piece computes depends on its index alone, no two pieces write to the same place, and sums over pieces are added up
-afterwards in the order of the pieces.
+what a piece computes depends on its index alone, no two pieces write different bits to the same place, and sums over pieces
+are added up afterwards in the order of the pieces.
 
 Why our own threads and not Numba's ``prange``: Numba's threading layers abort the process when two Python threads call in
 at once (workqueue) or in a forked child (omp); and a kernel with ``parallel=True`` takes seconds to compile.
@@ -12,18 +12,23 @@ at once (workqueue) or in a forked child (omp); and a kernel with ``parallel=Tru
 from __future__ import annotations
 
 import contextvars
+import functools
 import itertools
 import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, SupportsIndex, TypeVar, cast
 
 import numba
+from numba.core import config
 
 from scratch.core import checks
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
+JIT_OFF: bool = bool(config.DISABLE_JIT)  # type: ignore[attr-defined]  # set when Numba is imported
 WORTH_A_THREAD = 1 << 17  # values to go through: with fewer, a core is done before another has woken up, some 0.1 ms later
 
 
@@ -32,7 +37,25 @@ def kernel(function: _F) -> _F:
     # error_model: division by zero gives inf or nan, as in NumPy. Never fastmath: it breaks NaN and the order of sums.
     # The cache on disk does not know about a forced vector width, so there is none then.
     cache = "SCRATCH_VECTOR_BITS" not in os.environ
-    return cast("_F", numba.njit(cache=cache, nogil=True, error_model="numpy")(function))
+    compiled = numba.njit(cache=cache, nogil=True, error_model="numpy")(function)
+    if cache and not JIT_OFF:
+        # Numba compiles anew when the function's own file has changed. Its words come from other files too.
+        index = compiled._cache._cache_file  # type: ignore[attr-defined]
+        index._source_stamp = index._source_stamp, _words(function)
+    return cast("_F", compiled)
+
+
+def _words(function: Callable[..., Any]) -> tuple[Any, ...]:
+    """The state of the files that a kernel may take its words from: those of core, and those that its module imports from."""
+    modules = {getattr(value, "__module__", None) for value in function.__globals__.values()}
+    files = {str(sys.modules[name].__file__) for name in modules if name and name.startswith("scratch.")}
+    return tuple(_stamp(file) for file in sorted(files | {str(file) for file in Path(__file__).parent.glob("*.py")}))
+
+
+@functools.cache
+def _stamp(file: str) -> tuple[str, int, int]:
+    state = Path(file).stat()
+    return Path(file).name, state.st_mtime_ns, state.st_size
 
 
 def get_num_threads() -> int:

@@ -29,7 +29,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from scratch.core.vectors import JIT_OFF, VECTOR_BITS, Flat, data_of, lanes, spread, vector_at, vector_of
+from scratch.core.jit import JIT_OFF
+from scratch.core.vectors import VECTOR_BITS, Flat, data_of, lanes, spread, vector_at, vector_of
 
 VECTORS = 2  # of b, side by side
 ROWS = 14 if VECTOR_BITS == 512 or llvm.get_host_cpu_features().get("neon") else 6

@@ -52,15 +52,17 @@ def exp_row(x: np.ndarray, exps: np.ndarray, work: np.ndarray) -> tuple[Any, Any
     return peak, total(work)
 
 
+VECTOR = 16  # float32 in the widest vector
+
 # A row is halved until one value is left, its second half joined with its first: neighbours do not wait for each other, so it
 # is vector code, and the rounding of a sum grows with the number of halvings alone. The row is written over.
 
 
 @kernel
 def _half(n: int) -> int:
-    """Half of n, or a little less: whole vectors, as long as there are some, leave no rest to be joined one by one."""
+    """Half of n, rounded down to whole vectors where it is more than one: the middle then waits for the next turn."""
     rest = n // 2
-    return rest - rest % 16 if rest > 16 else rest
+    return rest - rest % VECTOR if rest > VECTOR else rest
 
 
 @kernel

@@ -16,10 +16,10 @@ import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils, config
+from numba.core import cgutils
 from numba.extending import intrinsic, register_jitable
 
-from scratch.core.jit import kernel
+from scratch.core.jit import JIT_OFF, kernel
 
 
 def _vector_bits() -> int:
@@ -34,7 +34,6 @@ def _vector_bits() -> int:
 
 VECTOR_BITS = _vector_bits()
 LINE = 64  # bytes that come into the cache together
-JIT_OFF: bool = bool(config.DISABLE_JIT)  # type: ignore[attr-defined]  # set when Numba is imported
 
 Matrix = Sequence[Sequence[float]]
 Flat = np.ndarray  # every array here is 1-D and C-contiguous; places in it are counted in elements
@@ -75,6 +74,7 @@ def fetch(array: Flat, first: int, count: int) -> None:
     """
     for at in range(first, first + count, LINE // array.itemsize):
         fetch_line(array, at)
+    fetch_line(array, first + count - 1)
 
 
 @intrinsic
@@ -151,45 +151,52 @@ def _window_maximum(typing_context, x, first, row_step, rows, step, count, large
         x, largest, index = data_of(context, builder, signature, arguments, 0, 6, 7)
         n = first.type
         vector, itemsize = vector_of(context, signature.args[0])
-        numbers, _ = vector_of(context, signature.args[7])
+        index_vector, _ = vector_of(context, signature.args[7])
 
         def loaded(number):
             return builder.load(vector_at(builder, vector, x, builder.mul(number, n(vector.count))), align=itemsize)
 
         def everywhere(number):
-            return spread(builder, numbers, builder.trunc(number, numbers.element))
+            return spread(builder, index_vector, builder.trunc(number, index_vector.element))
 
-        def loop(count, **starts):
-            """Begin a loop: what changes in it, by name, in phi nodes, so in registers; and what ends it with the next values."""
+        def loop(count, *starts):
+            """Begin a loop of ``count`` rounds.
+
+            Returns its variables, phi nodes so that they stay in registers, and a function that ends it, given their next values.
+            """
             before = builder.block
             head, body, after = (builder.append_basic_block(name) for name in ("loop", "body", "after"))
             builder.branch(head)
             builder.position_at_end(head)
-            nodes = {name: builder.phi(start.type) for name, start in {"done": n(0), **starts}.items()}
-            for node, start in zip(nodes.values(), (n(0), *starts.values()), strict=True):
+            done, *variables = (builder.phi(start.type) for start in (n(0), *starts))
+            for node, start in zip((done, *variables), (n(0), *starts), strict=True):
                 node.add_incoming(start, before)
-            done = nodes.pop("done")
             builder.cbranch(builder.icmp_signed("<", done, count), body, after)
             builder.position_at_end(body)
 
             def end(*following):
-                for node, value in zip((done, *nodes.values()), (builder.add(done, n(1)), *following), strict=True):
+                for node, value in zip((done, *variables), (builder.add(done, n(1)), *following), strict=True):
                     node.add_incoming(value, builder.block)
                 builder.branch(head)
                 builder.position_at_end(after)
 
-            return *nodes.values(), end
+            return *variables, end
 
-        steps, row_steps = everywhere(step), everywhere(row_step)
-        start = everywhere(first)
-        row, row_numbers, kept, kept_index, end_rows = loop(rows, row=first, numbers=start, kept=loaded(first), index=start)
-        number, j, a, i, end = loop(count, number=row, numbers=row_numbers, kept=kept, index=kept_index)
-        b = loaded(number)
-        wins = builder.or_(builder.fcmp_ordered(">", b, a), builder.fcmp_unordered("uno", b, b))
-        end(builder.add(number, step), builder.add(j, steps), builder.select(wins, b, a), builder.select(wins, j, i))
-        end_rows(builder.add(row, row_step), builder.add(row_numbers, row_steps), a, i)
-        builder.store(kept, vector_at(builder, vector, largest, at), align=itemsize)
-        builder.store(kept_index, vector_at(builder, numbers, index, at), align=itemsize)
+        # Vectors are loaded by their number; the same number in every lane becomes the index of the lanes that it wins.
+        begin, step_everywhere, row_step_everywhere = everywhere(first), everywhere(step), everywhere(row_step)
+        row, row_everywhere, row_kept, row_index, end_rows = loop(rows, first, begin, loaded(first), begin)
+        number, number_everywhere, kept, kept_index, end_columns = loop(count, row, row_everywhere, row_kept, row_index)
+        value = loaded(number)
+        wins = builder.or_(builder.fcmp_ordered(">", value, kept), builder.fcmp_unordered("uno", value, value))
+        end_columns(
+            builder.add(number, step),
+            builder.add(number_everywhere, step_everywhere),
+            builder.select(wins, value, kept),
+            builder.select(wins, number_everywhere, kept_index),
+        )
+        end_rows(builder.add(row, row_step), builder.add(row_everywhere, row_step_everywhere), kept, kept_index)
+        builder.store(row_kept, vector_at(builder, vector, largest, at), align=itemsize)
+        builder.store(row_index, vector_at(builder, index_vector, index, at), align=itemsize)
         return context.get_dummy_value()
 
     n = types.intp
@@ -329,6 +336,7 @@ multiply_add: Any = _multiply_add_in_python if JIT_OFF else _multiply_add
 copy_vector: Any = _copy_vector_in_python if JIT_OFF else _copy_vector
 # As :func:`transpose`, a square of whole vectors: those of the rows from ``first`` on.
 transpose_square: Any = _transpose_square_in_python if JIT_OFF else _transpose_square
-# Lane by lane the largest of a window's vectors, which lie in x as number first + row·row_step + k·step, and its number. Of
-# equals the earlier stays, but NaN always wins. There is one row, and one vector in a row, at least.
+# Lane by lane the largest of a window's vectors, and its number, to the place ``at`` of largest and of index. x is counted in
+# vectors here: a window has those of the numbers first + row·row_step + k·step, one row and one in a row at least. Of equals
+# the earlier is the largest, but NaN always wins.
 window_maximum: Any = _window_maximum_in_python if JIT_OFF else _window_maximum

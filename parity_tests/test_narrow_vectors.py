@@ -1,0 +1,28 @@
+"""The kernels that are written in vectors, with narrower vectors than this machine's: other tiles, other leftovers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scratch.core.jit import JIT_OFF
+from scratch.core.vectors import VECTOR_BITS
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.skipif(JIT_OFF, reason="the width of a vector then only cuts the same loops elsewhere, and plain Python is slow")
+@pytest.mark.parametrize("bits", [bits for bits in (128, 256) if bits < VECTOR_BITS])
+def test_kernels_are_right_on_narrower_vectors(bits):
+    """In a process of its own: the width is fixed when scratch is imported."""
+    suite = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--profile=quick"]
+    run = subprocess.run(
+        [*suite, "parity_tests/test_operations.py", "-k", "numba or implicit_gemm or winograd"],
+        cwd=ROOT, env=os.environ | {"SCRATCH_VECTOR_BITS": str(bits)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout
+    assert " passed" in run.stdout
