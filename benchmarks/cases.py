@@ -52,8 +52,9 @@ class Layer:
         weight = 0 if self.weight is None else math.prod(self.weight) + self.weight[0]
         if phase == "forward":
             return float(FLOAT * (x + weight + out))
-        # In: grad_out, the weight, and what forward left: x, but relu can make do with out and average pooling with nothing.
-        left = {"relu": out, "adaptive_avg_pool2d": 0}.get(self.operation, x)
+        # In: grad_out, the weight, and what forward left: x, but relu can make do with out, max pooling with an index of two
+        # bytes for each output, and average pooling with nothing.
+        left = {"relu": out, "max_pool2d": out / 2, "adaptive_avg_pool2d": 0}.get(self.operation, x)
         return float(FLOAT * (out + left + 2 * weight + (x if self.needs_grad_x else 0)))
 
 

@@ -45,11 +45,11 @@ IMPLICIT_GEMM = planting(
 WINOGRAD = planting(
     "conv2d",
     "winograd",
-    ("the filter's transform has a wrong sign", "(d[0] + d[2] - d[1]) * half", "(d[0] + d[2] + d[1]) * half"),
-    ("the filter's transform is not halved", "(d[0] + d[2] + d[1]) * half", "(d[0] + d[2] + d[1])"),
+    ("the filter's transform has a wrong sign", "(0.5, -0.5, 0.5)", "(0.5, 0.5, 0.5)"),
+    ("the filter's transform is not halved", "(0.5, 0.5, 0.5)", "(1.0, 1.0, 1.0)"),
     ("the output's transform has a wrong sign", "(0, 1, -1, -1))", "(0, 1, -1, 1))"),
     ("the square's last output goes without the bias", "squares[3 * columns + j] + b", "squares[3 * columns + j]"),
-    ("grad_x's filters are not turned round", "swapaxes(1, 2)[..., ::-1, ::-1]", "swapaxes(1, 2)"),
+    ("grad_x's filters are not turned round", "order[::-1, ::-1])", "order)"),
     (
         "grad_weight leaves out the tiles at the lower edge of an odd output",
         "math.ceil(geometry.OH / 2), math.ceil(geometry.OW / 2)",
@@ -61,7 +61,12 @@ WINOGRAD = planting(
         "patch, c = patches[k // C], k % C",
         "patch, c = patches[0], k % C",
     ),
-    ("a piece's taps beyond the window are not zero", "(0, -KW % 3)])", '(0, -KW % 3)], "edge")'),
+    (
+        "a piece's taps beyond the window are not zero",
+        "if tap >= 0 else zeros",
+        "if tap >= 0 else c * size * whole",
+    ),
+    ("the last panel of filters begins where the one before it does", "min(top + r, M - 1)", "min(r, M - 1)"),
     (
         "the pieces stand in another order than their products are looked for in",
         "low(tap[0]) == narrow(tap[1])",
@@ -86,6 +91,7 @@ OTHERS = (
     *planting(
         "linear",
         "numba",
+        ("of a few rows each is multiplied like the first", "row * IN, IN)", "0, IN)"),
         ("a block of the sum overwrites those before", "tiles, tile, columns, k > 0,", "tiles, tile, columns, False,"),
         (
             "the last tile begins behind its first row",

@@ -5,6 +5,7 @@ A new operation is one row here. The tests go through the table, and through the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -85,7 +86,8 @@ def _not_for_the_fast(rung: str, case: Case) -> bool:
 
 def _less_than_a_tile(rung: str, case: Case) -> bool:
     x, weight, _ = case.arrays
-    return rung == "numba" and (x.size < 8 * weight.shape[1] or weight.shape[0] < 14 or weight.shape[1] < 32)
+    OUT, IN = weight.shape
+    return rung == "numba" and math.prod(x.shape[:-1]) >= 8 and (OUT < 14 or IN < 32)
 
 
 SPECS = (

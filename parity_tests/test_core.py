@@ -8,6 +8,9 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ import pytest
 
 import scratch
 from parity_tests.specs import SPECS
-from scratch.core import checks, jit, memory, vectors
+from scratch.core import checks, exponential, jit, memory, threads, vectors
 
 relu: Any = scratch.relu  # Any: what the types forbid must raise, too
 conv2d: Any = scratch.conv2d
@@ -122,13 +125,13 @@ def test_a_rung_that_is_not_there(choose, message):
 
 
 @pytest.fixture
-def threads():
+def _threads():
     before = scratch.get_num_threads()
     yield
     scratch.set_num_threads(before)
 
 
-@pytest.mark.usefixtures("threads")
+@pytest.mark.usefixtures("_threads")
 @pytest.mark.parametrize("n", [1, 2, 7])
 def test_for_each_does_every_piece_once(n):
     scratch.set_num_threads(n)
@@ -139,11 +142,11 @@ def test_for_each_does_every_piece_once(n):
         def run(first: int, last: int, done: np.ndarray = done) -> None:
             done[first:last] += 1
 
-        jit.for_each(run, pieces)
+        threads.for_each(run, pieces)
         assert (done == 1).all()
 
 
-@pytest.mark.usefixtures("threads")
+@pytest.mark.usefixtures("_threads")
 def test_an_error_in_a_thread_reaches_the_caller():
     scratch.set_num_threads(3)
 
@@ -151,10 +154,124 @@ def test_an_error_in_a_thread_reaches_the_caller():
         raise MemoryError
 
     with pytest.raises(MemoryError):
-        jit.for_each(run, 100)
+        threads.for_each(run, 100)
 
 
-@pytest.mark.usefixtures("threads")
+@pytest.mark.usefixtures("_threads")
+def test_after_an_error_the_others_end_what_they_began_and_begin_nothing():
+    scratch.set_num_threads(2)
+    caller, both = threading.get_ident(), threading.Barrier(2, timeout=60)
+    done: list[int] = []
+
+    def run(first: int, last: int) -> None:
+        if not done:
+            both.wait()
+        if threading.get_ident() == caller:
+            raise MemoryError
+        time.sleep(0.1)
+        done.append(first)
+
+    with pytest.raises(MemoryError):
+        threads.for_each(run, 8)
+    assert len(done) == 1
+
+
+@pytest.mark.usefixtures("_threads")
+def test_threads_end_when_fewer_are_wanted():
+    for n in (5, 2, 1):
+        scratch.set_num_threads(n)
+        threads.for_each(lambda first, last: time.sleep(0.01), 40)
+        assert len([thread for thread in threading.enumerate() if thread.name == "scratch"]) == n - 1
+
+
+@pytest.mark.usefixtures("_threads")
+def test_a_thread_that_sleeps_is_woken_up():
+    scratch.set_num_threads(2)
+    for pause in (0, 0.05, 0):
+        time.sleep(pause)
+        both = threading.Barrier(2, timeout=60)
+
+        def run(first: int, last: int, both: threading.Barrier = both) -> None:
+            both.wait()
+
+        threads.for_each(run, 2)  # ends only when two threads take part
+
+
+def test_who_watches_sees_the_flag():
+    flag, left = np.zeros(1, np.int64), np.zeros(1, np.int64)
+    assert not threads._watch(flag, 5, 5, left)
+    assert left == 1
+    with ThreadPoolExecutor(1) as pool:
+        left[0] = 0
+        looks = 1 if jit.JIT_OFF else 1 << 34  # minutes
+        flag[0] = jit.JIT_OFF
+        watching = pool.submit(threads._watch, flag, looks, 5, left)
+        while not left:
+            time.sleep(0.001)
+        flag[0] = 1
+        assert watching.result(timeout=60)
+
+
+@pytest.mark.usefixtures("_threads")
+@pytest.mark.parametrize("begun", [False, True])
+def test_no_array_outlives_its_call(monkeypatch, begun):
+    scratch.set_num_threads(2)
+    given: list[Any] = []
+    both = threading.Barrier(1 + begun, timeout=60)
+    give = threads._Pool.give
+
+    def give_or_keep(pool: Any, share: Any) -> None:
+        given.append(share)
+        if begun:
+            give(pool, share)
+
+    monkeypatch.setattr(threads._Pool, "give", give_or_keep)
+
+    def run(first: int, last: int, array: np.ndarray) -> None:
+        both.wait()
+
+    array = np.empty(1 << 20)
+    gone = weakref.ref(array)
+    threads.for_each(run, 2, array)
+    del array
+    assert given
+    assert gone() is None
+
+
+@pytest.mark.usefixtures("_threads")
+def test_many_callers_leave_nothing_behind():
+    scratch.set_num_threads(3)
+
+    def call() -> None:
+        for _ in range(200):
+            threads.for_each(lambda first, last: None, 8)
+
+    with ThreadPoolExecutor(4) as pool:
+        for caller in [pool.submit(call) for _ in range(4)]:
+            caller.result(timeout=120)
+    assert not threads._pool.waiting
+    assert threads._pool.threads == len([thread for thread in threading.enumerate() if thread.name == "scratch"])
+
+
+def test_a_fork_finds_no_thread_that_compiles_and_the_end_no_thread_that_runs():
+    code = """
+import scratch
+from scratch.core import jit, threads
+
+start = threads._Thread.start
+def start_checked(thread):
+    assert jit.JIT_OFF or threads._watch.signatures  # or else the thread would compile it, which a fork must not meet
+    start(thread)
+threads._Thread.start = start_checked
+scratch.set_num_threads(3)
+threads.LINGER = 1 << 34  # minutes
+threads.for_each(lambda first, last: None, 8)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+@pytest.mark.usefixtures("_threads")
 def test_threads_may_be_numpys_int():
     scratch.set_num_threads(np.int64(2))
     assert type(scratch.get_num_threads()) is int
@@ -179,15 +296,15 @@ def test_threads_are_a_positive_int(n, error, message):
 def test_the_environments_choices(monkeypatch):
     monkeypatch.setenv("SCRATCH_NUM_THREADS", "3")
     monkeypatch.setenv("SCRATCH_VECTOR_BITS", "128")
-    assert (jit._threads_at_the_start(), vectors._vector_bits()) == (3, 128)
+    assert (threads._threads_at_the_start(), vectors._vector_bits()) == (3, 128)
     monkeypatch.setenv("SCRATCH_NUM_THREADS", "0")
     monkeypatch.setenv("SCRATCH_VECTOR_BITS", "64")
     with pytest.raises(ValueError, match="SCRATCH_NUM_THREADS must be a positive int, got '0'"):
-        jit._threads_at_the_start()
+        threads._threads_at_the_start()
     with pytest.raises(ValueError, match="SCRATCH_VECTOR_BITS must be 128, 256 or 512, got '64'"):
         vectors._vector_bits()
     monkeypatch.delenv("SCRATCH_NUM_THREADS")
-    assert 1 <= jit._threads_at_the_start() <= (os.cpu_count() or 1)
+    assert 1 <= threads._threads_at_the_start() <= (os.cpu_count() or 1)
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------
@@ -283,6 +400,38 @@ def test_what_checks_refuse(check, error, message):
 
 def test_a_pair_of_one_counts_twice():
     assert checks.pair("f", "n", (3,), low=0) == (3, 3)
+
+
+# --- kernels ----------------------------------------------------------------------------------------------------------
+
+
+@jit.kernel
+def exp_of(x: np.ndarray, out: np.ndarray) -> None:
+    for i in range(x.size):
+        out[i] = exponential.exp(x[i])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_exp_errs_by_less_than_it_says(dtype):
+    precise = np.longdouble if np.finfo(np.longdouble).nmant > np.finfo(dtype).nmant else None
+    if precise is None:
+        pytest.skip("nothing here is more precise than float64")
+    lowest = np.log(np.finfo(dtype).tiny)
+    rng = np.random.default_rng(0)
+    count = 2_000 if jit.JIT_OFF else 300_000
+    x = np.concatenate([rng.uniform(low, 0, count).astype(dtype) for low in (lowest, -2, -1e-3)])
+    out = np.empty_like(x)
+    exp_of(x, out)
+    expected = np.exp(x.astype(precise))
+    assert (np.abs(out - expected) / np.spacing(expected.astype(dtype))).max() < 1.3
+
+
+def test_exp_at_the_edges():
+    x = np.array([0, -0.0, -100, -np.inf, np.nan], np.float32)
+    out = np.empty_like(x)
+    with np.errstate(all="ignore"):  # not compiled, NumPy would warn
+        exp_of(x, out)
+    np.testing.assert_array_equal(out, np.array([1, 1, 0, 0, np.nan], np.float32))
 
 
 @pytest.mark.skipif(jit.JIT_OFF, reason="nothing is compiled")

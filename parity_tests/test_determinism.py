@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import scratch
 from parity_tests.draws import Case, fewer, values
 from parity_tests.specs import RUNGS, Spec
-from scratch.core import jit
+from scratch.core import threads as workers
 
 FLOAT32 = np.dtype(np.float32)
 COMPILED = [row for row in RUNGS if row[1] not in ("naive", "numpy", "im2col")]
@@ -25,10 +25,10 @@ COMPILED = [row for row in RUNGS if row[1] not in ("naive", "numpy", "im2col")]
 @pytest.fixture(autouse=True)
 def _threads():
     """As many as before; and no work is too small for another thread, or there would be nothing to see."""
-    threads, worth_a_thread = scratch.get_num_threads(), jit.WORTH_A_THREAD
-    jit.WORTH_A_THREAD = 1
+    threads, worth_a_thread = scratch.get_num_threads(), workers.WORTH_A_THREAD
+    workers.WORTH_A_THREAD = 1
     yield
-    jit.WORTH_A_THREAD = worth_a_thread
+    workers.WORTH_A_THREAD = worth_a_thread
     scratch.set_num_threads(threads)
 
 

@@ -19,8 +19,8 @@ from scratch import (
     sgd,
     softmax,
 )
-from scratch.core.jit import get_num_threads, set_num_threads
 from scratch.core.ladder import use_rung
+from scratch.core.threads import get_num_threads, set_num_threads
 
 __all__ = [
     "adaptive_avg_pool2d",

@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 
 from scratch.core import checks, memory
-from scratch.core.jit import for_each, kernel
+from scratch.core.jit import kernel
 from scratch.core.ladder import Cache, Ladder, Rung
+from scratch.core.threads import for_each
 
 
 def forward(x: np.ndarray, *, output_size: int | tuple[int | None, int | None]) -> tuple[np.ndarray, Cache]:
@@ -160,7 +161,7 @@ def _plane_sums(values: np.ndarray, OH: int, OW: int) -> np.ndarray:
     N, C, H, W = values.shape
     sums = memory.empty((N, C, OH, OW), values.dtype)
     bounds = (*_bounds(H, OH), *_bounds(W, OW))
-    for_each(_sum_kernel, N * C, values.reshape(N * C, H, W), bounds, sums.reshape(N * C, OH, OW))
+    for_each(_sum_kernel, N * C, values.reshape(N * C, H, W), bounds, sums.reshape(N * C, OH, OW), values=H * W)
     return sums
 
 

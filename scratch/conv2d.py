@@ -25,8 +25,9 @@ import numpy as np
 from scratch.conv2d_implicit_gemm import implicit_gemm_backward, implicit_gemm_forward
 from scratch.conv2d_winograd import winograd_backward, winograd_forward
 from scratch.core import checks
-from scratch.core.jit import for_each, kernel
+from scratch.core.jit import kernel
 from scratch.core.ladder import Cache, Ladder, Rung
+from scratch.core.threads import for_each
 
 Gradients = tuple[np.ndarray | None, np.ndarray, np.ndarray | None]
 

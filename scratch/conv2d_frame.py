@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from scratch.core import memory
-from scratch.core.jit import for_each, kernel
+from scratch.core.jit import kernel
 from scratch.core.microkernel import VECTORS
+from scratch.core.threads import for_each
 from scratch.core.vectors import lanes
 
 if TYPE_CHECKING:

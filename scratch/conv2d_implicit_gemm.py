@@ -29,9 +29,10 @@ import numpy as np
 
 from scratch.conv2d_frame import Frame, Grid, cut_runs, cut_vectors, fill_frame, window_cell
 from scratch.core import memory
-from scratch.core.jit import for_each, kernel
+from scratch.core.jit import kernel
 from scratch.core.ladder import NotTakenError
 from scratch.core.microkernel import ROWS, VECTORS, multiply_tile
+from scratch.core.threads import for_each
 from scratch.core.vectors import copy_vector, lanes, transpose
 
 if TYPE_CHECKING:

@@ -39,21 +39,25 @@ import numpy as np
 from scratch.conv2d_frame import Frame, Grid, cut_runs, cut_vectors, fill_frame, window_cell
 from scratch.conv2d_implicit_gemm import grad_bias_of, implicit_gemm_backward
 from scratch.core import memory
-from scratch.core.jit import for_each, kernel
+from scratch.core.jit import kernel
 from scratch.core.ladder import NotTakenError
 from scratch.core.microkernel import ROWS, VECTORS, multiply_tile
-from scratch.core.vectors import lanes, sandwich
+from scratch.core.threads import for_each
+from scratch.core.vectors import lanes, sandwich, transpose
 
 if TYPE_CHECKING:
     from scratch.conv2d import Geometry, Gradients
 
 BT = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))
 AT = ((1, 1, 1, 0), (0, 1, -1, -1))
-A = tuple(zip(*AT, strict=True))
+G = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))
+A, GT = (tuple(zip(*matrix, strict=True)) for matrix in (AT, G))
 
 input_transform = sandwich(BT)
+weight_transform = sandwich(G)
 output_transform = sandwich(AT)
 grad_transform = sandwich(A)
+grad_weight_transform = sandwich(GT)
 
 SIDES = (3, 5, 6)  # of a window; one of 4 = 3 + 1 taps saves nothing to speak of
 BLOCK = 1 << 14  # numbers that are looked at in one go
@@ -66,17 +70,16 @@ def winograd_forward(
     x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, geometry: Geometry
 ) -> tuple[np.ndarray, tuple[Any, ...]]:
     """Fewer multiplications: two by two outputs share 16 products for which their windows take 36."""
-    OC, C_group, KH, KW = weight.shape
+    OC, _, KH, KW = weight.shape
     if KH not in SIDES or KW not in SIDES or geometry.stride != (1, 1) or geometry.dilation != (1, 1):
         raise NotTakenError("conv2d: winograd takes windows with sides of 3, 5 or 6 at stride 1 without dilation")
     if max(geometry.top, geometry.bottom) >= KH or max(geometry.left, geometry.right) >= KW:
         raise NotTakenError("conv2d: winograd takes no window that lies beside x altogether")
     if x.size == 0 or not _tame(x) or not _tame(weight):
         raise NotTakenError("conv2d: winograd takes neither empty arrays nor numbers whose sums may be infinite")
-    G = geometry.groups
     out = memory.empty((len(x), OC, geometry.OH, geometry.OW), x.dtype)
     biases = np.zeros(OC, x.dtype) if bias is None else bias
-    _correlate(x, geometry.top, geometry.left, weight.reshape(G, OC // G, C_group, KH, KW), biases, out)
+    _correlate(x, geometry.top, geometry.left, Filters.of(weight, geometry.groups), biases, out)
     return out, (x, weight, bias is not None, geometry)
 
 
@@ -85,15 +88,14 @@ def winograd_backward(
 ) -> Gradients:
     if not _tame(grad_out):
         return implicit_gemm_backward(grad_out, x, weight, has_bias, geometry, need_grad_x=need_grad_x)
-    OC, C_group, KH, KW = weight.shape
-    G = geometry.groups
+    _, _, KH, KW = weight.shape
     grad_x = None
     if need_grad_x:
         # The output oh sees the cell h through the tap kh = h + top - oh: from h, that is the window of grad_out that begins at
-        # h + top - (KH-1), its taps in reverse. (OC,C/G,KH,KW) -> (G, C/G, OC/G, KH, KW)
-        flipped = weight.reshape(G, OC // G, C_group, KH, KW).swapaxes(1, 2)[..., ::-1, ::-1]
+        # h + top - (KH-1), its taps in reverse.
         grad_x = memory.empty_like(x)
         top, left = KH - 1 - geometry.top, KW - 1 - geometry.left
+        flipped = Filters.of(weight, geometry.groups, flipped=True)
         _correlate(grad_out, top, left, flipped, np.zeros(x.shape[1], x.dtype), grad_x)
     return grad_x, _grad_weight(grad_out, x, weight, geometry), grad_bias_of(grad_out) if has_bias else None
 
@@ -103,7 +105,7 @@ def _tame(array: np.ndarray) -> bool:
     flat = array.reshape(-1)
     blocks = math.ceil(flat.size / BLOCK)
     tame = np.empty(blocks, np.bool_)
-    for_each(_tame_kernel, blocks, flat, np.finfo(array.dtype).max / PLACES, tame)
+    for_each(_tame_kernel, blocks, flat, np.finfo(array.dtype).max / PLACES, tame, values=BLOCK)
     return bool(tame.all())
 
 
@@ -114,6 +116,26 @@ def _tame_kernel(first: int, last: int, flat: np.ndarray, limit: float, tame: np
         for value in flat[i * BLOCK : (i + 1) * BLOCK]:
             wild += not abs(value) <= limit  # NaN is wild
         tame[i] = wild == 0
+
+
+class Filters(NamedTuple):
+    """A weight seen as (G,M,C) filters: M channels of a result, each a sum over C channels. Flipped it is the gradient's."""
+
+    weight: np.ndarray  # flat
+    groups: int
+    M: int
+    C: int
+    steps: tuple[int, int, int]  # elements from one group to the next, from m to m + 1, from c to c + 1
+    order: np.ndarray  # (KH,KW): which of a filter's elements is the tap (kh,kw)
+
+    @staticmethod
+    def of(weight: np.ndarray, groups: int, flipped: bool = False) -> Filters:
+        OC, C, KH, KW = weight.shape
+        M, taps = OC // groups, KH * KW
+        order = np.arange(taps).reshape(KH, KW)
+        if flipped:  # (OC,C/G,KH,KW) -> (G, C/G, OC/G, KH, KW)
+            return Filters(weight.ravel(), groups, C, M, (M * C * taps, taps, C * taps), order[::-1, ::-1])
+        return Filters(weight.ravel(), groups, M, C, (M * C * taps, C * taps, taps), order)
 
 
 class Pieces(NamedTuple):
@@ -151,23 +173,19 @@ def _patch(frame: Frame, size: int, kh: int = 0, kw: int = 0) -> np.ndarray:
     return frame.taps(1, h[:, None], w % 2 * frame.columns + w // 2)
 
 
-def _correlate(x: np.ndarray, top: int, left: int, weight: np.ndarray, bias: np.ndarray, out: np.ndarray) -> None:
-    """Write out[n,m,h,w] = bias[m] + Σ_{c,kh,kw} weight[g,m,c,kh,kw] · x[n, c, h + kh - top, w + kw - left], 0 beyond x."""
-    G, M, C, KH, KW = weight.shape
+def _correlate(x: np.ndarray, top: int, left: int, filters: Filters, bias: np.ndarray, out: np.ndarray) -> None:
+    """Write out[n,m,h,w] = bias[m] + Σ_{c,kh,kw} filter[g,m,c,kh,kw] · x[n, c, h + kh - top, w + kw - left], 0 beyond x."""
     N, _, H, W = out.shape
     rows, columns = math.ceil(H / 2), math.ceil(W / 2)
-    pieces = Pieces.of(KH, KW)
+    pieces = Pieces.of(*filters.order.shape)
     frame = _frame(x.shape, top, left, 2 * rows - 1 + pieces.reach[0], 2 * columns - 1 + pieces.reach[1])
     framed = fill_frame(x, frame)
     patches = np.stack([_patch(frame, 4, kh, kw) for kh, kw in pieces.taps])
-    K = len(pieces.taps) * C
     # (PLACES, 2): of the K channels of all pieces the first one with products at the place, and how many there are from it on.
-    spans = C * np.stack([pieces.needed.argmax(0), pieces.needed.sum(0)], 1)
-    panels = math.ceil(M / ROWS)
-    U = memory.workspace("weights", G * panels * PLACES * K * ROWS, x.dtype)
-    if KH % 3 or KW % 3:
-        weight = np.pad(weight, [(0, 0)] * 3 + [(0, -KH % 3), (0, -KW % 3)])
-    for_each(_weight_kernel, G * panels, weight, pieces.taps, U)
+    spans = filters.C * np.stack([pieces.needed.argmax(0), pieces.needed.sum(0)], 1)
+    K = len(pieces.taps) * filters.C
+    U = _transformed(filters, pieces.taps)
+    panels = math.ceil(filters.M / ROWS)
     width = VECTORS * lanes(x)
     grid = Grid(rows, columns, 2 * frame.row, 0, 0, 2, 2)
 
@@ -175,43 +193,70 @@ def _correlate(x: np.ndarray, top: int, left: int, weight: np.ndarray, bias: np.
         V = memory.workspace("columns", PLACES * (K + 1) * width, x.dtype)
         products = memory.workspace("tiles", PLACES * panels * ROWS * width, x.dtype)
         squares = memory.workspace("squares", 4 * width, x.dtype)
-        _correlate_kernel(first, last, framed, frame, patches, spans, U, bias, grid, V, products, squares, out, G)
+        _correlate_kernel(first, last, framed, frame, patches, spans, U, bias, grid, V, products, squares, out, filters.groups)
 
-    for_each(run, G * math.ceil(N * rows * columns / width))
+    for_each(run, filters.groups * math.ceil(N * rows * columns / width))
+
+
+def _transformed(filters: Filters, corners: np.ndarray) -> np.ndarray:
+    """U = G g Gᵀ of each piece g that begins at one of these corners, as :func:`_weight_kernel` writes it."""
+    KH, KW = filters.order.shape
+    # (pieces, 9): which of a filter's elements are a piece's taps; -1 beyond the window, where zeros are taken.
+    order = np.pad(filters.order, [(0, 2), (0, 2)], constant_values=-1)
+    taps = np.stack([order[kh : kh + 3, kw : kw + 3].ravel() for kh, kw in corners])
+    side = lanes(filters.weight)
+    whole = math.ceil(ROWS / side) * side
+    panels = filters.groups * math.ceil(filters.M / ROWS)
+    U = memory.workspace("weights", panels * PLACES * (len(corners) * filters.C + 1) * ROWS, filters.weight.dtype)
+
+    def run(first: int, last: int) -> None:
+        cells = memory.workspace("cells", (filters.C * KH * KW + 1) * whole, filters.weight.dtype)
+        _weight_kernel(first, last, filters.weight, filters.M, filters.C, filters.steps, KH * KW, taps, cells, U)
+
+    for_each(run, panels)
+    return U
 
 
 @kernel
-def _weight_kernel(first: int, last: int, weight: np.ndarray, taps: np.ndarray, U: np.ndarray) -> None:
-    """(G,M,C,·,·) -> G g Gᵀ of each piece g: (G·⌈M/ROWS⌉, PLACES, pieces·C, ROWS), panels for the register tile, zero in the rows
-    that are not there.
+def _weight_kernel(
+    first: int,
+    last: int,
+    weight: np.ndarray,
+    M: int,
+    C: int,
+    steps: tuple[int, int, int],
+    size: int,
+    taps: np.ndarray,
+    cells: np.ndarray,
+    U: np.ndarray,
+) -> None:
+    """A piece of work is ROWS channels of the result, one panel for the register tile. A vector holds one tap of several.
+
+    weight -> cells (C·KH·KW, whole vectors of ROWS) -> U (G·⌈M/ROWS⌉, PLACES, pieces·C + 1, ROWS)
     """
-    _, M, C, _, _ = weight.shape
-    K = len(taps) * C
+    group_step, row_step, channel_step = steps
+    side = lanes(weight)
+    whole = (ROWS + side - 1) // side * side  # ROWS, rounded up to whole vectors
+    offsets, places = np.empty(whole, np.intp), np.empty(taps.shape[1], np.intp)
+    zeros = C * size * whole
+    cells[zeros : zeros + whole] = 0
+    together = C if channel_step == size else 1  # channels whose filters are neighbours
     panels = (M + ROWS - 1) // ROWS
-    half = weight.dtype.type(0.5)
-    down = np.empty((4, 3), weight.dtype)  # G g
+    step = (len(taps) * C + 1) * ROWS  # a row is written in whole vectors, the last one into a spare row
     for i in range(first, last):
         group, top = i // panels, i % panels * ROWS
-        for k in range(K):
-            (kh, kw), c = taps[k // C], k % C
-            for r in range(ROWS):
-                at = (i * PLACES * K + k) * ROWS + r
-                if top + r >= M:
-                    for place in range(PLACES):
-                        U[at + place * K * ROWS] = 0
-                    continue
-                g = weight[group, top + r, c, kh : kh + 3, kw : kw + 3]
-                for j in range(3):
-                    down[0, j] = g[0, j]
-                    down[1, j] = (g[0, j] + g[2, j] + g[1, j]) * half
-                    down[2, j] = (g[0, j] + g[2, j] - g[1, j]) * half
-                    down[3, j] = g[2, j]
-                for row in range(4):
-                    d = down[row]
-                    U[at + (4 * row) * K * ROWS] = d[0]
-                    U[at + (4 * row + 1) * K * ROWS] = (d[0] + d[2] + d[1]) * half
-                    U[at + (4 * row + 2) * K * ROWS] = (d[0] + d[2] - d[1]) * half
-                    U[at + (4 * row + 3) * K * ROWS] = d[2]
+        for r in range(whole):
+            offsets[r] = min(top + r, M - 1) * row_step  # rows that are not there go along with the last one
+        for c in range(0, C, together):
+            at = group * group_step + c * channel_step
+            transpose(weight, at, offsets, together * size, cells, c * size * whole, whole)
+        for k in range(len(taps) * C):
+            piece, c = divmod(k, C)
+            for j in range(len(places)):
+                tap = taps[piece, j]
+                places[j] = (c * size + tap) * whole if tap >= 0 else zeros
+            for r in range(0, whole, side):
+                weight_transform(cells, r, places, U, i * PLACES * step + k * ROWS + r, step)
 
 
 @kernel
@@ -264,7 +309,7 @@ def _correlate_kernel(
             k, count_k = spans[place]
             b_at = place * V_step + k * columns
             for m in range(panels):
-                a_at = (((group * panels + m) * PLACES + place) * K + k) * ROWS
+                a_at = (((group * panels + m) * PLACES + place) * (K + 1) + k) * ROWS
                 c_at = place * products_step + m * ROWS * columns
                 multiply_tile(count_k, U, a_at, ROWS, 1, V, b_at, columns, products, c_at, columns, False)
         for j in range(count):
@@ -289,14 +334,14 @@ def _correlate_kernel(
 
 def _grad_weight(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, geometry: Geometry) -> np.ndarray:
     OC, C, KH, KW = weight.shape
-    M, N, G = OC // geometry.groups, len(x), geometry.groups
+    M, N, groups = OC // geometry.groups, len(x), geometry.groups
     rows, columns = math.ceil(geometry.OH / 2), math.ceil(geometry.OW / 2)
     pieces = Pieces.of(KH, KW)
     grid = Grid(rows, columns, 0, 0, 0, 2, 2)
     width = VECTORS * lanes(x)
     # The product wants channels side by side, so x is framed with its channels last; the last panel may read past them.
     pixels = (N, 2 * rows - 1 + pieces.reach[0], 2 * columns - 1 + pieces.reach[1])
-    depth = G * C + width
+    depth = groups * C + width
     x_framed = memory.workspace("framed channels last", math.prod(pixels) * depth, x.dtype)[: math.prod(pixels) * depth]
     for_each(_channels_last_kernel, N * pixels[1], x, geometry.top, geometry.left, x_framed.reshape(-1, *pixels[1:], depth))
     g_frame = _frame(grad_out.shape, 0, 0, 2 * rows, 2 * columns)
@@ -320,11 +365,11 @@ def _grad_weight(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, geomet
         sums[: (last - first) * sums_size] = 0
         _grad_weight_kernel(
             first, last, g_framed, g_frame, _patch(g_frame, 2), x_framed, pixels, depth, patches, pieces.taps,
-            piece, channel, needed, grid, U, V, sums, grad_weight, G,
+            piece, channel, needed, grid, U, V, sums, grad_weight, groups,
         )  # fmt: skip
 
     # Pieces have different prices, so there are more ranges with them.
-    for_each(run, G * panels, ranges_per_thread=min(2, len(pieces.taps)))
+    for_each(run, groups * panels, ranges_per_thread=min(2, len(pieces.taps)))
     return grad_weight
 
 
@@ -414,27 +459,17 @@ def _grad_weight_kernel(
                         c_at = ((i - first) * PLACES + place) * sums_step + m * ROWS * columns
                         multiply_tile(count, U, a_at, 1, TILES, V, b_at, columns, sums, c_at, columns, True)
         begin = end
-    half = x_framed.dtype.type(0.5)
-    down = np.empty((3, 4), x_framed.dtype)  # Gᵀ S
+    # sums -> Gᵀ S G of COLUMNS channels: taps (3·3, COLUMNS) -> the weight's gradient
+    places, tap_values = np.arange(PLACES) * sums_step, np.empty(9 * columns, x_framed.dtype)
     for i in range(first, last):
         group, panel = i // channel_panels, i % channel_panels
         for m in range(M):
-            for column in range(columns):
-                v, lane = column // width, column % width
-                c, (kh, kw) = channel[panel, v] + lane, taps[piece[panel, v]]
-                if c >= C:
-                    continue
-                s = (i - first) * PLACES * sums_step + m * columns + column
-                for j in range(4):
-                    a, b = sums[s + (4 + j) * sums_step] * half, sums[s + (8 + j) * sums_step] * half
-                    down[0, j] = sums[s + j * sums_step] + (a + b)
-                    down[1, j] = a - b
-                    down[2, j] = (a + b) + sums[s + (12 + j) * sums_step]
-                for row in range(min(3, KH - kh)):
-                    a, b = down[row, 1] * half, down[row, 2] * half
-                    grad = grad_weight[group * M + m, c, kh + row]
-                    grad[kw] = down[row, 0] + (a + b)
-                    if kw + 1 < KW:
-                        grad[kw + 1] = a - b
-                    if kw + 2 < KW:
-                        grad[kw + 2] = (a + b) + down[row, 3]
+            for v in range(VECTORS):
+                at = (i - first) * PLACES * sums_step + m * columns + v * width
+                grad_weight_transform(sums, at, places, tap_values, v * width, columns)
+                kh, kw = taps[piece[panel, v]]
+                for lane in range(min(width, C - channel[panel, v])):
+                    grad = grad_weight[group * M + m, channel[panel, v] + lane]
+                    for row in range(min(3, KH - kh)):
+                        for column in range(min(3, KW - kw)):
+                            grad[kh + row, kw + column] = tap_values[(3 * row + column) * columns + v * width + lane]

@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 
 from scratch.core import checks, memory
-from scratch.core.jit import for_each, kernel
+from scratch.core.jit import kernel
 from scratch.core.ladder import Cache, Ladder, NotTakenError, Rung
 from scratch.core.microkernel import ROWS, VECTORS, multiply_tile
-from scratch.core.vectors import fetch, lanes
+from scratch.core.threads import for_each
+from scratch.core.vectors import dot, fetch, lanes
 
 Gradients = tuple[np.ndarray | None, np.ndarray, np.ndarray | None]
 
@@ -127,19 +128,29 @@ def numpy_backward(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, has_
 # into reading it. x and grad_out, being small, are cut into panels in which the register tile (core/microkernel.py) finds
 # COLUMNS neighbours. Of weight a block at a time is copied: its rows are a multiple of 4,096 bytes apart, or nearly so, and share
 # a few places in the cache, from which they would drive each other out before the tiles are done with them.
+# Of a few rows each number of weight is used too rarely for all that: then a row of weight is multiplied as it lies there.
+FEW = 8  # rows, from which on tiles are the faster
 BLOCK = 128  # steps of a sum at a time
 GROUP = 8  # tiles side by side that share a block
 
 
 def numba_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """Read the weight matrix once, the next block while this one is multiplied: BLAS first makes panels of all of it."""
+    """Read the weight matrix once, the next block while this one is multiplied: BLAS first makes panels of all of it.
+
+    Of a few rows, multiply each row of weight where it lies.
+    """
     OUT, IN = weight.shape
     rows = math.prod(x.shape[:-1])
-    if rows < 8 or max(ROWS, VECTORS * lanes(x)) > IN or ROWS > OUT:  # a tile of weight, and for grad_x one of its transpose
-        raise NotTakenError(f"linear: numba takes at least 8 rows and a tile of weight, got x {x.shape}, weight {weight.shape}")
+    few = rows < FEW
+    if not few and (max(ROWS, VECTORS * lanes(x)) > IN or ROWS > OUT):  # a tile of weight, and for grad_x one of its transpose
+        raise NotTakenError(f"linear: numba takes a weight of at least a tile for {FEW} rows or more, got {weight.shape}")
     out = memory.empty((*x.shape[:-1], OUT), x.dtype)
-    # out' (OUT, rows) = weight (OUT,IN) · x' (IN, rows)
-    _product(weight, False, _batch_panels(x.reshape(rows, IN)), out.reshape(rows, OUT))
+    if few:
+        # values: time goes into reading weight, however few the rows are.
+        for_each(_rows_kernel, OUT, x.ravel(), weight.ravel(), out.reshape(rows, OUT), values=IN)
+    else:
+        # out' (OUT, rows) = weight (OUT,IN) · x' (IN, rows)
+        _product(weight, False, _batch_panels(x.reshape(rows, IN)), out.reshape(rows, OUT))
     if bias is not None:
         out += bias
     return out, (x, weight, bias is not None)
@@ -147,7 +158,9 @@ def numba_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) ->
 
 def numba_backward(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, has_bias: bool, *, need_grad_x: bool) -> Gradients:
     OUT, IN = weight.shape
-    rows = grad_out.size // OUT
+    rows = math.prod(x.shape[:-1])
+    if rows < FEW:
+        return numpy_backward(grad_out, x, weight, has_bias, need_grad_x=need_grad_x)
     g = grad_out.reshape(rows, OUT)
     grad_x = None
     if need_grad_x:
@@ -163,6 +176,16 @@ def numba_backward(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, has_
 
     for_each(run, math.ceil(OUT / ROWS))
     return grad_x, grad_weight, g.sum(axis=0) if has_bias else None
+
+
+@kernel
+def _rows_kernel(first: int, last: int, x: np.ndarray, weight: np.ndarray, out: np.ndarray) -> None:
+    """A piece is one row of weight, for the whole batch. x and weight are flat."""
+    rows, OUT = out.shape
+    IN = weight.size // OUT
+    for o in range(first, last):
+        for row in range(rows):
+            out[row, o] = dot(weight, o * IN, x, row * IN, IN)
 
 
 def _batch_panels(matrix: np.ndarray) -> np.ndarray:

@@ -23,8 +23,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scratch.core import checks, memory
-from scratch.core.jit import for_each, kernel
+from scratch.core.jit import kernel
 from scratch.core.ladder import Cache, Ladder, Rung
+from scratch.core.threads import for_each
 
 
 class Window(NamedTuple):

@@ -22,8 +22,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scratch.core import checks, memory
-from scratch.core.jit import for_each, kernel
+from scratch.core.jit import kernel
 from scratch.core.ladder import Cache, Ladder, Rung
+from scratch.core.threads import for_each
 from scratch.core.vectors import fetch, lanes, transpose, window_maximum
 
 AHEAD = 1 << 18  # bytes, from its first plane on, of the next piece that are fetched meanwhile: a part of the second-level cache

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from scratch.core import checks, memory
-from scratch.core.jit import for_each, kernel
+from scratch.core.jit import kernel
 from scratch.core.ladder import Cache, Ladder, Rung
+from scratch.core.threads import for_each
 
 
 def forward(x: np.ndarray) -> tuple[np.ndarray, Cache]:

@@ -24,8 +24,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from scratch.core import checks
-from scratch.core.jit import for_each, kernel
+from scratch.core.jit import kernel
 from scratch.core.ladder import Ladder, NotTakenError, Rung
+from scratch.core.threads import for_each
 
 UPDATES = ("torch", "paper")
 OPTIONS = ("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize", "update")

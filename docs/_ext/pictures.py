@@ -167,8 +167,7 @@ def phases() -> Drawing:
 def winograd() -> Drawing:
     """A 4×4 square of x and a 3×3 filter, each made 4×4, multiplied place by place; of the 16 products come 2×2 outputs."""
     drawing = Drawing(730, 385)
-    BT, AT = np.array(conv2d_winograd.BT), np.array(conv2d_winograd.AT)
-    G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
+    BT, AT, G = (np.array(matrix) for matrix in (conv2d_winograd.BT, conv2d_winograd.AT, conv2d_winograd.G))
     x = np.array([[1, 2, 0, 1], [0, 3, 1, 2], [2, 1, 0, 1], [1, 0, 2, 3.0]])
     weight = np.array([[0, 2, 0], [2, -8, 2], [0, 2, 0.0]])
     cells, taps = BT @ x @ BT.T, G @ weight @ G.T

@@ -26,11 +26,10 @@ import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from scratch.core.jit import JIT_OFF
-from scratch.core.vectors import VECTOR_BITS, Flat, data_of, lanes, spread, vector_at, vector_of
+from scratch.core.vectors import VECTOR_BITS, Flat, data_of, fused_multiply_add, lanes, spread, vector_at, vector_of
 
 VECTORS = 2  # of b, side by side
 ROWS = 14 if VECTOR_BITS == 512 or llvm.get_host_cpu_features().get("neon") else 6
@@ -44,9 +43,7 @@ def _multiply_tile(typing_context, K, a, a_at, a_step, a_rows, b, b_at, b_step, 
         index = K.type
         vector, itemsize = vector_of(context, signature.args[8])
         lanes = vector.count
-        multiply_add = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(vector, [vector] * 3), f"llvm.fmuladd.v{lanes}f{8 * itemsize}"
-        )
+        multiply_add = fused_multiply_add(builder, vector)
         cells = [
             vector_at(builder, vector, c, builder.add(c_at, builder.add(builder.mul(c_rows, index(r)), index(v * lanes))))
             for r in range(ROWS)

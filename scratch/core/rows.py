@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from scratch.core.exponential import exp
-from scratch.core.jit import for_each, kernel
+from scratch.core.jit import kernel
+from scratch.core.threads import for_each
 
 
 def rows(x: np.ndarray, dim: int) -> np.ndarray:

@@ -34,6 +34,7 @@ def _vector_bits() -> int:
 
 VECTOR_BITS = _vector_bits()
 LINE = 64  # bytes that come into the cache together
+SUMS = 8  # vectors of partial sums in :func:`dot`: while one waits for its addition, the others have theirs
 
 Matrix = Sequence[Sequence[float]]
 Flat = np.ndarray  # every array here is 1-D and C-contiguous; places in it are counted in elements
@@ -66,6 +67,17 @@ def transpose(source: Flat, source_at: int, offsets: Flat, columns: int, target:
 
 
 @register_jitable
+def dot(a: Flat, a_at: int, b: Flat, b_at: int, count: int) -> Any:
+    """Σ a[a_at + i] · b[b_at + i], i < count. The order depends on count and the vector's width, not on where the numbers lie."""
+    block = SUMS * lanes(a)
+    whole = count - count % block
+    total = dot_blocks(a, a_at, b, b_at, whole)
+    for i in range(whole, count):
+        total += a[a_at + i] * b[b_at + i]
+    return total
+
+
+@register_jitable
 def fetch(array: Flat, first: int, count: int) -> None:
     """Ask for elements that are needed soon, while there is something else to do: they come into the second-level cache.
 
@@ -92,6 +104,18 @@ def _fetch_line(typing_context, array, at):
 
 
 @intrinsic
+def _look(typing_context, flag):
+    def emit(context, builder, signature, arguments):
+        if llvm.get_process_triple().startswith(("x86_64", "i686")):
+            pause = ir.FunctionType(ir.VoidType(), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, pause, "llvm.x86.sse2.pause"), [])
+        (data,) = data_of(context, builder, signature, arguments, 0)
+        return builder.load_atomic(data, "acquire", flag.dtype.bitwidth // 8)
+
+    return flag.dtype(flag), emit
+
+
+@intrinsic
 def _multiply_add(typing_context, a, b, c):
     def emit(context, builder, signature, arguments):
         kind = arguments[0].type
@@ -111,6 +135,45 @@ def _copy_vector(typing_context, source, source_at, target, target_at):
         return context.get_dummy_value()
 
     return types.void(source, types.intp, target, types.intp), emit
+
+
+@intrinsic
+def _dot_blocks(typing_context, a, a_at, b, b_at, count):
+    def emit(context, builder, signature, arguments):
+        _, a_at, _, b_at, count = arguments
+        a, b = data_of(context, builder, signature, arguments, 0, 2)
+        index = count.type
+        vector, itemsize = vector_of(context, signature.args[0])
+        lanes = vector.count
+        multiply_add = fused_multiply_add(builder, vector)
+        before = builder.block
+        loop, step, after = (builder.append_basic_block(name) for name in ("loop", "step", "after"))
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        i, *sums = (builder.phi(kind) for kind in (index, *[vector] * SUMS))
+        for node in (i, *sums):
+            node.add_incoming(ir.Constant(node.type, None), before)  # zero
+        builder.cbranch(builder.icmp_signed("<", i, count), step, after)
+        builder.position_at_end(step)
+        for number, total in enumerate(sums):
+            place = builder.add(i, index(number * lanes))
+            values = [
+                builder.load(vector_at(builder, vector, data, builder.add(at, place)), align=itemsize)
+                for data, at in ((a, a_at), (b, b_at))
+            ]
+            total.add_incoming(builder.call(multiply_add, [*values, total]), step)
+        i.add_incoming(builder.add(i, index(SUMS * lanes)), step)
+        builder.branch(loop)
+        builder.position_at_end(after)
+        while len(sums) > 1:
+            sums = [builder.fadd(x, y) for x, y in zip(sums[::2], sums[1::2], strict=True)]
+        lane = [builder.extract_element(sums[0], ir.IntType(32)(i)) for i in range(lanes)]
+        while len(lane) > 1:
+            lane = [builder.fadd(x, y) for x, y in zip(lane[::2], lane[1::2], strict=True)]
+        return lane[0]
+
+    n = types.intp
+    return a.dtype(a, n, b, n, n), emit
 
 
 @intrinsic
@@ -265,6 +328,12 @@ def vector_at(builder, vector, pointer, offset):
     return builder.bitcast(builder.gep(pointer, [offset]), vector.as_pointer())
 
 
+def fused_multiply_add(builder, vector):
+    """The function a·b + c of three vectors, rounded once where the processor can."""
+    name = f"llvm.fmuladd.v{vector.count}{'f32' if isinstance(vector.element, ir.FloatType) else 'f64'}"
+    return cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 3), name)
+
+
 def spread(builder, vector, value):
     """The value in every lane."""
     nothing = ir.Constant(vector, ir.Undefined)
@@ -279,12 +348,20 @@ def _fetch_line_in_python(array: Flat, at: int) -> None:
     pass
 
 
+def _look_in_python(flag: Flat) -> Any:
+    return flag[0]
+
+
 def _multiply_add_in_python(a: Any, b: Any, c: Any) -> Any:
     return a * b + c
 
 
 def _copy_vector_in_python(source: Flat, source_at: int, target: Flat, target_at: int) -> None:
     target[target_at:][: lanes(source)] = source[source_at:][: lanes(source)]
+
+
+def _dot_blocks_in_python(a: Flat, a_at: int, b: Flat, b_at: int, count: int) -> Any:
+    return np.dot(a[a_at:][:count], b[b_at:][:count])
 
 
 def _transpose_square_in_python(
@@ -330,10 +407,14 @@ def sandwich(matrix: Matrix) -> Any:
 
 # The cache line with the element at that place, for :func:`fetch`.
 fetch_line: Any = _fetch_line_in_python if JIT_OFF else _fetch_line
+# The first element as other threads left it last, after a moment in which the core may serve another of its own threads.
+look: Any = _look_in_python if JIT_OFF else _look
 # a·b + c of three floats of one type, rounded once where the processor can; a loop around it becomes vector code.
 multiply_add: Any = _multiply_add_in_python if JIT_OFF else _multiply_add
 # A vector from one place to another.
 copy_vector: Any = _copy_vector_in_python if JIT_OFF else _copy_vector
+# As :func:`dot`, of whole blocks of SUMS vectors.
+dot_blocks: Any = _dot_blocks_in_python if JIT_OFF else _dot_blocks
 # As :func:`transpose`, a square of whole vectors: those of the rows from ``first`` on.
 transpose_square: Any = _transpose_square_in_python if JIT_OFF else _transpose_square
 # Lane by lane the largest of a window's vectors, and its number, to the place ``at`` of largest and of index. x is counted in
