@@ -264,7 +264,7 @@ class Run:
             for left in folder.glob(".*.unfinished"):
                 left.unlink()
         with self.metrics.open("ab") as self._metrics:
-            self._metrics.truncate(self.position.metrics)
+            self._metrics.seek(self._metrics.truncate(self.position.metrics))  # truncating alone leaves it beyond the end
             if self.position.step == 0:
                 self._save()  # there is something to resume from the start
             yield
