@@ -162,7 +162,7 @@ OTHERS = (
     *planting(
         "softmax",
         "numba",
-        ("the last class has no part in backward's sum", "dot = total(work)", "dot = total(work[: C - 1])"),
+        ("the last class has no part in backward's sum", "out[row], 0, C)", "out[row], 0, C - 1)"),
         after=NUMBA,
     ),
     *planting(

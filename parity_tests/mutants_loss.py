@@ -58,10 +58,10 @@ CROSS_ENTROPY = (
         "naive",
         (
             "the weighted mean divides by N",
-            "counted.size if weight is None else weight[counted].sum(dtype=np.float64)",
-            "counted.size",
+            "np.count_nonzero(counted) if weight is None else weight[t[counted]].sum(dtype=np.float64)",
+            "np.count_nonzero(counted)",
         ),
-        ("what is ignored counts in the mean", "counted = t[t >= 0]", "counted = t"),
+        ("what is ignored counts in the mean", "counted = t >= 0", "counted = t >= -1"),
         ("what is ignored counts as class 0", "classes[ignored] = -1", "classes[ignored] = 0"),
         ("smoothing spreads over the other classes only", "smoothing / max(C, 1)", "smoothing / max(C - 1, 1)"),
         ("smoothing leaves the target its whole weight", "1 - smoothing, smoothing", "1, smoothing"),

@@ -434,6 +434,31 @@ def test_exp_at_the_edges():
     np.testing.assert_array_equal(out, np.array([1, 1, 0, 0, np.nan], np.float32))
 
 
+@jit.kernel
+def sums(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+    return vectors.total(a), vectors.dot(a, 2, b, 1, a.size - 2)
+
+
+@jit.kernel
+def largest(row: np.ndarray) -> float:
+    return vectors.largest(row)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_reductions_take_every_element_once(dtype):
+    rng = np.random.default_rng(0)
+    for n in [*range(2, 40), 127, 128, 129, 1000, 4099]:
+        a, b = rng.integers(-50, 50, (2, n)).astype(dtype)  # sums of whole numbers are exact
+        assert sums(a, b) == (a.sum(), a[2:] @ b[1 : n - 1])
+        assert largest(a) == a.max()
+        for i in range(n):
+            one = np.full(n, -np.inf, dtype)
+            one[i] = i
+            assert largest(one) == i
+    assert largest(np.array([1, np.nan, 0], dtype)) == 1
+    assert largest(np.full(2, -np.inf, dtype)) == largest(np.empty(0, dtype)) == -np.inf
+
+
 @pytest.mark.skipif(jit.JIT_OFF, reason="nothing is compiled")
 def test_a_kernel_is_compiled_anew_when_a_file_of_its_words_changed(tmp_path):
     shutil.copytree(Path(scratch.__file__).parent, tmp_path / "scratch", ignore=shutil.ignore_patterns("__pycache__"))

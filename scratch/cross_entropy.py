@@ -100,8 +100,8 @@ def forward(
         total = N * D if C else 0
     else:
         t = _classes(logits, target, positions, ignore_index).reshape(N, D)
-        counted = t[t >= 0]
-        total = counted.size if weight is None else weight[counted].sum(dtype=np.float64)
+        counted = t >= 0
+        total = np.count_nonzero(counted) if weight is None else weight[t[counted]].sum(dtype=np.float64)
     loss_shape = positions if reduction == "none" else ()
     weight = np.ones(C, x.dtype) if weight is None else weight
     divisor = (float(total) or math.nan) if reduction == "mean" else 1.0  # the mean of nothing is NaN, never inf
@@ -146,8 +146,9 @@ def _classes(logits: np.ndarray, target: Any, positions: tuple[int, ...], ignore
     classes = np.array(target, np.int64, order="C")
     ignored = classes == ignore_index
     C = logits.shape[min(logits.ndim - 1, 1)]
-    wrong = (classes.view(np.uint64) >= C) & ~ignored  # seen without a sign, a negative number is a large one
-    if wrong.any():
+    # Seen without a sign, a negative number is a large one; between bools > says "and not".
+    wrong = (classes.view(np.uint64) >= C) > ignored
+    if np.count_nonzero(wrong):
         raise ValueError(
             f"cross_entropy: target {target.shape} must hold classes from 0 to {C - 1} for logits {logits.shape}, "
             f"or ignore_index {ignore_index}, got {classes[wrong][0]}"
@@ -292,9 +293,8 @@ def _forward_kernel(
     first: int, last: int, x: Any, t: Any, weight: Any, own: float, share: float, exps: Any, norms: Any, losses: Any
 ) -> None:
     _, C = x.shape
-    work = np.empty(C, x.dtype)
     for n in range(first, last):
-        peak, total = exp_row(x[n], exps[n], work)
+        peak, total = exp_row(x[n], exps[n])
         norms[n, 0], norms[n, 1] = peak, total
         log_total = np.log(total)
         loss = 0.0
@@ -336,8 +336,9 @@ def _backward_kernel(
             for c in range(C if share > 0 else 0):
                 g_sum += g[n] * (share * weight[c])
 
+        scale = g_sum / total
         for c in range(C):
-            grad_x[n, c] = exps[n, c] / total * g_sum
+            grad_x[n, c] = exps[n, c] * scale
         if t.ndim == 2:
             for c in range(C):
                 grad_x[n, c] -= g[n] * (weight[c] * (own * t[n, c] + share))

@@ -21,7 +21,8 @@ from scratch.core import checks, memory
 from scratch.core.exponential import exp
 from scratch.core.jit import kernel
 from scratch.core.ladder import Cache, Ladder, Rung
-from scratch.core.rows import exp_row, for_each_row, rows, side_by_side, spread_out, total
+from scratch.core.rows import exp_row, for_each_row, rows, side_by_side, spread_out
+from scratch.core.vectors import total
 
 
 def forward(x: np.ndarray, *, dim: int = 1) -> tuple[np.ndarray, Cache]:
@@ -126,9 +127,8 @@ def numba_backward(grad_out: np.ndarray, out: np.ndarray, dim: int) -> tuple[np.
 @kernel
 def _forward_kernel(first: int, last: int, x: np.ndarray, out: np.ndarray) -> None:
     _, C = x.shape
-    work = np.empty(C, x.dtype)
     for row in range(first, last):
-        peak, norm = exp_row(x[row], out[row], work)
+        peak, norm = exp_row(x[row], out[row])
         log_norm = np.log(norm)
         for c in range(C):
             out[row, c] = (x[row, c] - peak) - log_norm
@@ -137,11 +137,8 @@ def _forward_kernel(first: int, last: int, x: np.ndarray, out: np.ndarray) -> No
 @kernel
 def _backward_kernel(first: int, last: int, grad_out: np.ndarray, out: np.ndarray, grad_x: np.ndarray) -> None:
     _, C = out.shape
-    work = np.empty(C, out.dtype)
     for row in range(first, last):
-        for c in range(C):
-            work[c] = grad_out[row, c]
-        g_sum = total(work)
+        g_sum = total(grad_out[row])
         for c in range(C):
             grad_x[row, c] = grad_out[row, c] - exp(out[row, c]) * g_sum
 

@@ -19,7 +19,8 @@ import numpy as np
 from scratch.core import checks, memory
 from scratch.core.jit import kernel
 from scratch.core.ladder import Cache, Ladder, Rung
-from scratch.core.rows import exp_row, for_each_row, rows, side_by_side, spread_out, total
+from scratch.core.rows import exp_row, for_each_row, rows, side_by_side, spread_out
+from scratch.core.vectors import dot
 
 
 def forward(x: np.ndarray, *, dim: int = 1) -> tuple[np.ndarray, Cache]:
@@ -125,9 +126,8 @@ def numba_backward(grad_out: np.ndarray, out: np.ndarray, dim: int) -> tuple[np.
 @kernel
 def _forward_kernel(first: int, last: int, x: np.ndarray, out: np.ndarray) -> None:
     _, C = x.shape
-    work = np.empty(C, x.dtype)
     for row in range(first, last):
-        _, norm = exp_row(x[row], out[row], work)
+        _, norm = exp_row(x[row], out[row])
         for c in range(C):
             out[row, c] /= norm
 
@@ -135,13 +135,10 @@ def _forward_kernel(first: int, last: int, x: np.ndarray, out: np.ndarray) -> No
 @kernel
 def _backward_kernel(first: int, last: int, grad_out: np.ndarray, out: np.ndarray, grad_x: np.ndarray) -> None:
     _, C = out.shape
-    work = np.empty(C, out.dtype)
     for row in range(first, last):
+        product = dot(grad_out[row], 0, out[row], 0, C)
         for c in range(C):
-            work[c] = grad_out[row, c] * out[row, c]
-        dot = total(work)
-        for c in range(C):
-            grad_x[row, c] = out[row, c] * (grad_out[row, c] - dot)
+            grad_x[row, c] = out[row, c] * (grad_out[row, c] - product)
 
 
 RUNGS = Ladder(

@@ -11,6 +11,7 @@ import numpy as np
 from scratch.core.exponential import exp
 from scratch.core.jit import kernel
 from scratch.core.threads import for_each
+from scratch.core.vectors import largest, total
 
 
 def rows(x: np.ndarray, dim: int) -> np.ndarray:
@@ -38,66 +39,12 @@ def for_each_row(run: Callable[..., None], by_row: np.ndarray, *arguments: Any) 
 
 
 @kernel
-def exp_row(x: np.ndarray, exps: np.ndarray, work: np.ndarray) -> tuple[Any, Any]:
+def exp_row(x: np.ndarray, exps: np.ndarray) -> tuple[Any, Any]:
     """``exps = exp(x - peak)``; returns the peak, which is x's maximum, and the sum of ``exps``.
 
-    All are 1-D and of one size, which is not 0; ``work`` is written over. Where x holds NaN the peak may be anything, but the
-    sum is NaN.
+    Both are 1-D and of one size. Where x holds NaN the peak may be anything, but the sum is NaN.
     """
-    for c in range(x.size):
-        work[c] = x[c]
-    peak = largest(work)
+    peak = largest(x)
     for c in range(x.size):
         exps[c] = exp(x[c] - peak)
-        work[c] = exps[c]
-    return peak, total(work)
-
-
-VECTOR = 16  # float32 in the widest vector
-
-# A row is halved until one value is left, its second half joined with its first: neighbours do not wait for each other, so it
-# is vector code, and the rounding of a sum grows with the number of halvings alone. The row is written over.
-
-
-@kernel
-def _half(n: int) -> int:
-    """Half of n, rounded down to whole vectors where it is more than one: the middle then waits for the next turn."""
-    rest = n // 2
-    return rest - rest % VECTOR if rest > VECTOR else rest
-
-
-@kernel
-def largest(row: np.ndarray) -> Any:
-    """The maximum of a row that is not empty; where it holds NaN, any of its values."""
-    n = row.size
-    while n > 1:
-        rest = _half(n)
-        _keep_larger(row[:rest], row[n - rest : n])
-        n -= rest
-    return row[0]
-
-
-@kernel
-def total(row: np.ndarray) -> Any:
-    """The sum of a row that is not empty."""
-    n = row.size
-    while n > 1:
-        rest = _half(n)
-        _add(row[:rest], row[n - rest : n])
-        n -= rest
-    return row[0]
-
-
-@kernel
-def _keep_larger(values: np.ndarray, others: np.ndarray) -> None:
-    for i in range(values.size):
-        value, other = values[i], others[i]
-        if other > value:
-            value = other
-        values[i] = value
-
-
-@kernel
-def _add(values: np.ndarray, others: np.ndarray) -> None:
-    for i in range(values.size):
-        values[i] += others[i]
+    return peak, total(exps)

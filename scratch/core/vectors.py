@@ -8,6 +8,7 @@ see that, or does it badly, these words say it; they are emitted as LLVM code th
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -34,7 +35,7 @@ def _vector_bits() -> int:
 
 VECTOR_BITS = _vector_bits()
 LINE = 64  # bytes that come into the cache together
-SUMS = 8  # vectors of partial sums in :func:`dot`: while one waits for its addition, the others have theirs
+PARTS = 8  # vectors of partial results, as in :func:`total`: while one waits for its addition, the others have theirs
 
 Matrix = Sequence[Sequence[float]]
 Flat = np.ndarray  # every array here is 1-D and C-contiguous; places in it are counted in elements
@@ -69,12 +70,32 @@ def transpose(source: Flat, source_at: int, offsets: Flat, columns: int, target:
 @register_jitable
 def dot(a: Flat, a_at: int, b: Flat, b_at: int, count: int) -> Any:
     """Σ a[a_at + i] · b[b_at + i], i < count. The order depends on count and the vector's width, not on where the numbers lie."""
-    block = SUMS * lanes(a)
-    whole = count - count % block
-    total = dot_blocks(a, a_at, b, b_at, whole)
+    whole = count - count % lanes(a)
+    result = dot_of_vectors(a, a_at, b, b_at, whole)
     for i in range(whole, count):
-        total += a[a_at + i] * b[b_at + i]
-    return total
+        result += a[a_at + i] * b[b_at + i]
+    return result
+
+
+@register_jitable
+def total(row: Flat) -> Any:
+    """The sum of a row, added up as in :func:`dot`: rounding grows with n / (PARTS · lanes)."""
+    whole = row.size - row.size % lanes(row)
+    result = sum_of_vectors(row, whole)
+    for i in range(whole, row.size):
+        result += row[i]
+    return result
+
+
+@register_jitable
+def largest(row: Flat) -> Any:
+    """The maximum of a row; NaN does not count, and of nothing it is -inf."""
+    whole = row.size - row.size % lanes(row)
+    result = largest_of_vectors(row, whole)
+    for i in range(whole, row.size):
+        if row[i] > result:
+            result = row[i]
+    return result
 
 
 @register_jitable
@@ -138,42 +159,55 @@ def _copy_vector(typing_context, source, source_at, target, target_at):
 
 
 @intrinsic
-def _dot_blocks(typing_context, a, a_at, b, b_at, count):
+def _dot_of_vectors(typing_context, a, a_at, b, b_at, count):
     def emit(context, builder, signature, arguments):
         _, a_at, _, b_at, count = arguments
         a, b = data_of(context, builder, signature, arguments, 0, 2)
-        index = count.type
         vector, itemsize = vector_of(context, signature.args[0])
-        lanes = vector.count
         multiply_add = fused_multiply_add(builder, vector)
-        before = builder.block
-        loop, step, after = (builder.append_basic_block(name) for name in ("loop", "step", "after"))
-        builder.branch(loop)
-        builder.position_at_end(loop)
-        i, *sums = (builder.phi(kind) for kind in (index, *[vector] * SUMS))
-        for node in (i, *sums):
-            node.add_incoming(ir.Constant(node.type, None), before)  # zero
-        builder.cbranch(builder.icmp_signed("<", i, count), step, after)
-        builder.position_at_end(step)
-        for number, total in enumerate(sums):
-            place = builder.add(i, index(number * lanes))
+
+        def added(part, place):
             values = [
                 builder.load(vector_at(builder, vector, data, builder.add(at, place)), align=itemsize)
                 for data, at in ((a, a_at), (b, b_at))
             ]
-            total.add_incoming(builder.call(multiply_add, [*values, total]), step)
-        i.add_incoming(builder.add(i, index(SUMS * lanes)), step)
-        builder.branch(loop)
-        builder.position_at_end(after)
-        while len(sums) > 1:
-            sums = [builder.fadd(x, y) for x, y in zip(sums[::2], sums[1::2], strict=True)]
-        lane = [builder.extract_element(sums[0], ir.IntType(32)(i)) for i in range(lanes)]
-        while len(lane) > 1:
-            lane = [builder.fadd(x, y) for x, y in zip(lane[::2], lane[1::2], strict=True)]
-        return lane[0]
+            return builder.call(multiply_add, [*values, part])
+
+        return reduced(builder, vector, count, 0.0, added, builder.fadd)
 
     n = types.intp
     return a.dtype(a, n, b, n, n), emit
+
+
+@intrinsic
+def _sum_of_vectors(typing_context, row, count):
+    def emit(context, builder, signature, arguments):
+        (data,) = data_of(context, builder, signature, arguments, 0)
+        vector, itemsize = vector_of(context, signature.args[0])
+
+        def added(part, place):
+            return builder.fadd(part, builder.load(vector_at(builder, vector, data, place), align=itemsize))
+
+        return reduced(builder, vector, arguments[1], 0.0, added, builder.fadd)
+
+    return row.dtype(row, types.intp), emit
+
+
+@intrinsic
+def _largest_of_vectors(typing_context, row, count):
+    def emit(context, builder, signature, arguments):
+        (data,) = data_of(context, builder, signature, arguments, 0)
+        vector, itemsize = vector_of(context, signature.args[0])
+
+        def larger(one, other):
+            return builder.select(builder.fcmp_ordered(">", one, other), one, other)
+
+        def compared(part, place):
+            return larger(builder.load(vector_at(builder, vector, data, place), align=itemsize), part)
+
+        return reduced(builder, vector, arguments[1], -math.inf, compared, larger)
+
+    return row.dtype(row, types.intp), emit
 
 
 @intrinsic
@@ -334,6 +368,41 @@ def fused_multiply_add(builder, vector):
     return cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 3), name)
 
 
+def reduced(builder, vector, count, start, following, join):
+    """One number made of ``count`` elements, which are whole vectors.
+
+    PARTS partial results, vectors that are ``start`` in every lane, share blocks of as many vectors; one goes through what is
+    left. ``following(part, place)`` is what a part becomes by the vector at that place; ``join`` makes one value of two.
+    """
+    index = count.type
+    place, parts = index(0), [ir.Constant(vector, [start] * vector.count)] * PARTS
+    for at_once in (PARTS, 1):
+        before = builder.block
+        loop, step, after = (builder.append_basic_block(name) for name in ("loop", "step", "after"))
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        phis = [builder.phi(value.type) for value in (place, *parts)]
+        for phi, value in zip(phis, (place, *parts), strict=True):
+            phi.add_incoming(value, before)
+        place, *parts = phis
+        end = builder.add(place, index(at_once * vector.count))
+        builder.cbranch(builder.icmp_signed("<=", end, count), step, after)
+        builder.position_at_end(step)
+        places = [builder.add(place, index(number * vector.count)) for number in range(at_once)]
+        for phi, value in zip(phis, (end, *map(following, parts, places)), strict=True):
+            phi.add_incoming(value, step)
+        builder.branch(loop)
+        builder.position_at_end(after)
+        parts = [_joined(parts, join)]
+    return _joined([builder.extract_element(parts[0], ir.IntType(32)(i)) for i in range(vector.count)], join)
+
+
+def _joined(values, join):
+    while len(values) > 1:
+        values = [join(one, other) for one, other in zip(values[::2], values[1::2], strict=True)]
+    return values[0]
+
+
 def spread(builder, vector, value):
     """The value in every lane."""
     nothing = ir.Constant(vector, ir.Undefined)
@@ -360,8 +429,16 @@ def _copy_vector_in_python(source: Flat, source_at: int, target: Flat, target_at
     target[target_at:][: lanes(source)] = source[source_at:][: lanes(source)]
 
 
-def _dot_blocks_in_python(a: Flat, a_at: int, b: Flat, b_at: int, count: int) -> Any:
+def _dot_of_vectors_in_python(a: Flat, a_at: int, b: Flat, b_at: int, count: int) -> Any:
     return np.dot(a[a_at:][:count], b[b_at:][:count])
+
+
+def _sum_of_vectors_in_python(row: Flat, count: int) -> Any:
+    return row[:count].sum()
+
+
+def _largest_of_vectors_in_python(row: Flat, count: int) -> Any:
+    return np.fmax.reduce(row[:count], initial=-np.inf)
 
 
 def _transpose_square_in_python(
@@ -413,8 +490,10 @@ look: Any = _look_in_python if JIT_OFF else _look
 multiply_add: Any = _multiply_add_in_python if JIT_OFF else _multiply_add
 # A vector from one place to another.
 copy_vector: Any = _copy_vector_in_python if JIT_OFF else _copy_vector
-# As :func:`dot`, of whole blocks of SUMS vectors.
-dot_blocks: Any = _dot_blocks_in_python if JIT_OFF else _dot_blocks
+# As :func:`dot`, :func:`total` and :func:`largest`, of ``count`` elements that are whole vectors.
+dot_of_vectors: Any = _dot_of_vectors_in_python if JIT_OFF else _dot_of_vectors
+sum_of_vectors: Any = _sum_of_vectors_in_python if JIT_OFF else _sum_of_vectors
+largest_of_vectors: Any = _largest_of_vectors_in_python if JIT_OFF else _largest_of_vectors
 # As :func:`transpose`, a square of whole vectors: those of the rows from ``first`` on.
 transpose_square: Any = _transpose_square_in_python if JIT_OFF else _transpose_square
 # Lane by lane the largest of a window's vectors, and its number, to the place ``at`` of largest and of index. x is counted in
