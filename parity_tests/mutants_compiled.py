@@ -129,6 +129,7 @@ OTHERS = (
             "(2 * dilation - 1 - start) // dilation",
         ),
         ("a window's rows are neighbours, whatever the dilation", "DH * W, rows[oh]", "W, rows[oh]"),
+        ("NaN is compared like a number", "math.isfinite(total(cells[: size * side]))", "True"),
         after=NUMBA,
     ),
     *planting(

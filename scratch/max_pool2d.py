@@ -25,7 +25,7 @@ from scratch.core import checks, memory
 from scratch.core.jit import kernel
 from scratch.core.ladder import Cache, Ladder, Rung
 from scratch.core.threads import for_each
-from scratch.core.vectors import fetch, lanes, transpose, window_maximum
+from scratch.core.vectors import fetch, lanes, total, transpose, window_maximum, window_maximum_of_numbers
 
 AHEAD = 1 << 18  # bytes, from its first plane on, of the next piece that are fetched meanwhile: a part of the second-level cache
 
@@ -222,9 +222,9 @@ def numba_forward(x: np.ndarray, geometry: Geometry) -> tuple[np.ndarray, tuple[
 
 
 def numba_backward(grad_out: np.ndarray, indices: np.ndarray, x_shape: tuple[int, ...]) -> tuple[np.ndarray]:
-    N, C, _, _ = x_shape
+    N, C, H, W = x_shape
     grad_x = memory.empty(x_shape, grad_out.dtype)
-    for_each(_backward_kernel, N * C, _planes(grad_out), _planes(indices), _planes(grad_x))
+    for_each(_backward_kernel, N * C, _planes(grad_out), _planes(indices), _planes(grad_x), values=H * W)
     return (grad_x,)
 
 
@@ -254,24 +254,27 @@ def _forward_kernel(
     side, outputs = lanes(x), OH * OW
     top, rows = _taps_inside(OH, SH, PH, DH, KH, size // W)
     left, columns = _taps_inside(OW, SW, PW, DW, KW, W)
-    plane_at, output_at = np.empty(side, np.intp), np.arange(outputs) * side
+    plane_at, output_at = np.arange(side) * size, np.arange(outputs) * side
     flat, ahead = x.ravel(), min(side * size, AHEAD // x.itemsize) // OH  # for each row of outputs
     flat_out, flat_indices = out.ravel(), indices.ravel()
     for piece in range(first, last):
         plane = piece * side
         count = min(side, planes - plane)
-        for lane in range(side):
-            plane_at[lane] = min(lane, count - 1) * size  # lanes that are left over go along with the last plane
+        for lane in range(count, side):  # lanes that are left over go along with the last plane
+            plane_at[lane] = (count - 1) * size
         transpose(flat, plane * size, plane_at, size, cells, 0, side)
+        numbers = math.isfinite(total(cells[: size * side]))  # where one is NaN, or infinite, their sum is not finite
         for oh in range(OH):
             fetch(flat, (plane + side) * size + oh * ahead, ahead)
             for ow in range(OW):
                 at = (oh * OW + ow) * side
-                if rows[oh] > 0 and columns[ow] > 0:
-                    corner = top[oh] * W + left[ow]
-                    window_maximum(cells, corner, DH * W, rows[oh], DW, columns[ow], largest, index, at)
-                else:
+                corner = top[oh] * W + left[ow]
+                if rows[oh] <= 0 or columns[ow] <= 0:
                     largest[at : at + side], index[at : at + side] = -np.inf, size
+                elif numbers:
+                    window_maximum_of_numbers(cells, corner, DH * W, rows[oh], DW, columns[ow], largest, index, at)
+                else:
+                    window_maximum(cells, corner, DH * W, rows[oh], DW, columns[ow], largest, index, at)
         transpose(largest, 0, output_at, count, flat_out, plane * outputs, outputs)
         transpose(index, 0, output_at, count, turned, 0, outputs)
         narrow = flat_indices[plane * outputs : (plane + count) * outputs]
