@@ -52,6 +52,7 @@ class Layer:
         weight = 0 if self.weight is None else math.prod(self.weight) + self.weight[0]
         if phase == "forward":
             return float(FLOAT * (x + weight + out))
+        # What forward keeps for backward is no part of the operation there, and counts here.
         # In: grad_out, the weight, and what forward left: x, but relu can make do with out, max pooling with an index of two
         # bytes for each output, and average pooling with nothing.
         left = {"relu": out, "max_pool2d": out / 2, "adaptive_avg_pool2d": 0}.get(self.operation, x)

@@ -98,7 +98,7 @@ def _cpu() -> str:
             name, _, value = line.partition(":")
             facts[name.strip()] = value.strip()
     name = facts.get("model name") or platform.processor() or "unknown"
-    return f"{name} (family {facts['cpu family']}, model {facts['model']})" if "cpu family" in facts else name
+    return f"{name} (family {facts['cpu family']}, model {facts['model']})" if {"cpu family", "model"} <= facts.keys() else name
 
 
 def _commit() -> str:

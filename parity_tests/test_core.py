@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import gc
 import math
 import os
@@ -147,14 +148,68 @@ def test_for_each_does_every_piece_once(n):
 
 
 @pytest.mark.usefixtures("_threads")
-def test_an_error_in_a_thread_reaches_the_caller():
+def test_an_error_in_a_thread_reaches_the_caller_and_keeps_no_array():
+    scratch.set_num_threads(2)
+    caller, both = threading.get_ident(), threading.Barrier(2, timeout=60)
+
+    def run(first: int, last: int, array: np.ndarray) -> None:
+        both.wait()
+        if threading.get_ident() != caller:
+            raise MemoryError
+
+    def call() -> weakref.ref[np.ndarray]:
+        array = np.empty(1 << 20)
+        with pytest.raises(MemoryError):
+            threads.for_each(run, 2, array)
+        return weakref.ref(array)
+
+    gc.disable()
+    try:
+        assert call()() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.usefixtures("_threads")
+def test_an_interrupt_waits_for_the_others(monkeypatch):
     scratch.set_num_threads(3)
+    caller, all_three = threading.get_ident(), threading.Barrier(3, timeout=60)
+    end = threads._Share.end
+    interrupted: list[Any] = []
+    done: list[int] = []
 
     def run(first: int, last: int) -> None:
-        raise MemoryError
+        all_three.wait()
+        if threading.get_ident() != caller:
+            time.sleep(0.1)
+            done.append(first)
 
-    with pytest.raises(MemoryError):
-        threads.for_each(run, 100)
+    def end_when_asked_twice(share: Any) -> BaseException | None:
+        if len(interrupted) < 2:
+            interrupted.append(share)
+            raise KeyboardInterrupt
+        return end(share)
+
+    monkeypatch.setattr(threads._Share, "end", end_when_asked_twice)
+    with pytest.raises(KeyboardInterrupt):
+        threads.for_each(run, 3)
+    assert len(done) == 2
+
+
+@pytest.mark.usefixtures("_threads")
+def test_without_a_new_thread_the_caller_does_it_all(monkeypatch):
+    scratch.set_num_threads(2)
+    done: list[int] = []
+    with monkeypatch.context() as patched:
+        patched.setattr(threads._Thread, "start", lambda thread: (_ for _ in ()).throw(RuntimeError("can't start new thread")))
+        threads.for_each(lambda first, last: done.extend(range(first, last)), 8)
+    assert done == list(range(8))
+    both = threading.Barrier(2, timeout=60)
+
+    def run(first: int, last: int) -> None:
+        both.wait()
+
+    threads.for_each(run, 2)  # the next may have one
 
 
 @pytest.mark.usefixtures("_threads")
@@ -232,8 +287,10 @@ def test_no_array_outlives_its_call(monkeypatch, begun):
 
     array = np.empty(1 << 20)
     gone = weakref.ref(array)
-    threads.for_each(run, 2, array)
-    del array
+    context = contextvars.copy_context()
+    context.run(contextvars.ContextVar[np.ndarray]("array").set, array)
+    context.run(threads.for_each, run, 2, array)
+    del array, context
     assert given
     assert gone() is None
 
@@ -249,12 +306,19 @@ def test_many_callers_leave_nothing_behind():
     with ThreadPoolExecutor(4) as pool:
         for caller in [pool.submit(call) for _ in range(4)]:
             caller.result(timeout=120)
-    assert not threads._pool.waiting
-    assert threads._pool.threads == len([thread for thread in threading.enumerate() if thread.name == "scratch"])
+    [pool_in_use] = threads._pools
+    assert not pool_in_use.waiting
+    assert pool_in_use.threads == len([thread for thread in threading.enumerate() if thread.name == "scratch"])
 
 
 def test_a_fork_finds_no_thread_that_compiles_and_the_end_no_thread_that_runs():
     code = """
+import atexit, sys, threading
+def look_for_threads():
+    left = [thread for thread in threading.enumerate() if thread.name == "scratch"]
+    if left:
+        print(left, file=sys.stderr)
+atexit.register(look_for_threads)  # before scratch is imported, so it is called after scratch's own
 import scratch
 from scratch.core import jit, threads
 
@@ -452,11 +516,16 @@ def test_reductions_take_every_element_once(dtype):
         assert sums(a, b) == (a.sum(), a[2:] @ b[1 : n - 1])
         assert largest(a) == a.max()
         for i in range(n):
-            one = np.full(n, -np.inf, dtype)
-            one[i] = i
-            assert largest(one) == i
-    assert largest(np.array([1, np.nan, 0], dtype)) == 1
+            row = np.full(n, -np.inf, dtype)
+            row[i - 1], row[i] = np.nan, i
+            assert largest(row) == i
     assert largest(np.full(2, -np.inf, dtype)) == largest(np.empty(0, dtype)) == -np.inf
+
+
+@pytest.mark.skipif(jit.JIT_OFF, reason="nothing is compiled")
+def test_words_for_vectors_want_neighbours():
+    with pytest.raises(TypeError, match="take 1-D, C-contiguous arrays, got array\\(float64, 1d, A\\)"):
+        largest(np.zeros((4, 4))[:, 0])
 
 
 @pytest.mark.skipif(jit.JIT_OFF, reason="nothing is compiled")

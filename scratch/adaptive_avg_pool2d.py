@@ -161,7 +161,8 @@ def _plane_sums(values: np.ndarray, OH: int, OW: int) -> np.ndarray:
     N, C, H, W = values.shape
     sums = memory.empty((N, C, OH, OW), values.dtype)
     bounds = (*_bounds(H, OH), *_bounds(W, OW))
-    for_each(_sum_kernel, N * C, values.reshape(N * C, H, W), bounds, sums.reshape(N * C, OH, OW), values=H * W)
+    planes, by_plane = values.reshape(N * C, H, W), sums.reshape(N * C, OH, OW)
+    for_each(_sum_kernel, N * C, planes, bounds, by_plane, values=max(H * W, OH * OW))
     return sums
 
 

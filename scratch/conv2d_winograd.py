@@ -230,7 +230,9 @@ def _weight_kernel(
     cells: np.ndarray,
     U: np.ndarray,
 ) -> None:
-    """A piece of work is ROWS channels of the result, one panel for the register tile. A vector holds one tap of several.
+    """A piece of work is ROWS channels of the result, one panel for the register tile. A vector holds one tap of several filters.
+
+    ``steps`` tells how far apart groups, rows and channels of weight lie, ``size`` how many taps a filter has.
 
     weight -> cells (C·KH·KW, whole vectors of ROWS) -> U (G·⌈M/ROWS⌉, PLACES, pieces·C + 1, ROWS)
     """

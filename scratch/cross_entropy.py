@@ -146,7 +146,7 @@ def _classes(logits: np.ndarray, target: Any, positions: tuple[int, ...], ignore
     classes = np.array(target, np.int64, order="C")
     ignored = classes == ignore_index
     C = logits.shape[min(logits.ndim - 1, 1)]
-    # Seen without a sign, a negative number is a large one; between bools > says "and not".
+    # Seen without a sign, a negative number is a large one. Between bools > means "and not", in one pass instead of two.
     wrong = (classes.view(np.uint64) >= C) > ignored
     if np.count_nonzero(wrong):
         raise ValueError(

@@ -17,12 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from scratch.core import checks, memory
+from scratch.core import checks, memory, vectors
 from scratch.core.exponential import exp
 from scratch.core.jit import kernel
 from scratch.core.ladder import Cache, Ladder, Rung
 from scratch.core.rows import exp_row, for_each_row, rows, side_by_side, spread_out
-from scratch.core.vectors import total
 
 
 def forward(x: np.ndarray, *, dim: int = 1) -> tuple[np.ndarray, Cache]:
@@ -138,7 +137,7 @@ def _forward_kernel(first: int, last: int, x: np.ndarray, out: np.ndarray) -> No
 def _backward_kernel(first: int, last: int, grad_out: np.ndarray, out: np.ndarray, grad_x: np.ndarray) -> None:
     _, C = out.shape
     for row in range(first, last):
-        g_sum = total(grad_out[row])
+        g_sum = vectors.total(grad_out[row])
         for c in range(C):
             grad_x[row, c] = grad_out[row, c] - exp(out[row, c]) * g_sum
 

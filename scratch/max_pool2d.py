@@ -263,7 +263,8 @@ def _forward_kernel(
         for lane in range(count, side):  # lanes that are left over go along with the last plane
             plane_at[lane] = (count - 1) * size
         transpose(flat, plane * size, plane_at, size, cells, 0, side)
-        numbers = math.isfinite(total(cells[: size * side]))  # where one is NaN, or infinite, their sum is not finite
+        # Where a cell is NaN the sum is not finite. It may overflow, too, without one: that only takes longer.
+        without_nan = math.isfinite(total(cells[: size * side]))
         for oh in range(OH):
             fetch(flat, (plane + side) * size + oh * ahead, ahead)
             for ow in range(OW):
@@ -271,7 +272,7 @@ def _forward_kernel(
                 corner = top[oh] * W + left[ow]
                 if rows[oh] <= 0 or columns[ow] <= 0:
                     largest[at : at + side], index[at : at + side] = -np.inf, size
-                elif numbers:
+                elif without_nan:
                     window_maximum_of_numbers(cells, corner, DH * W, rows[oh], DW, columns[ow], largest, index, at)
                 else:
                     window_maximum(cells, corner, DH * W, rows[oh], DW, columns[ow], largest, index, at)

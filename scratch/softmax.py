@@ -16,11 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from scratch.core import checks, memory
+from scratch.core import checks, memory, vectors
 from scratch.core.jit import kernel
 from scratch.core.ladder import Cache, Ladder, Rung
 from scratch.core.rows import exp_row, for_each_row, rows, side_by_side, spread_out
-from scratch.core.vectors import dot
 
 
 def forward(x: np.ndarray, *, dim: int = 1) -> tuple[np.ndarray, Cache]:
@@ -136,7 +135,7 @@ def _forward_kernel(first: int, last: int, x: np.ndarray, out: np.ndarray) -> No
 def _backward_kernel(first: int, last: int, grad_out: np.ndarray, out: np.ndarray, grad_x: np.ndarray) -> None:
     _, C = out.shape
     for row in range(first, last):
-        product = dot(grad_out[row], 0, out[row], 0, C)
+        product = vectors.dot(grad_out[row], 0, out[row], 0, C)
         for c in range(C):
             grad_x[row, c] = out[row, c] * (grad_out[row, c] - product)
 

@@ -1,12 +1,12 @@
-"""The threads that run kernels, and how they are kept from falling asleep between two of them.
+"""The threads that run kernels, and how they are kept from falling asleep between one kernel and the next.
 
 :func:`for_each` splits a kernel's ``range(n)`` among threads. Three rules keep results the same bits for any number of them:
 what a piece computes depends on its index alone, no two pieces write different bits to the same place, and sums over pieces
 are added up afterwards in the order of the pieces.
 
 A thread that sleeps takes some 0.1 ms to wake up, in a virtual machine, which is longer than many a kernel takes. So one that
-has nothing left to do does what every runtime of this kind does: for a moment it watches a number in memory, without the GIL,
-for somebody to change it, and only then goes to sleep.
+has nothing left to do does what every runtime of this kind does: for a moment it watches a number in memory, without the GIL
+(the lock that only one Python thread can hold), for somebody to change it, and only then goes to sleep.
 
 Why our own threads and not Numba's ``prange``: Numba's threading layers abort the process when two Python threads call in
 at once (workqueue) or in a forked child (omp); and a kernel with ``parallel=True`` takes seconds to compile.
@@ -18,6 +18,7 @@ import atexit
 import collections
 import contextlib
 import contextvars
+import functools
 import itertools
 import os
 import threading
@@ -31,10 +32,11 @@ from scratch.core.jit import JIT_OFF, kernel
 from scratch.core.vectors import look
 
 WORTH_A_THREAD = 1 << 17  # values to go through: with fewer, a core is done before another one has begun
-# Looks at a flag before a thread falls asleep: some 0.2 ms where looking means a pause (x86), else less. Without the JIT it looks
-# once: a loop in Python would hold the GIL that the others need.
+# Looks at a flag before a thread falls asleep: some 0.2 ms where looking means a pause (x86), else a few microseconds. Without
+# the JIT it looks once: a loop in Python would hold the GIL that the others need.
 LINGER = 1 if JIT_OFF else 1 << 13
-GRACE = 200  # more looks once it is set: by then who set it has left Python for a kernel, and nobody has to wait for the GIL
+# More looks after the flag is set, before the thread asks for the GIL: the caller, who holds it, is in its own kernel by then.
+GRACE = 200
 
 
 def get_num_threads() -> int:
@@ -53,8 +55,8 @@ def set_num_threads(n: SupportsIndex) -> None:
     """
     global _num_threads
     _num_threads = checks.integer("set_num_threads", "n", n, low=1)
-    _pool.close()
-    _new_pool()
+    _pools.append(_Pool())
+    _pools.pop(0).close()  # one of the pools before: each call of several at once closes another one
 
 
 def for_each(run: Callable[..., None], n: int, *arguments: Any, ranges_per_thread: int = 4, values: int | None = None) -> None:
@@ -83,51 +85,70 @@ def for_each(run: Callable[..., None], n: int, *arguments: Any, ranges_per_threa
             collections.deque(ranges, maxlen=0)  # nobody begins another
             raise
 
-    shares = [_Share(work) for _ in range(threads - 1)]
+    pool = _pools[-1]
+    shares = [_Share(work, pool) for _ in range(threads - 1)]
+    errors: list[BaseException | None] = []
     try:
         for share in shares:
-            _pool.give(share)
+            pool.give(share)
         work()
     finally:
-        errors = [share.end() for share in shares]
+        _end(shares, errors)
     error = next(filter(None, errors), None)
     if error is not None:
         try:
             raise error
         finally:
-            del error, errors  # or else this frame and the error keep each other, and all arrays, alive
+            errors.clear()
+            del error  # or else a frame and the error keep each other, and all arrays, alive
+
+
+def _end(shares: list[_Share], errors: list[BaseException | None]) -> None:
+    """Wait for all shares, and note their errors and what interrupts the waiting: until all have ended, arrays are written to."""
+    while shares:
+        try:
+            while shares:
+                errors.append(shares[-1].end())
+                shares.pop()
+        except BaseException as interrupt:
+            errors.append(interrupt)
 
 
 class _Share:
     """What another thread is to do of the caller's work: as many ranges as it can get."""
 
-    def __init__(self, work: Callable[[], None]) -> None:
-        self.work = work
-        self.context = contextvars.copy_context()  # np.errstate and use_rung hold in the other thread too
-        self.begun = threading.Lock()  # whoever takes it begins the share, or sees to it that nobody does
-        self.left = np.zeros(1, np.int64)  # 1 when the share is done, and its thread does not hold the GIL any more
+    def __init__(self, work: Callable[[], None], pool: _Pool) -> None:
+        # np.errstate and use_rung hold in the other thread too.
+        self.work: Callable[..., None] = functools.partial(contextvars.copy_context().run, work)
+        self.pool = pool
+        self.held = threading.Lock()  # by the thread that does the share, until it is done; by the caller who ends it
+        self.begun = False
+        self.without_gil = np.zeros(1, np.int64)  # 1 when the thread has done the share, and let go of the GIL
         self.error: BaseException | None = None
 
     def do(self) -> bool:
-        """Whether there was anything to do."""
-        work, self.work = self.work, _nothing
-        if not self.begun.acquire(blocking=False):
+        """Whether it is this thread that holds the share now, and has done what there was to do."""
+        if not self.held.acquire(blocking=False):
             return False
+        self.begun, work, self.work = True, self.work, _nothing
         try:
-            self.context.run(work)
+            work()
         except BaseException as error:
             self.error = error
         return True
 
     def end(self) -> BaseException | None:
-        """Wait until the share is done, if it was begun. Afterwards it keeps neither work, and with it arrays, nor error."""
-        if self.begun.acquire(blocking=False):
-            _pool.forget(self)
-        else:
-            _watch(self.left, LINGER, 0, np.empty(1, np.int64))
-            self.begun.acquire()  # its thread lets go of it when it is done
-        self.work = _nothing
-        error, self.error = self.error, None
+        """Wait until the share is done, if it was begun. Afterwards it keeps neither work, and with it arrays, nor error.
+
+        Whoever is interrupted may call this again.
+        """
+        if self.held.locked():
+            _watch(self.without_gil, LINGER, 0, np.empty(1, np.int64))
+        with self.held:
+            self.work = _nothing
+            error, self.error = self.error, None
+        if not self.begun:
+            self.pool.forget(self)
         return error
 
 
@@ -136,29 +157,36 @@ def _nothing() -> None:
 
 
 class _Pool:
-    """Threads, and shares for which there was none. While there is one of these, none of those is idle."""
+    """Threads, and shares that wait for one. A share waits only while no thread is idle."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # taken again where a signal's handler, or a finalizer, calls a kernel meanwhile
         self.threads = 0
         self.closed = False
         self.idle: list[_Thread] = []
         self.waiting: list[_Share] = []
 
     def give(self, share: _Share) -> None:
-        """To an idle thread or a new one; if there are enough, to the first that has nothing else to do."""
+        """To an idle thread or a new one; if there are enough, to the first that has nothing else to do.
+
+        To nobody where the pool is closed or the system has no more threads: the caller does it all then.
+        """
         with self.lock:
             thread = self.idle.pop() if self.idle else None
-            new = thread is None and self.threads < _num_threads - 1
+            new = thread is None and not self.closed and self.threads < _num_threads - 1
             self.threads += new
-            if thread is None and not new:
+            if thread is None and not new and not self.closed:
                 self.waiting.append(share)
         if thread is not None:
             thread.wake(share)
         elif new:
             # Compiled here: if this process forked while another thread compiles, the child would wait for Numba's lock forever.
             _watch(np.ones(1, np.int64), 1, 0, np.empty(1, np.int64))
-            _Thread(self, share).start()
+            try:
+                _Thread(self, share).start()
+            except RuntimeError:
+                with self.lock:
+                    self.threads -= 1
 
     def forget(self, share: _Share) -> None:
         """The share, unless a thread has taken it."""
@@ -208,19 +236,22 @@ class _Thread(threading.Thread):
             self.called[0] = 0
             more = self.pool.more_for(self)
             if begun:
-                share.begun.release()  # its caller may go on, and finds this thread idle
+                share.held.release()  # its caller may go on, and finds this thread idle
             if more is not None:
-                share.left[0] = 1
+                share.without_gil[0] = 1
                 self.share = more
             else:
-                _watch(self.called, LINGER, GRACE, share.left)
+                _watch(self.called, LINGER, GRACE, share.without_gil)
                 self.asleep.acquire()
 
 
 @kernel
-def _watch(flag: np.ndarray, looks: int, grace: int, left: np.ndarray) -> bool:
-    """Whether ``flag`` becomes 1 while this thread looks at it, neither holding the GIL nor asleep. First sets ``left``."""
-    left[0] = 1
+def _watch(flag: np.ndarray, looks: int, grace: int, without_gil: np.ndarray) -> bool:
+    """Whether ``flag`` becomes 1 while this thread looks at it, neither holding the GIL nor asleep.
+
+    ``without_gil`` becomes 1 at once: compiled code runs when the GIL is gone, so whoever waits for that can tell.
+    """
+    without_gil[0] = 1
     for _ in range(looks):
         if look(flag) == 1:
             for _ in range(grace):
@@ -229,13 +260,15 @@ def _watch(flag: np.ndarray, looks: int, grace: int, left: np.ndarray) -> bool:
     return False
 
 
-def _new_pool() -> None:
-    global _pool
-    _pool = _Pool()
+def _forget_pool() -> None:
+    _pools[:] = [_Pool()]
 
 
-def _close_pool() -> None:
-    _pool.close()
+def _end_threads() -> None:
+    _pools[-1].close()
+    for thread in threading.enumerate():
+        if isinstance(thread, _Thread):
+            thread.join()
 
 
 def _threads_at_the_start() -> int:
@@ -248,7 +281,7 @@ def _threads_at_the_start() -> int:
 
 
 _num_threads = _threads_at_the_start()
-_pool = _Pool()
-atexit.register(_close_pool)  # a thread that comes back from compiled code when the interpreter is gone would abort
+_pools = [_Pool()]  # the last is in use; a list, whose changes are atomic
+atexit.register(_end_threads)  # a thread that comes back from compiled code when the interpreter is gone would abort
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_new_pool)  # a forked child inherits the pool but none of its threads
+    os.register_at_fork(after_in_child=_forget_pool)  # a forked child inherits the pool but none of its threads

@@ -35,7 +35,7 @@ def _vector_bits() -> int:
 
 VECTOR_BITS = _vector_bits()
 LINE = 64  # bytes that come into the cache together
-PARTS = 8  # vectors of partial results, as in :func:`total`: while one waits for its addition, the others have theirs
+PARTS = 8  # vectors of partial results, as in :func:`total`: an addition takes several cycles, but others may begin meanwhile
 
 Matrix = Sequence[Sequence[float]]
 Flat = np.ndarray  # every array here is 1-D and C-contiguous; places in it are counted in elements
@@ -69,7 +69,11 @@ def transpose(source: Flat, source_at: int, offsets: Flat, columns: int, target:
 
 @register_jitable
 def dot(a: Flat, a_at: int, b: Flat, b_at: int, count: int) -> Any:
-    """Σ a[a_at + i] · b[b_at + i], i < count. The order depends on count and the vector's width, not on where the numbers lie."""
+    """Σ a[a_at + i] · b[b_at + i], i < count.
+
+    PARTS · lanes running sums go through both, are joined by pairs, and then come the last few elements that do not fill a
+    vector. So the order depends on count and the vector's width, not on where the numbers lie.
+    """
     whole = count - count % lanes(a)
     result = dot_of_vectors(a, a_at, b, b_at, whole)
     for i in range(whole, count):
@@ -79,7 +83,7 @@ def dot(a: Flat, a_at: int, b: Flat, b_at: int, count: int) -> Any:
 
 @register_jitable
 def total(row: Flat) -> Any:
-    """The sum of a row, added up as in :func:`dot`: rounding grows with n / (PARTS · lanes)."""
+    """The sum of a row, in :func:`dot`'s order: rounding grows with n / (PARTS · lanes)."""
     whole = row.size - row.size % lanes(row)
     result = sum_of_vectors(row, whole)
     for i in range(whole, row.size):
@@ -355,7 +359,14 @@ def _sandwich(matrix: Matrix) -> Any:
 
 
 def data_of(context, builder, signature, arguments, *which):
-    """The pointers to the first elements of those arguments that are arrays."""
+    """The pointers to the first elements of those arguments that are arrays.
+
+    Raises:
+        TypeError: one of them is not :data:`Flat`: its neighbours in memory would be taken for its elements.
+    """
+    for i in which:
+        if (signature.args[i].ndim, signature.args[i].layout) != (1, "C"):
+            raise TypeError(f"words for vectors take 1-D, C-contiguous arrays, got {signature.args[i]}")
     return [context.make_array(signature.args[i])(context, builder, arguments[i]).data for i in which]
 
 
@@ -379,8 +390,9 @@ def fused_multiply_add(builder, vector):
 def reduced(builder, vector, count, start, following, join):
     """One number made of ``count`` elements, which are whole vectors.
 
-    PARTS partial results, vectors that are ``start`` in every lane, share blocks of as many vectors; one goes through what is
-    left. ``following(part, place)`` is what a part becomes by the vector at that place; ``join`` makes one value of two.
+    PARTS partial results, vectors that are ``start`` in every lane, take a vector each, in turn; then they are joined to one,
+    which takes those that are left: of 19 vectors and 8 parts, each takes 2 and the one 3. ``following(part, place)`` is what a
+    part becomes by the vector at that place; ``join`` makes one value of two.
     """
     index = count.type
     place, parts = index(0), [ir.Constant(vector, [start] * vector.count)] * PARTS
@@ -492,7 +504,7 @@ def sandwich(matrix: Matrix) -> Any:
 
 # The cache line with the element at that place, for :func:`fetch`.
 fetch_line: Any = _fetch_line_in_python if JIT_OFF else _fetch_line
-# The first element as other threads left it last, after a moment in which the core may serve another of its own threads.
+# The first element as other threads left it last, after a moment in which the core may serve its other hyperthread.
 look: Any = _look_in_python if JIT_OFF else _look
 # a·b + c of three floats of one type, rounded once where the processor can; a loop around it becomes vector code.
 multiply_add: Any = _multiply_add_in_python if JIT_OFF else _multiply_add
