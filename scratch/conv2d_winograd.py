@@ -43,7 +43,7 @@ from scratch.core.jit import kernel
 from scratch.core.ladder import NotTakenError
 from scratch.core.microkernel import ROWS, VECTORS, multiply_tile
 from scratch.core.threads import for_each
-from scratch.core.vectors import lanes, sandwich, transpose
+from scratch.core.vectors import lanes, sandwich, transpose, weave
 
 if TYPE_CHECKING:
     from scratch.conv2d import Geometry, Gradients
@@ -192,7 +192,7 @@ def _correlate(x: np.ndarray, top: int, left: int, filters: Filters, bias: np.nd
     def run(first: int, last: int) -> None:
         V = memory.workspace("columns", PLACES * (K + 1) * width, x.dtype)
         products = memory.workspace("tiles", PLACES * panels * ROWS * width, x.dtype)
-        squares = memory.workspace("squares", 4 * width, x.dtype)
+        squares = memory.workspace("squares", 4 * width + lanes(x), x.dtype)
         _correlate_kernel(first, last, framed, frame, patches, spans, U, bias, grid, V, products, squares, out, filters.groups)
 
     for_each(run, filters.groups * math.ceil(N * rows * columns / width))
@@ -295,7 +295,7 @@ def _correlate_kernel(
     places = np.arange(PLACES) * products_step
     at, tile, lengths = np.empty(columns, np.intp), np.empty(columns, np.intp), np.empty(columns, np.intp)
     to, start, cells = np.empty(columns, np.intp), np.empty(columns, np.intp), np.empty(columns, np.intp)
-    below, beside = np.empty(columns, np.bool_), np.empty(columns, np.bool_)
+    across, below = np.empty(columns, np.intp), np.empty(columns, np.bool_)
     for i in range(first, last):
         group, t = i // tile_panels, i % tile_panels * columns
         count = min(columns, tiles - t)
@@ -314,24 +314,20 @@ def _correlate_kernel(
                 a_at = (((group * panels + m) * PLACES + place) * (K + 1) + k) * ROWS
                 c_at = place * products_step + m * ROWS * columns
                 multiply_tile(count_k, U, a_at, ROWS, 1, V, b_at, columns, products, c_at, columns, False)
-        for j in range(count):
-            n, p = divmod(t + j, grid.rows * grid.columns)
+        for v in range(vectors):
+            n, p = divmod(t + to[v], grid.rows * grid.columns)
             h, w = p // grid.columns * 2, p % grid.columns * 2
-            cells[j] = ((n * M_all + group * M) * H + h) * W + w
-            below[j], beside[j] = h + 1 < H, w + 1 < W
+            end = to[v + 1] if v + 1 < vectors else count
+            cells[v], across[v], below[v] = ((n * M_all + group * M) * H + h) * W + w, min(2 * (end - to[v]), W - w), h + 1 < H
         for m in range(M):
             for j in range(0, columns, width):
                 output_transform(products, m * columns + j, places, squares, j, columns)
             b = bias[group * M + m]
-            for j in range(count):
-                cell = cells[j] + m * H * W
-                flat_out[cell] = squares[j] + b
-                if beside[j]:
-                    flat_out[cell + 1] = squares[columns + j] + b
-                if below[j]:
-                    flat_out[cell + W] = squares[2 * columns + j] + b
-                    if beside[j]:
-                        flat_out[cell + W + 1] = squares[3 * columns + j] + b
+            for v in range(vectors):
+                cell = cells[v] + m * H * W
+                weave(squares, to[v], columns + to[v], b, flat_out, cell, across[v])
+                if below[v]:
+                    weave(squares, 2 * columns + to[v], 3 * columns + to[v], b, flat_out, cell + W, across[v])
 
 
 def _grad_weight(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, geometry: Geometry) -> np.ndarray:

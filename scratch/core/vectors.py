@@ -163,6 +163,34 @@ def _copy_vector(typing_context, source, source_at, target, target_at):
 
 
 @intrinsic
+def _weave(typing_context, source, even_at, odd_at, addend, target, target_at, count):
+    def emit(context, builder, signature, arguments):
+        _, even_at, odd_at, addend, _, target_at, count = arguments
+        source, target = data_of(context, builder, signature, arguments, 0, 4)
+        vector, itemsize = vector_of(context, signature.args[0])
+        lanes, number = vector.count, ir.IntType(32)
+        added = spread(builder, vector, addend)
+        even, odd = (
+            builder.fadd(builder.load(vector_at(builder, vector, source, at), align=itemsize), added) for at in (even_at, odd_at)
+        )
+        form = ir.FunctionType(ir.VoidType(), [vector, ir.PointerType(), number, ir.VectorType(ir.IntType(1), lanes)])
+        store = cgutils.get_or_insert_function(
+            builder.module, form, f"llvm.masked.store.v{lanes}f{8 * itemsize}.p0"
+        )
+        wanted = spread(builder, ir.VectorType(count.type, lanes), count)
+        for first in (0, lanes):
+            lane = ir.Constant(ir.VectorType(number, lanes), [(first + i) // 2 + i % 2 * lanes for i in range(lanes)])
+            woven = builder.shuffle_vector(even, odd, lane)
+            place = ir.Constant(wanted.type, [first + i for i in range(lanes)])
+            at = vector_at(builder, vector, target, builder.add(target_at, count.type(first)))
+            builder.call(store, [woven, at, number(itemsize), builder.icmp_signed("<", place, wanted)])
+        return context.get_dummy_value()
+
+    n = types.intp
+    return types.void(source, n, n, source.dtype, target, n, n), emit
+
+
+@intrinsic
 def _dot_of_vectors(typing_context, a, a_at, b, b_at, count):
     def emit(context, builder, signature, arguments):
         _, a_at, _, b_at, count = arguments
@@ -449,6 +477,11 @@ def _copy_vector_in_python(source: Flat, source_at: int, target: Flat, target_at
     target[target_at:][: lanes(source)] = source[source_at:][: lanes(source)]
 
 
+def _weave_in_python(source: Flat, even_at: int, odd_at: int, addend: float, target: Flat, target_at: int, count: int) -> None:
+    woven = np.stack([source[even_at:][: lanes(source)], source[odd_at:][: lanes(source)]], 1).ravel()
+    target[target_at : target_at + count] = woven[:count] + source.dtype.type(addend)
+
+
 def _dot_of_vectors_in_python(a: Flat, a_at: int, b: Flat, b_at: int, count: int) -> Any:
     return np.dot(a[a_at:][:count], b[b_at:][:count])
 
@@ -510,6 +543,8 @@ look: Any = _look_in_python if JIT_OFF else _look
 multiply_add: Any = _multiply_add_in_python if JIT_OFF else _multiply_add
 # A vector from one place to another.
 copy_vector: Any = _copy_vector_in_python if JIT_OFF else _copy_vector
+# even[0] + addend, odd[0] + addend, even[1] + addend, … to the target: ``count`` numbers, at most two vectors of them.
+weave: Any = _weave_in_python if JIT_OFF else _weave
 # As :func:`dot`, :func:`total` and :func:`largest`, of ``count`` elements that are whole vectors.
 dot_of_vectors: Any = _dot_of_vectors_in_python if JIT_OFF else _dot_of_vectors
 sum_of_vectors: Any = _sum_of_vectors_in_python if JIT_OFF else _sum_of_vectors
