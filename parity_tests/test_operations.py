@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,6 +13,7 @@ from parity_tests.draws import FLOATS, Case, layouts
 from parity_tests.parity import ASSERTIONS, examine
 from parity_tests.specs import RUNGS
 from parity_tests.verdicts import SPEC
+from scratch import conv2d, use_rung
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
@@ -22,6 +25,30 @@ def test_parity(spec, rung, dtype, device, report, data):
         assertion(evidence)
     report.row(spec.name, rung, str(dtype)).add(evidence)
 
+
+@pytest.mark.parametrize("value", [np.inf, np.nan, np.finfo(np.float32).max])
+@pytest.mark.parametrize("array", ["x", "weight", "grad_out"])
+@pytest.mark.parametrize("rung", SPEC["conv2d"].rungs)
+def test_a_number_without_bounds_reaches_what_sees_it_alone(rung, array, value):
+    """The generic test has such numbers in x, and then in other arrays too. Here they are in one array, whichever it is."""
+    rng = np.random.default_rng(0)
+    arrays = {name: rng.integers(1, 3, shape).astype(np.float32) for name, shape in SHAPES.items()}
+    arrays[array][1, 1, 1, 1] = value
+
+    def results() -> list[Any]:
+        out, cache = conv2d.forward(arrays["x"], arrays["weight"])
+        return [out, *conv2d.backward(arrays["grad_out"], cache)[:2]]
+
+    with use_rung(conv2d=rung):
+        found = results()
+    with use_rung(conv2d="naive"), np.errstate(all="ignore"):
+        wanted = results()
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert np.array_equal(np.isfinite(ours), np.isfinite(theirs))
+        assert np.array_equal(np.isnan(ours), np.isnan(theirs))
+
+
+SHAPES = {"x": (2, 2, 7, 8), "weight": (3, 2, 3, 3), "grad_out": (2, 3, 5, 6)}
 
 # Where torch multiplies the gradient by small factors before the large ones, and so loses bits that scratch keeps: what is left
 # of a few units of the smallest number is divided by a small total, or multiplied by a large -log p.

@@ -7,12 +7,13 @@ one stride apart next to each other: for every tap, neighbouring windows read ne
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from scratch.core import memory
 from scratch.core.jit import kernel
+from scratch.core.ladder import NotTakenError
 from scratch.core.microkernel import VECTORS
 from scratch.core.threads import for_each
 from scratch.core.vectors import lanes
@@ -57,17 +58,26 @@ class Frame(NamedTuple):
         return taps.ravel()
 
 
-def fill_frame(batch: np.ndarray, frame: Frame) -> np.ndarray:
-    """(N,C,H,W) -> flat (N, C, rows, stride, columns)."""
+def fill_frame(batch: np.ndarray, frame: Frame, limit: Any = None) -> np.ndarray:
+    """(N,C,H,W) -> flat (N, C, rows, stride, columns).
+
+    Raises:
+        NotTakenError: there is a ``limit``, and a cell beyond ±limit, or NaN.
+    """
     N, C, H, W = batch.shape
     # Copies move whole vectors, so they may read past the last cell.
     framed = memory.workspace("framed", N * frame.image + VECTORS * lanes(batch), batch.dtype)
-    for_each(_frame_kernel, N * C, batch.reshape(N * C, H, W), frame, framed)
+    within = np.empty(N * C, np.bool_)
+    for_each(_frame_kernel, N * C, batch.reshape(N * C, H, W), frame, limit or batch.dtype.type(0), framed, within)
+    if limit is not None and not within.all():
+        raise NotTakenError(f"conv2d: this rung takes numbers within ±{limit:.3g} only")
     return framed
 
 
 @kernel
-def _frame_kernel(first: int, last: int, planes: np.ndarray, frame: Frame, framed: np.ndarray) -> None:
+def _frame_kernel(
+    first: int, last: int, planes: np.ndarray, frame: Frame, limit: Any, framed: np.ndarray, within: np.ndarray
+) -> None:
     _, H, W = planes.shape
     zero = planes.dtype.type(0)
     # Unsigned: an index that might be negative, and so count from the end, costs more than the copy.
@@ -85,6 +95,16 @@ def _frame_kernel(first: int, last: int, planes: np.ndarray, frame: Frame, frame
             for w in range(W):
                 plane[at + place[w]] = row[w]
             at += row_step
+        within[i] = all_within(plane, limit)
+
+
+@kernel
+def all_within(flat: np.ndarray, limit: Any) -> bool:
+    """Whether every number is within ±limit; NaN is not."""
+    within = True
+    for i in range(flat.size):
+        within &= abs(flat[i]) <= limit  # no early end: without it LLVM makes vectors of the loop
+    return within
 
 
 class Grid(NamedTuple):

@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from scratch.conv2d_frame import Frame, Grid, cut_runs, cut_vectors, fill_frame, window_cell
+from scratch.conv2d_frame import Frame, Grid, all_within, cut_runs, cut_vectors, fill_frame, window_cell
 from scratch.conv2d_implicit_gemm import grad_bias_of, implicit_gemm_backward
 from scratch.core import memory
 from scratch.core.jit import kernel
@@ -60,7 +60,6 @@ grad_transform = sandwich(A)
 grad_weight_transform = sandwich(GT)
 
 SIDES = (3, 5, 6)  # of a window; one of 4 = 3 + 1 taps saves nothing to speak of
-BLOCK = 1 << 14  # numbers that are looked at in one go
 SQUARE = tuple(itertools.product(range(4), range(4)))  # which is multiplied elementwise
 PLACES = len(SQUARE)
 TILES = 128  # of grad_weight's sum in one go: A g Aᵀ and Bᵀ d B of so many stay in the cache
@@ -75,8 +74,8 @@ def winograd_forward(
         raise NotTakenError("conv2d: winograd takes windows with sides of 3, 5 or 6 at stride 1 without dilation")
     if max(geometry.top, geometry.bottom) >= KH or max(geometry.left, geometry.right) >= KW:
         raise NotTakenError("conv2d: winograd takes no window that lies beside x altogether")
-    if x.size == 0 or not _tame(x) or not _tame(weight):
-        raise NotTakenError("conv2d: winograd takes neither empty arrays nor numbers whose sums may be infinite")
+    if x.size == 0:
+        raise NotTakenError("conv2d: winograd takes no empty arrays")
     out = memory.empty((len(x), OC, geometry.OH, geometry.OW), x.dtype)
     biases = np.zeros(OC, x.dtype) if bias is None else bias
     _correlate(x, geometry.top, geometry.left, Filters.of(weight, geometry.groups), biases, out)
@@ -86,36 +85,28 @@ def winograd_forward(
 def winograd_backward(
     grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, has_bias: bool, geometry: Geometry, *, need_grad_x: bool
 ) -> Gradients:
-    if not _tame(grad_out):
+    try:
+        grad_x = _grad_x(grad_out, x, weight, geometry) if need_grad_x else None
+        return grad_x, _grad_weight(grad_out, x, weight, geometry), grad_bias_of(grad_out) if has_bias else None
+    except NotTakenError:
         return implicit_gemm_backward(grad_out, x, weight, has_bias, geometry, need_grad_x=need_grad_x)
+
+
+def _grad_x(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """The output oh sees the cell h through the tap kh = h + top - oh: from h, that is the window of grad_out that begins at
+    h + top - (KH-1), its taps in reverse.
+    """
     _, _, KH, KW = weight.shape
-    grad_x = None
-    if need_grad_x:
-        # The output oh sees the cell h through the tap kh = h + top - oh: from h, that is the window of grad_out that begins at
-        # h + top - (KH-1), its taps in reverse.
-        grad_x = memory.empty_like(x)
-        top, left = KH - 1 - geometry.top, KW - 1 - geometry.left
-        flipped = Filters.of(weight, geometry.groups, flipped=True)
-        _correlate(grad_out, top, left, flipped, np.zeros(x.shape[1], x.dtype), grad_x)
-    return grad_x, _grad_weight(grad_out, x, weight, geometry), grad_bias_of(grad_out) if has_bias else None
+    grad_x = memory.empty_like(x)
+    flipped = Filters.of(weight, geometry.groups, flipped=True)
+    nothing = np.zeros(x.shape[1], x.dtype)
+    _correlate(grad_out, KH - 1 - geometry.top, KW - 1 - geometry.left, flipped, nothing, grad_x)
+    return grad_x
 
 
-def _tame(array: np.ndarray) -> bool:
-    """Whether every sum of a square's cells is finite: one that is not would be NaN for outputs that do not see its cell."""
-    flat = array.reshape(-1)
-    blocks = math.ceil(flat.size / BLOCK)
-    tame = np.empty(blocks, np.bool_)
-    for_each(_tame_kernel, blocks, flat, np.finfo(array.dtype).max / PLACES, tame, values=BLOCK)
-    return bool(tame.all())
-
-
-@kernel
-def _tame_kernel(first: int, last: int, flat: np.ndarray, limit: float, tame: np.ndarray) -> None:
-    for i in range(first, last):
-        wild = 0
-        for value in flat[i * BLOCK : (i + 1) * BLOCK]:
-            wild += not abs(value) <= limit  # NaN is wild
-        tame[i] = wild == 0
+def _limit(dtype: np.dtype[Any]) -> Any:
+    """Of numbers up to here every sum of a square's is finite: one that is not would be NaN for outputs that do not see it."""
+    return dtype.type(np.finfo(dtype).max / PLACES)
 
 
 class Filters(NamedTuple):
@@ -174,12 +165,16 @@ def _patch(frame: Frame, size: int, kh: int = 0, kw: int = 0) -> np.ndarray:
 
 
 def _correlate(x: np.ndarray, top: int, left: int, filters: Filters, bias: np.ndarray, out: np.ndarray) -> None:
-    """Write out[n,m,h,w] = bias[m] + Σ_{c,kh,kw} filter[g,m,c,kh,kw] · x[n, c, h + kh - top, w + kw - left], 0 beyond x."""
+    """Write out[n,m,h,w] = bias[m] + Σ_{c,kh,kw} filter[g,m,c,kh,kw] · x[n, c, h + kh - top, w + kw - left], 0 beyond x.
+
+    Raises:
+        NotTakenError: sums of x's cells, or of the filters' taps, may be infinite.
+    """
     N, _, H, W = out.shape
     rows, columns = math.ceil(H / 2), math.ceil(W / 2)
     pieces = Pieces.of(*filters.order.shape)
     frame = _frame(x.shape, top, left, 2 * rows - 1 + pieces.reach[0], 2 * columns - 1 + pieces.reach[1])
-    framed = fill_frame(x, frame)
+    framed = fill_frame(x, frame, _limit(x.dtype))
     patches = np.stack([_patch(frame, 4, kh, kw) for kh, kw in pieces.taps])
     # (PLACES, 2): of the K channels of all pieces the first one with products at the place, and how many there are from it on.
     spans = filters.C * np.stack([pieces.needed.argmax(0), pieces.needed.sum(0)], 1)
@@ -199,7 +194,11 @@ def _correlate(x: np.ndarray, top: int, left: int, filters: Filters, bias: np.nd
 
 
 def _transformed(filters: Filters, corners: np.ndarray) -> np.ndarray:
-    """U = G g Gᵀ of each piece g that begins at one of these corners, as :func:`_weight_kernel` writes it."""
+    """U = G g Gᵀ of each piece g that begins at one of these corners, as :func:`_weight_kernel` writes it.
+
+    Raises:
+        NotTakenError: sums of taps may be infinite.
+    """
     KH, KW = filters.order.shape
     # (pieces, 9): which of a filter's elements are a piece's taps; -1 beyond the window, where zeros are taken.
     order = np.pad(filters.order, [(0, 2), (0, 2)], constant_values=-1)
@@ -209,11 +208,15 @@ def _transformed(filters: Filters, corners: np.ndarray) -> np.ndarray:
     panels = filters.groups * math.ceil(filters.M / ROWS)
     U = memory.workspace("weights", panels * PLACES * (len(corners) * filters.C + 1) * ROWS, filters.weight.dtype)
 
+    limit, within = _limit(filters.weight.dtype), np.empty(panels, np.bool_)
+
     def run(first: int, last: int) -> None:
         cells = memory.workspace("cells", (filters.C * KH * KW + 1) * whole, filters.weight.dtype)
-        _weight_kernel(first, last, filters.weight, filters.M, filters.C, filters.steps, KH * KW, taps, cells, U)
+        _weight_kernel(first, last, filters.weight, filters.M, filters.C, filters.steps, KH * KW, taps, limit, cells, U, within)
 
     for_each(run, panels)
+    if not within.all():
+        raise NotTakenError(f"conv2d: winograd takes weights within ±{limit:.3g} only")
     return U
 
 
@@ -227,8 +230,10 @@ def _weight_kernel(
     steps: tuple[int, int, int],
     size: int,
     taps: np.ndarray,
+    limit: Any,
     cells: np.ndarray,
     U: np.ndarray,
+    within: np.ndarray,
 ) -> None:
     """A piece of work is ROWS channels of the result, one panel for the register tile. A vector holds one tap of several filters.
 
@@ -252,6 +257,7 @@ def _weight_kernel(
         for c in range(0, C, together):
             at = group * group_step + c * channel_step
             transpose(weight, at, offsets, together * size, cells, c * size * whole, whole)
+        within[i] = all_within(cells[:zeros], limit)
         for k in range(len(taps) * C):
             piece, c = divmod(k, C)
             for j in range(len(places)):
@@ -343,7 +349,7 @@ def _grad_weight(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, geomet
     x_framed = memory.workspace("framed channels last", math.prod(pixels) * depth, x.dtype)[: math.prod(pixels) * depth]
     for_each(_channels_last_kernel, N * pixels[1], x, geometry.top, geometry.left, x_framed.reshape(-1, *pixels[1:], depth))
     g_frame = _frame(grad_out.shape, 0, 0, 2 * rows, 2 * columns)
-    g_framed = fill_frame(grad_out, g_frame)
+    g_framed = fill_frame(grad_out, g_frame, _limit(x.dtype))
     square = ((np.arange(4)[:, None] * pixels[2] + np.arange(4)) * depth).ravel()
     patches = square + (pieces.taps @ (pixels[2], 1) * depth)[:, None]
     # A panel's columns are VECTORS vectors of channels, one piece's behind the other's: each with its piece and first channel.

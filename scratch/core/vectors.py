@@ -174,9 +174,7 @@ def _weave(typing_context, source, even_at, odd_at, addend, target, target_at, c
             builder.fadd(builder.load(vector_at(builder, vector, source, at), align=itemsize), added) for at in (even_at, odd_at)
         )
         form = ir.FunctionType(ir.VoidType(), [vector, ir.PointerType(), number, ir.VectorType(ir.IntType(1), lanes)])
-        store = cgutils.get_or_insert_function(
-            builder.module, form, f"llvm.masked.store.v{lanes}f{8 * itemsize}.p0"
-        )
+        store = cgutils.get_or_insert_function(builder.module, form, f"llvm.masked.store.v{lanes}f{8 * itemsize}.p0")
         wanted = spread(builder, ir.VectorType(count.type, lanes), count)
         for first in (0, lanes):
             lane = ir.Constant(ir.VectorType(number, lanes), [(first + i) // 2 + i % 2 * lanes for i in range(lanes)])
