@@ -136,7 +136,7 @@ class AlexNet(Sequential):
         channels = table.in_channels
         for row in table.convs:
             conv = Conv2d(channels, row.channels, row.kernel, row.stride, row.padding, groups=row.groups, dtype=dtype, rng=rng)
-            features += [conv, ReLU()]
+            features += [conv, ReLU(inplace=True)]
             if row.norm:
                 features.append(LocalResponseNorm(size=5, alpha=1e-4, beta=0.75, k=2.0))
             if row.pool:
@@ -146,7 +146,7 @@ class AlexNet(Sequential):
         classifier: list[Module] = []
         inputs = channels * table.pooled**2
         for _ in range(2):
-            hidden = [Linear(inputs, table.hidden, dtype=dtype, rng=rng), ReLU()]
+            hidden = [Linear(inputs, table.hidden, dtype=dtype, rng=rng), ReLU(inplace=True)]
             dropped = Dropout(dropout, rng=rng)
             classifier += [dropped, *hidden] if table.dropout_first else [*hidden, dropped]
             inputs = table.hidden

@@ -185,7 +185,7 @@ class Linear(WeightedLayer):
 
 
 class ReLU(Layer):
-    """``torch.nn.ReLU``. ``inplace`` is taken for torch's sake and changes nothing: no operation here writes to its input."""
+    """``torch.nn.ReLU``. With ``inplace`` it writes to its input, as in torch; no other module here ever does."""
 
     operation = relu
 
@@ -193,7 +193,7 @@ class ReLU(Layer):
         self.inplace = checks.flag("ReLU", "inplace", inplace)
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        return self._remember(*relu.forward(x))
+        return self._remember(*relu.forward(x, inplace=self.inplace))
 
     def extra_repr(self) -> str:
         return "inplace=True" if self.inplace else ""
@@ -296,7 +296,7 @@ class Flatten(Layer):
 
 
 class Dropout(Layer):
-    """``torch.nn.Dropout``. ``inplace`` changes nothing, as in :class:`ReLU`.
+    """``torch.nn.Dropout``. ``inplace`` is taken for torch's sake and changes nothing.
 
     What is kept is drawn from ``rng`` at every call, or is given: ``module.mask = mask``, bool of the input's shape, True
     where a value is kept, holds until it is None again.

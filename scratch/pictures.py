@@ -32,7 +32,7 @@ def stages(image: Path | str, weights_file: Path | str) -> tuple[list[tuple[str,
     for _, module in model.named_modules():
         if any(module.named_children()):
             continue
-        x = module(x)
+        x = module(x.copy())  # ReLU works in place
         number += isinstance(module, Conv2d | Linear)
         if (kind := SHOWN.get(type(module))) is not None:
             outputs.append((f"{kind}{number}", x[0]))

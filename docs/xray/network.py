@@ -47,10 +47,10 @@ def network(photo: Photo, *, variant: str = "one_tower", classes: int = 1000, la
     x, their_x = image, torch.from_numpy(image.copy()).requires_grad_()
     outs, their_outs = [image], [their_x]
     for name, module in steps:
-        x = module(x)
+        x = module(x.copy())  # of which an in-place ReLU may do what it likes
         if isinstance(module, Dropout):
             their_steps[name].mask = torch.from_numpy(dropout.kept(module._cache))
-        their_x = their_steps[name](their_x.clone())  # of which an in-place ReLU may do what it likes
+        their_x = their_steps[name](their_x.clone())
         their_x.retain_grad()
         outs.append(x)
         their_outs.append(their_x)

@@ -29,7 +29,8 @@ class Rung:
     """One implementation of an operation.
 
     ``forward(*arguments) -> (out, saved)`` and ``backward(grad_out, *saved) -> gradients``. The arrays that a rung gets
-    were checked, are C-contiguous and in native byte order; it never writes to them.
+    were checked, are C-contiguous and in native byte order; it never writes to them, unless the operation hands it one to
+    write to, ``out``.
 
     An optimizer's rung is another matter: its ``forward`` writes to the parameter and returns None, run by
     :meth:`Ladder.run`, and there is no ``backward``.
