@@ -128,8 +128,9 @@ class UpdateInScratch(Subject):
         self.parameters = {}
         for name in arrays:
             if not name.startswith("grad_"):
-                self.parameters[name] = modules.Parameter(arrays[name].copy())
-                self.parameters[name].grad = arrays[f"grad_{name}"]
+                # In memory of each library's own, as torch's are: what came through the pipe lies as no kernel leaves it.
+                self.parameters[name] = modules.Parameter(memory.copy(arrays[name]))
+                self.parameters[name].grad = memory.copy(arrays[f"grad_{name}"])
         self.step = slowed(sgd.SGD(self.parameters.values(), **SGD).step, factor)
 
     def run(self) -> list[float]:

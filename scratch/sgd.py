@@ -23,7 +23,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from scratch.core import checks
+from scratch.core import checks, memory
 from scratch.core.jit import kernel
 from scratch.core.ladder import Ladder, NotTakenError, Rung
 from scratch.core.threads import for_each
@@ -112,7 +112,8 @@ class SGD:
             if momentum == 0:
                 velocity = None
             elif velocity is None:
-                velocity = self._velocities[i] = np.zeros_like(grad)
+                velocity = self._velocities[i] = memory.empty_like(grad)
+                velocity.fill(0)
                 gain = 1.0
             if velocity is not None and self.update == "paper":
                 gain, rate = -lr, 1.0
@@ -155,7 +156,7 @@ class SGD:
                 raise ValueError(f"sgd: state_dict must hold states of parameters 0 to {len(self.parameters) - 1}, got {i!r}")
             velocity = _of_kind(Mapping, f"state of parameter {i}", entry).get("momentum_buffer")
             if velocity is not None:
-                loaded._velocities[i] = loaded._checked_like(i, "momentum_buffer", velocity).copy()
+                loaded._velocities[i] = memory.copy(loaded._checked_like(i, "momentum_buffer", velocity))
         vars(self).update(vars(loaded))
 
     def _checked_numbers(self) -> tuple[float, float, float, float]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike
 
-from scratch.core import checks
+from scratch.core import checks, memory
 
 Out = TypeVar("Out")
 
@@ -209,7 +209,7 @@ class WeightedLayer(Layer):
         bound = 1 / math.sqrt(max(1, math.prod(weight_shape[1:])))
 
         def uniform(shape: tuple[int, ...]) -> Parameter:
-            values = rng.random(shape, dtype=scalar)
+            values = rng.random(dtype=scalar, out=memory.empty(shape, np.dtype(dtype)))
             values *= 2 * bound
             values -= bound
             return Parameter(values)
