@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from benchmarks import compare as compared
 from benchmarks import growth as sweep
 from benchmarks import machine, pairing, screen, starts, tables, traps, twin_tables
+from benchmarks import parts as where
 from benchmarks import report as documents
 from benchmarks import selfcheck as ruler
 from benchmarks.cases import MINI, Case, choose
@@ -113,6 +114,23 @@ def growth(threads: Threads = None, json: Json = Path("runs/growth.json"), seed:
     report.save(json)
     render(tables.growth(report))
     leave(report)
+
+
+@app.command()
+def parts(
+    ops: Annotated[str, typer.Option(help="Which cases.")] = where.CASES,
+    batch: Annotated[int, typer.Option(min=1, help="Images.")] = 32,
+    threads: Threads = None,
+    json: Json = Path("runs/parts.json"),
+    seed: Seed = 0,
+) -> None:
+    """Where the time of a pass goes in scratch: kernel by kernel."""
+    settings = Settings(chosen(ops, {"layer"}), pairing.DEFAULT, batch=batch, threads=threads or machine.cores(), seed=seed)
+    report = Report(settings=describe(settings, "parts"))
+    with interruptible(report), progress(settings.cases) as (say, done):
+        where.run(settings, report, say, done)
+    report.save(json)
+    render(where.table(report))
 
 
 @app.command()

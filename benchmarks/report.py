@@ -1,8 +1,8 @@
 """Figures into documents: fill what stands between markers, in any Markdown file.
 
 ``<!-- benchmark:begin ladder -->`` … ``<!-- benchmark:end -->`` holds the block named; a marker without a name holds
-the summary. The blocks are those of ``tables.BLOCKS``, ``plots.PLOTS`` and ``traps.TRAPS``, ``machine``, ``selfcheck``,
-``goals``, ``walkthrough``, ``trained``, and ``twin-NAME`` for each file of ``twin_results.RESULTS``.
+the summary. The blocks are those of ``BLOCKS``, ``plots.PLOTS`` and ``traps.TRAPS``, ``machine``, ``walkthrough``, ``trained``,
+and ``twin-NAME`` for each file of ``twin_results.RESULTS``.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from benchmarks import goals, plots, selfcheck, tables, traps, twin_tables
+from benchmarks import goals, parts, plots, selfcheck, tables, traps, twin_tables
 from benchmarks.results import Report
 from scratch import walkthrough
 
+BLOCKS = {**tables.BLOCKS, "goals": goals.table, "parts": parts.table, "selfcheck": selfcheck.table}
 BLOCK = re.compile(r"<!-- benchmark:begin(?: ([\w-]+))? -->\n.*?<!-- benchmark:end -->", re.DOTALL)
 TRAINED = Path(__file__).parents[1] / "weights" / "mini-fashion-mnist"
 MARKER = re.compile(r"<!-- benchmark:(begin|end)")
@@ -49,14 +50,10 @@ def block(name: str, report: Report, here: Path, pictures: Path) -> str:
     if name in ("summary", "goals", "machine", *tables.BLOCKS) and not report.rows:
         return tables.NOTHING
     if name == "summary":
-        parts = [tables.comparison(report).markdown(), tables.controls(report).caption, block("machine", report, here, pictures)]
-        return "\n\n".join(parts)
-    if name == "goals":
-        return goals.table(report).markdown()
-    if name in tables.BLOCKS:
-        return tables.BLOCKS[name](report).markdown()
-    if name == "selfcheck":
-        return selfcheck.table(report).markdown()
+        said = [tables.comparison(report).markdown(), tables.controls(report).caption, block("machine", report, here, pictures)]
+        return "\n\n".join(said)
+    if name in BLOCKS:
+        return BLOCKS[name](report).markdown()
     if name in traps.TRAPS:
         return traps.table(name, report).markdown()
     if name in plots.PLOTS and name not in plots.possible(report):
@@ -75,7 +72,18 @@ def block(name: str, report: Report, here: Path, pictures: Path) -> str:
     if name == "machine":
         return f"Made on {tables.machine(report)}."
     known = sorted(
-        [*tables.BLOCKS, *plots.PLOTS, *traps.TRAPS, "summary", "goals", "machine", "selfcheck", "walkthrough", "trained"]
+        [
+            *tables.BLOCKS,
+            *plots.PLOTS,
+            *traps.TRAPS,
+            "summary",
+            "goals",
+            "machine",
+            "selfcheck",
+            "parts",
+            "walkthrough",
+            "trained",
+        ]
     )
     raise ValueError(f"no block is called {name!r}; the blocks are {known}")
 

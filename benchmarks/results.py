@@ -89,6 +89,7 @@ class Report:
     starts: list[dict[str, Any]] = field(default_factory=list)  # see startup.py
     traps: list[dict[str, Any]] = field(default_factory=list)  # see traps.py
     selfchecks: list[dict[str, Any]] = field(default_factory=list)  # see selfcheck.py
+    parts: list[dict[str, Any]] = field(default_factory=list)  # see parts.py
     interrupted: bool = False
 
     def same(self) -> list[tuple[str, str, str, Ratio]]:
@@ -168,6 +169,7 @@ class Report:
                 main.starts += other.starts
                 main.traps += other.traps
                 main.selfchecks += other.selfchecks
+                main.parts += other.parts
         return main
 
     def _where(self) -> tuple[Any, ...]:

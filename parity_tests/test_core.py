@@ -21,6 +21,7 @@ import pytest
 
 import scratch
 from parity_tests.specs import SPECS
+from scratch import modules, sgd
 from scratch.core import checks, exponential, jit, memory, threads, vectors
 
 relu: Any = scratch.relu  # Any: what the types forbid must raise, too
@@ -523,6 +524,22 @@ def test_reductions_take_every_element_once(dtype):
 
 
 @pytest.mark.skipif(jit.JIT_OFF, reason="nothing is compiled")
+@jit.kernel
+def _woven(source: np.ndarray, even_at: int, odd_at: int, addend: Any, target: np.ndarray, target_at: int, count: int) -> None:
+    vectors.weave(source, even_at, odd_at, addend, target, target_at, count)
+
+
+@pytest.mark.parametrize("dtype", checks.FLOATS, ids=str)
+def test_two_vectors_are_woven_as_far_as_they_are_wanted(dtype):
+    source = np.arange(80, dtype=dtype)
+    side = vectors.lanes(source)
+    for count in range(2 * side + 1):
+        target = np.full(2 * side + 2, -1, dtype)
+        _woven(source, 3, 40, dtype.type(0.5), target, 1, count)
+        wanted = np.stack([source[3 : 3 + side], source[40 : 40 + side]], 1).ravel() + 0.5
+        np.testing.assert_array_equal(target, [-1, *wanted[:count], *[-1] * (2 * side - count + 1)])
+
+
 def test_words_for_vectors_want_neighbours():
     with pytest.raises(TypeError, match="take 1-D, C-contiguous arrays, got array\\(float64, 1d, A\\)"):
         largest(np.zeros((4, 4))[:, 0])
@@ -544,3 +561,15 @@ def test_a_kernel_is_compiled_anew_when_a_file_of_its_words_changed(tmp_path):
     file = tmp_path / "scratch" / "core" / "exponential.py"  # whose exp rows.py uses, and log_softmax.py that
     file.write_text(file.read_text().replace("series * power", "2 * series * power"))
     assert log_of_half() == pytest.approx(math.log(1 / 4))
+
+
+def test_what_kernels_read_at_every_step_begins_at_a_cache_line():
+    layer = modules.Linear(300, 200)
+    layer.weight.grad = memory.copy(np.ones((200, 300), np.float32))
+    optimizer = sgd.SGD([layer.weight], lr=0.1, momentum=0.9)
+    optimizer.step()
+    first = [layer.weight.data, layer.weight.grad, optimizer._velocities[0]]
+    optimizer.load_state_dict(optimizer.state_dict())
+    for array in (*first, optimizer._velocities[0]):
+        assert array is not None
+        assert array.ctypes.data % memory.ALIGNMENT == 0

@@ -13,7 +13,7 @@ from parity_tests.draws import FLOATS, Case, layouts
 from parity_tests.parity import ASSERTIONS, examine
 from parity_tests.specs import RUNGS
 from parity_tests.verdicts import SPEC
-from scratch import conv2d, use_rung
+from scratch import conv2d, conv2d_winograd, use_rung
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
@@ -26,10 +26,14 @@ def test_parity(spec, rung, dtype, device, report, data):
     report.row(spec.name, rung, str(dtype)).add(evidence)
 
 
+SHAPES = {"x": (2, 2, 7, 8), "weight": (3, 2, 3, 3), "grad_out": (2, 3, 5, 6)}  # of one convolution
+
+
+@pytest.mark.parametrize("need_grad_x", [True, False])
 @pytest.mark.parametrize("value", [np.inf, np.nan, np.finfo(np.float32).max])
 @pytest.mark.parametrize("array", ["x", "weight", "grad_out"])
 @pytest.mark.parametrize("rung", SPEC["conv2d"].rungs)
-def test_a_number_without_bounds_reaches_what_sees_it_alone(rung, array, value):
+def test_a_number_without_bounds_reaches_what_sees_it_alone(rung, array, value, need_grad_x):
     """The generic test has such numbers in x, and then in other arrays too. Here they are in one array, whichever it is."""
     rng = np.random.default_rng(0)
     arrays = {name: rng.integers(1, 3, shape).astype(np.float32) for name, shape in SHAPES.items()}
@@ -37,7 +41,8 @@ def test_a_number_without_bounds_reaches_what_sees_it_alone(rung, array, value):
 
     def results() -> list[Any]:
         out, cache = conv2d.forward(arrays["x"], arrays["weight"])
-        return [out, *conv2d.backward(arrays["grad_out"], cache)[:2]]
+        gradients = conv2d.backward(arrays["grad_out"], cache, need_grad_x=need_grad_x)
+        return [out, *(gradient for gradient in gradients if gradient is not None)]
 
     with use_rung(conv2d=rung):
         found = results()
@@ -48,7 +53,21 @@ def test_a_number_without_bounds_reaches_what_sees_it_alone(rung, array, value):
         assert np.array_equal(np.isnan(ours), np.isnan(theirs))
 
 
-SHAPES = {"x": (2, 2, 7, 8), "weight": (3, 2, 3, 3), "grad_out": (2, 3, 5, 6)}
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("shape", [(5, 7), (6, 7), (5, 8), (3, 41), (1, 1)])
+def test_winograd_writes_its_outputs_and_nothing_beside_them(shape, dtype):
+    OH, OW = shape
+    rng = np.random.default_rng(0)
+    x, weight = rng.integers(-3, 4, (1, 2, OH + 2, OW + 2)).astype(dtype), rng.integers(-3, 4, (2, 2, 3, 3)).astype(dtype)
+    bias = np.array([1, -2], dtype)
+    memory = np.full(2 * OH * OW + 64, 99, dtype)
+    out = memory[32:-32].reshape(1, 2, OH, OW)
+    conv2d_winograd._correlate(x, 0, 0, conv2d_winograd.Filters.of(weight, 1), bias, out)
+    with use_rung(conv2d="im2col"):
+        np.testing.assert_array_equal(out, conv2d.forward(x, weight, bias)[0])
+    assert np.all(memory[:32] == 99)
+    assert np.all(memory[-32:] == 99)
+
 
 # Where torch multiplies the gradient by small factors before the large ones, and so loses bits that scratch keeps: what is left
 # of a few units of the smallest number is divided by a small total, or multiplied by a large -log p.

@@ -30,6 +30,7 @@ of this rung (``parity_tests/reference_winograd.py``) counts them. Halves and su
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -85,11 +86,10 @@ def winograd_forward(
 def winograd_backward(
     grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, has_bias: bool, geometry: Geometry, *, need_grad_x: bool
 ) -> Gradients:
-    try:
+    with contextlib.suppress(NotTakenError):
         grad_x = _grad_x(grad_out, x, weight, geometry) if need_grad_x else None
         return grad_x, _grad_weight(grad_out, x, weight, geometry), grad_bias_of(grad_out) if has_bias else None
-    except NotTakenError:
-        return implicit_gemm_backward(grad_out, x, weight, has_bias, geometry, need_grad_x=need_grad_x)
+    return implicit_gemm_backward(grad_out, x, weight, has_bias, geometry, need_grad_x=need_grad_x)
 
 
 def _grad_x(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, geometry: Geometry) -> np.ndarray:

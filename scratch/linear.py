@@ -22,7 +22,7 @@ from scratch.core.jit import kernel
 from scratch.core.ladder import Cache, Ladder, NotTakenError, Rung
 from scratch.core.microkernel import ROWS, VECTORS, multiply_tile
 from scratch.core.threads import for_each
-from scratch.core.vectors import dot, fetch, lanes
+from scratch.core.vectors import copy_vector, dot, fetch, lanes, transpose
 
 Gradients = tuple[np.ndarray | None, np.ndarray, np.ndarray | None]
 
@@ -199,14 +199,18 @@ def _batch_panels(matrix: np.ndarray) -> np.ndarray:
 
 @kernel
 def _batch_panels_kernel(first: int, last: int, matrix: np.ndarray, panels: np.ndarray) -> None:
+    """A piece is one feature of a panel's rows. They go by squares, or rows 4,096 bytes apart would drive each other out."""
     rows, K = matrix.shape
     columns = VECTORS * lanes(matrix)
-    zero = matrix.dtype.type(0)
-    for i in range(first, last):
+    flat, offsets = matrix.reshape(rows * K), np.arange(columns) * K
+    i = first
+    while i < last:
         panel, k = divmod(i, K)
-        for j in range(columns):
-            row = panel * columns + j
-            panels[i * columns + j] = matrix[row, k] if row < rows else zero
+        count, here = min(last - i, K - k), min(columns, rows - panel * columns)
+        transpose(flat, panel * columns * K + k, offsets[:here], count, panels, i * columns, columns)
+        for end in range(i + 1, i + count + 1):
+            panels[(end - 1) * columns + here : end * columns] = 0
+        i += count
 
 
 def _feature_panels(matrix: np.ndarray) -> np.ndarray:
@@ -223,11 +227,12 @@ def _feature_panels(matrix: np.ndarray) -> np.ndarray:
 def _feature_panels_kernel(first: int, last: int, matrix: np.ndarray, panels: np.ndarray) -> None:
     rows, K = matrix.shape
     columns = VECTORS * lanes(matrix)
+    flat = matrix.reshape(rows * K)
     for panel in range(first, last):
         left = min(panel * columns, K - columns)
         for row in range(rows):
-            for j in range(columns):
-                panels[(panel * rows + row) * columns + j] = matrix[row, left + j]
+            for j in range(0, columns, lanes(matrix)):
+                copy_vector(flat, row * K + left + j, panels, (panel * rows + row) * columns + j)
 
 
 def _product(weight: np.ndarray, transposed: bool, panels: np.ndarray, result: np.ndarray) -> None:

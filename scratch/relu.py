@@ -27,7 +27,8 @@ def forward(x: np.ndarray, *, inplace: bool = False) -> tuple[np.ndarray, Cache]
     Args:
         x: any shape, float32 or float64.
         inplace: write to ``x`` itself, which saves an array and half of the memory's traffic. Whoever made ``x`` must not need
-            it as it was; no operation here but softmax and log_softmax keeps what it returned.
+            it as it was: of the operations here softmax and log_softmax do, and what Flatten or Dropout in eval mode return may
+            be an array that they were given.
 
     Returns:
         ``out`` of x's shape and dtype, in place ``x`` itself, and the cache for :func:`backward`.
@@ -103,7 +104,10 @@ def numpy_backward(grad_out: np.ndarray, out: np.ndarray) -> tuple[np.ndarray]:
 
 def numba_forward(x: np.ndarray, out: np.ndarray) -> tuple[np.ndarray, tuple[Any, ...]]:
     """One pass over memory for everything, compiled and on all cores."""
-    for_each(_forward_kernel, x.size, x.ravel(), out.ravel(), values=1)
+    if out is x:
+        for_each(_inplace_kernel, x.size, x.ravel(), values=1)
+    else:
+        for_each(_forward_kernel, x.size, x.ravel(), out.ravel(), values=1)
     return out, (out,)
 
 
@@ -122,6 +126,15 @@ def _forward_kernel(first: int, last: int, x: np.ndarray, out: np.ndarray) -> No
     x, out = x[first:last], out[first:last]
     for i in range(x.size):
         out[i] = zero if x[i] < zero else x[i]
+
+
+@kernel
+def _inplace_kernel(first: int, last: int, x: np.ndarray) -> None:
+    """_forward_kernel for one array: of two that overlap LLVM makes no vectors, since one may be read after it was written."""
+    zero = x.dtype.type(0)
+    x = x[first:last]
+    for i in range(x.size):
+        x[i] = zero if x[i] < zero else x[i]
 
 
 @kernel

@@ -40,7 +40,7 @@ def empty_like(array: np.ndarray) -> np.ndarray:
 
 
 def copy(array: np.ndarray) -> np.ndarray:
-    """The same numbers in memory of :func:`empty`'s, whose lines no vector straddles: for arrays that kernels read every step."""
+    """The same numbers in memory of :func:`empty`: where it is large it begins at a cache line, and no vector straddles two."""
     copied = empty_like(array)
     copied[...] = array
     return copied

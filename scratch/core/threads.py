@@ -111,7 +111,7 @@ def _end(shares: list[_Share], errors: list[BaseException | None]) -> None:
                 errors.append(shares[-1].end())
                 shares.pop()
         except BaseException as interrupt:
-            errors.append(interrupt)
+            errors.insert(0, interrupt)  # the first to be raised
 
 
 class _Share:
@@ -180,13 +180,16 @@ class _Pool:
         if thread is not None:
             thread.wake(share)
         elif new:
-            # Compiled here: if this process forked while another thread compiles, the child would wait for Numba's lock forever.
-            _watch(np.ones(1, np.int64), 1, 0, np.empty(1, np.int64))
             try:
+                # Compiled here: if this process forked while another thread compiles, the child would wait for Numba's lock
+                # forever.
+                _watch(np.ones(1, np.int64), 1, 0, np.empty(1, np.int64))
                 _Thread(self, share).start()
-            except RuntimeError:
+            except BaseException as error:
                 with self.lock:
                     self.threads -= 1
+                if not isinstance(error, RuntimeError):  # the system has no more threads
+                    raise
 
     def forget(self, share: _Share) -> None:
         """The share, unless a thread has taken it."""
@@ -226,9 +229,11 @@ class _Thread(threading.Thread):
         self.asleep.acquire()
 
     def wake(self, share: _Share | None) -> None:
+        """Let it do the share; for None, end. Whoever was interrupted may call this again."""
         self.share = share
         self.called[0] = 1
-        self.asleep.release()
+        with contextlib.suppress(RuntimeError):  # it was awake already
+            self.asleep.release()
 
     def run(self) -> None:
         while (share := self.share) is not None:
@@ -265,9 +270,11 @@ def _forget_pool() -> None:
 
 
 def _end_threads() -> None:
-    _pools[-1].close()
+    for pool in _pools:
+        pool.close()
     for thread in threading.enumerate():
         if isinstance(thread, _Thread):
+            thread.wake(None)  # it may be nobody's: a caller was interrupted before it woke it
             thread.join()
 
 

@@ -173,15 +173,20 @@ def _weave(typing_context, source, even_at, odd_at, addend, target, target_at, c
         even, odd = (
             builder.fadd(builder.load(vector_at(builder, vector, source, at), align=itemsize), added) for at in (even_at, odd_at)
         )
-        form = ir.FunctionType(ir.VoidType(), [vector, ir.PointerType(), number, ir.VectorType(ir.IntType(1), lanes)])
+        form = ir.FunctionType(ir.VoidType(), [vector, vector.as_pointer(), number, ir.VectorType(ir.IntType(1), lanes)])
         store = cgutils.get_or_insert_function(builder.module, form, f"llvm.masked.store.v{lanes}f{8 * itemsize}.p0")
         wanted = spread(builder, ir.VectorType(count.type, lanes), count)
-        for first in (0, lanes):
+
+        def write(first):
             lane = ir.Constant(ir.VectorType(number, lanes), [(first + i) // 2 + i % 2 * lanes for i in range(lanes)])
-            woven = builder.shuffle_vector(even, odd, lane)
             place = ir.Constant(wanted.type, [first + i for i in range(lanes)])
             at = vector_at(builder, vector, target, builder.add(target_at, count.type(first)))
-            builder.call(store, [woven, at, number(itemsize), builder.icmp_signed("<", place, wanted)])
+            mask = builder.icmp_signed("<", place, wanted)
+            builder.call(store, [builder.shuffle_vector(even, odd, lane), at, number(itemsize), mask])
+
+        write(0)
+        with builder.if_then(builder.icmp_signed(">", count, count.type(lanes))):
+            write(lanes)
         return context.get_dummy_value()
 
     n = types.intp

@@ -1,0 +1,148 @@
+"""Where a pass's time goes in scratch: kernel by kernel, and what is left between them.
+
+Every kernel runs through ``for_each``, so whoever stands there with a clock sees all of them. Beside them stands the least time:
+what the pass has to multiply and to move at the machine's limits. Unlike the table of layers, it counts the multiplications
+that are made, which in Winograd's algorithm are fewer than in the definition.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from time import perf_counter
+from typing import Any
+
+from benchmarks import machine, scratch_side
+from benchmarks.cases import Case, Layer, Network
+from benchmarks.processes import Process
+from benchmarks.results import Report
+from benchmarks.run import Settings, limits
+from benchmarks.sides import Arrays, Side, copies
+from benchmarks.tables import Table, milliseconds
+from benchmarks.verify import Judge
+from scratch.conv2d_winograd import Pieces
+from scratch.core.threads import for_each
+
+# Where goals are missed, and the whole.
+CASES = "conv1,conv2/2,conv5/2,norm1,pool2,pool5,fc8,loss,one_tower step"
+WARM, PASSES, SECONDS = 2, 5, 1.0  # passes that do not count; at least so many that do, for at least so long
+SHOWN = 0.01  # of a pass: what takes less is not in the table
+LEAST, BETWEEN = "the least, at the machine's limits", "between kernels"
+
+
+class Parts:
+    """Runs cases in scratch, and listens to their kernels."""
+
+    def __init__(self) -> None:
+        self.phase = ""
+        self.spent: dict[tuple[str, str], float] = defaultdict(float)  # seconds, by phase and part
+        for name, module in list(sys.modules.items()):
+            if name.startswith("scratch.") and name != for_each.__module__ and hasattr(module, "for_each"):
+                vars(module)["for_each"] = self.listening
+
+    def listening(self, run: Any, n: int, *arguments: Any, **options: Any) -> None:
+        """In for_each's place: call it, and add up the seconds of the function that asked for the kernel, or of the kernel."""
+        start = perf_counter()
+        for_each(run, n, *arguments, **options)
+        name = f"{run.__module__.rpartition('.')[2]}.{run.__qualname__.partition('.<locals>')[0]}"
+        self.spent[self.phase, name] += perf_counter() - start
+
+    def measure(self, case: Case, arrays: Arrays, cache_bytes: int) -> list[dict[str, Any]]:
+        """For each phase the seconds of a pass and of its parts, and the rung that ran."""
+        subject: Any = scratch_side.prepare(Side("scratch"), case, arrays, copies(arrays, cache_bytes))
+        subject.results()
+        for phase in case.phases:
+            if isinstance(case, Layer):
+                setattr(subject, phase, self._within(phase, getattr(subject, phase)))
+            else:
+                self.phase = phase
+        for _ in range(WARM):
+            subject.run()
+        self.spent.clear()
+        laps: list[list[float]] = []
+        start = perf_counter()
+        while len(laps) < PASSES or perf_counter() - start < SECONDS:
+            laps.append(subject.run())
+        return [
+            {
+                "case": case.name,
+                "phase": phase,
+                "rung": subject.note,
+                "seconds": sum(seconds) / len(laps),
+                "parts": {name: spent / len(laps) for (of, name), spent in self.spent.items() if of == phase},
+            }
+            for phase, seconds in zip(case.phases, zip(*laps, strict=True), strict=True)
+        ]
+
+    def _within(self, phase: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **params: Any) -> Any:
+            self.phase = phase
+            return function(*arguments, **params)
+
+        return call
+
+
+def run(settings: Settings, report: Report, say: Callable[[str], None], done: Callable[[Case], None]) -> None:
+    """Add every case's parts to the report."""
+    report.machine = machine.describe()
+    report.roof = limits(settings.threads)
+    with Process(settings.threads, Judge, settings.batch, settings.seed) as judge, Process(settings.threads, Parts) as process:
+        for case in settings.cases:
+            say(case.name)
+            for found in process.ask("measure", case, judge.ask("arrays", case), machine.cache_bytes()):
+                least = max(
+                    multiplications(case, found["phase"], found["rung"], settings.batch) / report.roof["flops"],
+                    case.traffic(found["phase"], settings.batch) / report.roof["bytes"],
+                )
+                report.parts.append({**found, "batch": settings.batch, "threads": settings.threads, "least": least})
+            done(case)
+
+
+def multiplications(case: Case, phase: str, rung: str, batch: int) -> float:
+    """Multiplications and additions that the rung makes, of Winograd's those of its products; 0 for a network of many rungs."""
+    if isinstance(case, Network):
+        return 0.0
+    if not isinstance(case, Layer) or rung != "winograd":
+        return case.flops(phase, batch)
+    assert case.weight is not None
+    OC, C, KH, KW = case.weight
+    products = int(Pieces.of(KH, KW).needed.sum()) * C * OC  # of one square of two by two outputs
+
+    def squares(shape: tuple[int, ...]) -> int:
+        return math.ceil(shape[1] / 2) * math.ceil(shape[2] / 2)
+
+    count = squares(case.out)  # backward: grad_weight's, and those of grad_x
+    if phase == "backward":
+        count += squares(case.shape) if case.needs_grad_x else 0
+    return 2.0 * batch * count * products
+
+
+def table(report: Report) -> Table:
+    """Each pass, its kernels, what is between them, and what it would take at the machine's limits."""
+    rows = []
+    settings = {f"batch {found['batch']}, {found['threads']} threads" for found in report.parts}
+    for found in report.parts:
+        name, phase = found["case"], found["phase"]
+        for part, seconds in _lines(found):
+            rows.append([name, phase, part, milliseconds(seconds), f"{seconds / found['seconds']:.0%}"])
+            name = phase = ""
+    return Table(
+        f"Where the time goes in scratch, milliseconds ({'; '.join(sorted(settings))})",
+        ["layer", "pass", "part", "time", "of the pass"],
+        rows,
+        "A part is a kernel, or the function that runs one. The least: what the pass multiplies, or moves if that takes longer, "
+        "at the machine's measured limits; of Winograd's algorithm it counts the multiplications that are made.",
+    )
+
+
+def _lines(found: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    whole = found["seconds"]
+    yield "**all**", whole
+    for part, seconds in sorted(found["parts"].items(), key=lambda part: -part[1]):
+        if seconds >= SHOWN * whole:
+            yield f"`{part}`", seconds
+    yield BETWEEN, max(0.0, whole - sum(found["parts"].values()))
+    if found["least"]:
+        yield LEAST, found["least"]

@@ -1,0 +1,57 @@
+"""The parts of a pass are its own, phase by phase, and make up no more than the whole."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import parts
+from benchmarks.cases import CASES, Case
+from benchmarks.results import Report
+
+
+def named(name: str) -> Case:
+    return next(case for case in CASES if case.name == name)
+
+
+def test_parts_are_those_of_each_phase(tmp_path: Path) -> None:
+    file = tmp_path / "parts.json"
+    command = [sys.executable, "-m", "benchmarks", "parts", "--ops", "pool5,conv5/2,sgd", "--batch", "2", "--json", str(file)]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "max_pool2d.numba_forward" in printed
+    found = {(one["case"], one["phase"]): one for one in Report.load(file).parts}
+    assert list(found) == [
+        ("conv5/2", "forward"), ("conv5/2", "backward"), ("pool5", "forward"), ("pool5", "backward"), ("sgd", "update"),
+    ]  # fmt: skip
+    assert set(found["pool5", "forward"]["parts"]) == {"max_pool2d.numba_forward"}
+    assert set(found["pool5", "backward"]["parts"]) == {"max_pool2d._backward_kernel"}
+    assert "conv2d_winograd._transformed" in found["conv5/2", "forward"]["parts"]
+    assert "conv2d_winograd._grad_weight" not in found["conv5/2", "forward"]["parts"]
+    assert "conv2d_winograd._grad_weight" in found["conv5/2", "backward"]["parts"]
+    for one in found.values():
+        assert 0 < sum(one["parts"].values()) <= one["seconds"]
+        assert (one["batch"], one["least"] > 0) == (2, True)
+
+
+def test_winograd_is_asked_for_the_multiplications_that_it_makes() -> None:
+    conv = named("conv5/2")
+    assert parts.multiplications(conv, "forward", "implicit_gemm", 3) == conv.flops("forward", 3)
+    # Of 13×13 outputs 7×7 squares, whose 16 products stand for 4·9.
+    share = 49 * 16 / (169 * 9)
+    for phase in conv.phases:
+        assert parts.multiplications(conv, phase, "winograd", 3) == pytest.approx(share * conv.flops(phase, 3))
+
+
+def test_a_pass_is_shown_beside_the_least_that_it_takes() -> None:
+    one = {"case": "it", "phase": "forward", "rung": "", "batch": 4, "threads": 2, "seconds": 2.0, "least": 1.5}
+    report = Report(parts=[{**one, "parts": {"a": 1.5, "b": 0.25, "c": 0.001}}])
+    assert [row[2:] for row in parts.table(report).rows] == [
+        ["**all**", "2,000", "100%"],
+        ["`a`", "1,500", "75%"],
+        ["`b`", "250", "12%"],
+        [parts.BETWEEN, "249", "12%"],
+        [parts.LEAST, "1,500", "75%"],
+    ]
