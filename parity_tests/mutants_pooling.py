@@ -176,8 +176,8 @@ SGD = (
         ("maximize is ignored", "-grad if maximize else grad", "grad", "# --- numpy"),
         (
             "the velocity is forgotten after a step",
-            "velocity = self._velocities[i] = np.zeros_like(grad)",
-            "velocity = np.zeros_like(grad)",
+            "velocity = self._velocities[i] = memory.empty_like(grad)",
+            "velocity = memory.empty_like(grad)",
         ),
     ),
 )
