@@ -151,5 +151,5 @@ def _cells(goal: Goal, runs: Sequence[Report]) -> Iterator[str]:
 
 def _named(run: Report) -> str:
     threads = run.settings["threads"]
-    noisy = " (noisy: the run does not trust itself)" if run.distrust() else ""
+    noisy = " (noisy: it failed its own check)" if run.distrust() else ""
     return f"batch {run.settings['batch']}, {threads} thread{'s' * (threads > 1)}{noisy}"

@@ -81,9 +81,9 @@ def ladder(report: Report) -> Table:
                 before = side
     return Table(
         "The ladder: every rung, on a size that naive loops can bear (one image), milliseconds",
-        ["operation", "pass", "rung", "time", "faster than the rung before"],
+        ["operation", "pass", "rung", "time", "times as fast as the rung before"],
         rows,
-        "So small an input does not show what the last rungs are for: their gain is in the table of AlexNet's own sizes.",
+        "So small an input does not show what the last rungs are for; the picture of conv3's ladder, at its own size, does.",
     )
 
 
@@ -95,8 +95,8 @@ def controls(report: Report) -> Table:
     verdict = f"**This run cannot be trusted**: {reason}."
     if not reason:
         verdict = (
-            f"None is more than {stats.EQUAL:.0%} from 1.00 beyond chance: this run can be trusted. "
-            f"With their many rounds these rows resolve {report.resolution():.1%}; "
+            f"Beside itself, in a second process, no library is more than {stats.EQUAL:.0%} from 1.00 beyond chance: "
+            f"this run can be trusted. With their many rounds these A/A rows resolve {report.resolution():.1%}; "
             "what another row resolves, its own interval says."
         )
     return Table(

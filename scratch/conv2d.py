@@ -92,7 +92,7 @@ def backward(grad_out: np.ndarray, cache: Cache, *, need_grad_x: bool = True) ->
     Args:
         grad_out: gradient of the loss with respect to ``out``, of its shape and dtype.
         cache: what :func:`forward` returned.
-        need_grad_x: False leaves grad_x out, a third of the work: a network's first layer has no use for it.
+        need_grad_x: False leaves grad_x out, half of the work: a network's first layer has no use for it.
 
     Returns:
         ``(grad_x, grad_weight, grad_bias)``, each of its array's shape; None for an absent bias or an unneeded grad_x.

@@ -17,7 +17,8 @@ Three things make the copies cheap. The image is first put into a frame of zeros
 the border is. The frame keeps columns that are one stride apart next to each other, so that for every tap neighbouring
 windows read neighbouring cells. And a copy moves whole vectors: what it writes too much is overwritten by the next copy.
 
-Each sum is taken in an order that does not depend on the threads: over taps in order, over pixels in blocks of fixed size.
+Each sum is taken in an order that does not depend on the threads: over taps in order, over pixels in blocks that the image's size
+alone decides on.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""conv2d's rung ``winograd``: windows at stride 1, 3×3 with 16 multiplications where the definition has 36, 5×5 with 49 for 100.
+"""conv2d's rung ``winograd``: four outputs of a 3×3 window at stride 1 by 16 multiplications, where the definition has 36.
+
+Of a 5×5 window they take 49, where it has 100.
 
 Two neighbouring outputs of a 3-tap filter g share two of the four cells d they see, and four products are enough for both:
 
@@ -14,10 +16,10 @@ taken before the last step, so for each of the 16 places in the square it is a m
 
     products (OC, tiles) = U (OC, C) · V (C, tiles)     U = G g Gᵀ, V = Bᵀ d B, tiles N·⌈OH/2⌉·⌈OW/2⌉
 
-The gradients are those of the same formula. Of x: the windows of g with flipped filters, once more the same kernel. Of the
-weight, for Y's gradient g, with the roles changed:
+The gradients are those of the same formula. Of x: the windows of grad_out with flipped filters, once more the same kernel. Of
+the weight, with the roles changed:
 
-    grad_weight = Gᵀ [ Σ_tiles (A g Aᵀ) ⊙ (Bᵀ d B) ] G      U' (OC, tiles) · V'(tiles, C) in the middle
+    grad_weight = Gᵀ [ Σ_tiles (A grad_Y Aᵀ) ⊙ (Bᵀ d B) ] G      (OC, tiles) · (tiles, C) in the middle, at each place
 
 A larger window is cut into pieces of 3×3, filled up with zeros below and on the right. A piece whose first tap is (kh,kw) is a
 filter of its own, over the patch d that begins kh rows and kw columns later; all are added up before Aᵀ·A, so to the product
@@ -105,7 +107,7 @@ def _grad_x(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, geometry: G
 
 
 def _limit(dtype: np.dtype[Any]) -> Any:
-    """Of numbers up to here every sum of a square's is finite: one that is not would be NaN for outputs that do not see it."""
+    """Up to this size every sum over a square is finite. Else it may be NaN in outputs whose windows never see the cell."""
     return dtype.type(np.finfo(dtype).max / PLACES)
 
 
@@ -284,7 +286,7 @@ def _correlate_kernel(
     out: np.ndarray,
     groups: int,
 ) -> None:
-    """A piece is COLUMNS tiles of one group.
+    """A piece of work is COLUMNS tiles of one group.
 
     framed -> V (PLACES, K+1, COLUMNS); U · V -> products (PLACES, ⌈M/ROWS⌉·ROWS, COLUMNS) -> squares (2·2, COLUMNS) -> out
     """

@@ -185,7 +185,7 @@ class Linear(WeightedLayer):
 
 
 class ReLU(Layer):
-    """``torch.nn.ReLU``. With ``inplace`` it writes to its input, as in torch; no other module here ever does."""
+    """``torch.nn.ReLU``. With ``inplace`` it writes to its input, see :func:`scratch.relu.forward`; no other module ever does."""
 
     operation = relu
 

@@ -26,9 +26,9 @@ def forward(x: np.ndarray, *, inplace: bool = False) -> tuple[np.ndarray, Cache]
 
     Args:
         x: any shape, float32 or float64.
-        inplace: write to ``x`` itself, which saves an array and half of the memory's traffic. Whoever made ``x`` must not need
-            it as it was: of the operations here softmax and log_softmax do, and what Flatten or Dropout in eval mode return may
-            be an array that they were given.
+        inplace: write to ``x`` itself, which saves an array and a third of the memory's traffic. Nobody may need ``x`` as it
+            was: neither who made it (softmax and log_softmax keep what they return; Flatten, and Dropout in eval mode, may
+            return what they were given) nor who read it before (most operations keep their input for backward).
 
     Returns:
         ``out`` of x's shape and dtype, in place ``x`` itself, and the cache for :func:`backward`.

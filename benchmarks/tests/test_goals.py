@@ -74,7 +74,7 @@ def test_every_run_has_a_column(monkeypatch: pytest.MonkeyPatch, tmp_path) -> No
     monkeypatch.setattr(goals, "FOLDER", tmp_path)
     REPORT.save(tmp_path / "one.json")
     header = goals.table(REPORT).header
-    assert header[-2:] == ["batch 32, 1 thread (noisy: the run does not trust itself)"] * 2
+    assert header[-2:] == ["batch 32, 1 thread (noisy: it failed its own check)"] * 2
 
 
 def test_goals_name_cases_that_exist() -> None:

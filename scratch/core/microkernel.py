@@ -1,6 +1,6 @@
 """The innermost loop of every fast matrix product: a small tile of the result that lives in vector registers.
 
-    c[r, j] (+)= Σ_k a[k, r] · b[k, j]        r < ROWS, j < COLUMNS
+    c[r, j] (+)= Σ_k a[k, r] · b[k, j]        r < ROWS, j < COLUMNS = VECTORS·lanes, the numbers in a vector
 
 One step of k loads COLUMNS neighbours of b as a few vectors, spreads each of ROWS values of a over a vector, and multiplies
 and adds. That is ROWS·COLUMNS multiply-adds for ROWS + COLUMNS loads, and the ratio is the whole point: with 14×32 float32
@@ -9,9 +9,11 @@ a step does 448 multiply-adds with 46 values loaded, so the arithmetic units nev
 b's COLUMNS must be neighbours; everything else may lie anywhere, at even distances: ``step`` is the distance from k to
 k + 1, ``rows`` that from r to r + 1. What does not lie so is copied, by the words of ``vectors.py``.
 
-Python has no words for registers, so the loop is emitted as LLVM vector code through :func:`numba.extending.intrinsic`.
-It is short: the accumulators are the loop's phi nodes, and LLVM keeps each of them in a register from the first k to the
-last. Every element's sum runs over k in order, so it has the same bits wherever in a tile it stands.
+Python has no words for registers, so the loop is emitted as LLVM vector code through :func:`numba.extending.intrinsic`: a
+function that runs once, while Numba compiles, and writes instructions instead of computing, so that its own loops, over r and v,
+are unrolled. The function at the end of this file says the same in Python; read it first. The accumulators are the loop's phi
+nodes (LLVM's word for variables that change from round to round), and LLVM keeps each of them in a register from the first k to
+the last. Every element's sum runs over k in order, so it has the same bits wherever in a tile it stands.
 
 The tile's size follows from the machine's vectors: accumulators, COLUMNS of b and one spread value of a must fit into the
 registers together. 14 rows by 2 vectors take 28 + 2 + 1 of 32 registers (AVX-512, NEON), 6 by 2 take 12 + 2 + 1 of 16

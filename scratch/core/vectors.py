@@ -1,6 +1,7 @@
-"""Words for vectors, which Python lacks: each is a few vector instructions on flat arrays, the same in every lane.
+"""Words for vectors, which Python lacks: functions that are a few vector instructions on flat arrays each.
 
-A processor works on a vector of neighbours in memory at once: 16 float32 of AVX-512, 8 of AVX2, 4 of NEON and SSE. Where
+A processor works on a vector of neighbours in memory at once: 16 float32 of AVX-512, 8 of AVX2, 4 of NEON and SSE. A lane is one
+place in a vector; what happens, happens in every lane. Where
 neighbours have the same work to do, a plain loop over them is enough: the compiler makes vectors of it. Where it does not
 see that, or does it badly, these words say it; they are emitted as LLVM code through :func:`numba.extending.intrinsic`.
 ``SCRATCH_VECTOR_BITS`` forces a width, to test the narrower ones here.
