@@ -563,6 +563,15 @@ def test_a_kernel_is_compiled_anew_when_a_file_of_its_words_changed(tmp_path):
     assert log_of_half() == pytest.approx(math.log(1 / 4))
 
 
+def test_large_blocks_begin_at_different_places():
+    starts = set()
+    for _ in range(memory.PLACES):
+        block = memory._aligned(memory.LARGE, np.dtype(np.uint8))
+        assert block.base is not None
+        starts.add((block.ctypes.data - block.base.ctypes.data) // memory.ALIGNMENT)
+    assert len(starts) == memory.PLACES
+
+
 def test_what_kernels_read_at_every_step_begins_at_a_cache_line():
     layer = modules.Linear(300, 200)
     layer.weight.grad = memory.copy(np.ones((200, 300), np.float32))

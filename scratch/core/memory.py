@@ -6,6 +6,7 @@ gone, and the next result of that size takes it from there. :func:`workspace` is
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 from typing import Any
@@ -13,6 +14,9 @@ from typing import Any
 import numpy as np
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+# Large blocks are shifted by different distances, PLACES of them. Arrays that a kernel walks through side by side, such as a
+# parameter, its gradient and its velocity, would else ask the same bank of the memory for different rows, in turns.
+LARGE, SHIFT, PLACES = 1 << 20, 21 << 10, 31  # bytes, bytes, and how many
 SMALL = 1 << 17  # bytes: up to here the C library keeps what is freed; glibc hands more than that back to the system
 
 
@@ -110,7 +114,11 @@ def workspace(name: str, size: int, dtype: np.dtype[Any]) -> np.ndarray:
     return buffer
 
 
+_turn = itertools.count()
+
+
 def _aligned(size: int, dtype: np.dtype[Any]) -> np.ndarray:
-    raw = np.empty(size + ALIGNMENT // dtype.itemsize, dtype)
-    start = -raw.ctypes.data % ALIGNMENT // dtype.itemsize
+    shift = next(_turn) % PLACES * SHIFT if size * dtype.itemsize >= LARGE else 0
+    raw = np.empty(size + (ALIGNMENT + shift) // dtype.itemsize, dtype)
+    start = (-raw.ctypes.data % ALIGNMENT + shift) // dtype.itemsize
     return raw[start : start + size]
