@@ -113,9 +113,9 @@ def multiplications(case: Case, phase: str, rung: str, batch: int) -> float:
     def squares(shape: tuple[int, ...]) -> int:
         return math.ceil(shape[1] / 2) * math.ceil(shape[2] / 2)
 
-    count = squares(case.out)  # backward: grad_weight's, and those of grad_x
-    if phase == "backward":
-        count += squares(case.shape) if case.needs_grad_x else 0
+    count = squares(case.out)  # those of the output; backward has as many for grad_weight, and those of x for grad_x
+    if phase == "backward" and case.needs_grad_x:
+        count += squares(case.shape)
     return 2.0 * batch * count * products
 
 

@@ -71,20 +71,7 @@ def block(name: str, report: Report, here: Path, pictures: Path) -> str:
         return twin_tables.block(name, here, pictures)
     if name == "machine":
         return f"Made on {tables.machine(report)}."
-    known = sorted(
-        [
-            *tables.BLOCKS,
-            *plots.PLOTS,
-            *traps.TRAPS,
-            "summary",
-            "goals",
-            "machine",
-            "selfcheck",
-            "parts",
-            "walkthrough",
-            "trained",
-        ]
-    )
+    known = sorted([*BLOCKS, *plots.PLOTS, *traps.TRAPS, "summary", "machine", "walkthrough", "trained"])
     raise ValueError(f"no block is called {name!r}; the blocks are {known}")
 
 

@@ -208,8 +208,8 @@ def _batch_panels_kernel(first: int, last: int, matrix: np.ndarray, panels: np.n
         panel, k = divmod(i, K)
         count, here = min(last - i, K - k), min(columns, rows - panel * columns)
         transpose(flat, panel * columns * K + k, offsets[:here], count, panels, i * columns, columns)
-        for end in range(i + 1, i + count + 1):
-            panels[(end - 1) * columns + here : end * columns] = 0
+        for j in range(i, i + count):
+            panels[j * columns + here : (j + 1) * columns] = 0
         i += count
 
 
