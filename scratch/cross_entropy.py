@@ -144,16 +144,17 @@ def _classes(logits: np.ndarray, target: Any, positions: tuple[int, ...], ignore
     if target.shape != positions:
         raise ValueError(f"cross_entropy: target must have shape {positions} for logits {logits.shape}, got {target.shape}")
     classes = np.array(target, np.int64, order="C")
-    ignored = classes == ignore_index
     C = logits.shape[min(logits.ndim - 1, 1)]
-    # Seen without a sign, a negative number is a large one. Between bools > means "and not", in one pass instead of two.
-    wrong = (classes.view(np.uint64) >= C) > ignored
-    if np.count_nonzero(wrong):
-        raise ValueError(
-            f"cross_entropy: target {target.shape} must hold classes from 0 to {C - 1} for logits {logits.shape}, "
-            f"or ignore_index {ignore_index}, got {classes[wrong][0]}"
-        )
-    classes[ignored] = -1
+    outside = classes.view(np.uint64) >= C  # seen without a sign, a negative number is a large one
+    if np.count_nonzero(outside) or 0 <= ignore_index < C:  # else there is nothing to ignore, as in most batches
+        ignored = classes == ignore_index
+        wrong = outside & ~ignored
+        if np.count_nonzero(wrong):
+            raise ValueError(
+                f"cross_entropy: target {target.shape} must hold classes from 0 to {C - 1} for logits {logits.shape}, "
+                f"or ignore_index {ignore_index}, got {classes[wrong][0]}"
+            )
+        classes[ignored] = -1
     return classes
 
 
