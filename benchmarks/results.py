@@ -86,7 +86,7 @@ class Report:
     libraries: dict[str, dict[str, Any]] = field(default_factory=dict)  # side → versions and thread pools
     roof: dict[str, float] = field(default_factory=dict)  # "flops" and "bytes" a second
     rows: list[Row] = field(default_factory=list)
-    starts: list[dict[str, Any]] = field(default_factory=list)  # see startup.py
+    starts: list[dict[str, Any]] = field(default_factory=list)  # see starts.py
     traps: list[dict[str, Any]] = field(default_factory=list)  # see traps.py
     selfchecks: list[dict[str, Any]] = field(default_factory=list)  # see selfcheck.py
     parts: list[dict[str, Any]] = field(default_factory=list)  # see parts.py

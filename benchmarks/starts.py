@@ -6,6 +6,7 @@ This module imports neither library, nor anything that does: the import is part 
 from __future__ import annotations
 
 import importlib
+import sys
 import tempfile
 from time import perf_counter
 from typing import Any
@@ -14,6 +15,11 @@ from benchmarks.processes import Process
 
 # Where compiled code is kept, and whose: an empty folder there makes a cold start.
 CACHES = {"scratch": "NUMBA_CACHE_DIR", "torch": "TORCHINDUCTOR_CACHE_DIR"}
+# Python keeps its own compiled code too, unless somebody forbade it, as build machines do; an empty value allows it again.
+KEPT = {"PYTHONDONTWRITEBYTECODE": ""}
+# Neither library needs these, but Numba imports them where it finds them: 0.15 s that whoever installed the packages alone does
+# not wait for. They are here for the tests and the documents.
+NOT_INSTALLED = ("coverage", "scipy")
 
 
 class Start:
@@ -21,6 +27,8 @@ class Start:
 
     def load(self, library: str) -> float:
         """Seconds that the import takes, NumPy's included."""
+        for name in NOT_INSTALLED:
+            sys.modules[name] = None  # type: ignore[assignment]  # to import it is an ImportError from here on
         begin = perf_counter()
         self.library = importlib.import_module(f"benchmarks.{library}_side")
         return perf_counter() - begin
@@ -43,7 +51,7 @@ def measure(threads: int, sides: list[Any], case: Any, arrays: Any) -> list[dict
         with tempfile.TemporaryDirectory() as folder:
             compiles = side.library == "scratch" or side.mode == "compile"
             for state in ("cold", "warm") if compiles else ("warm",):
-                with Process(threads, Start, **{CACHES[side.library]: folder}) as process:
+                with Process(threads, Start, **KEPT, **{CACHES[side.library]: folder}) as process:
                     loaded = process.ask("load", side.library)
                     first, second = process.ask("steps", side, case, arrays)
                 name = f"{side.name}, {state}" if compiles else side.name
