@@ -15,10 +15,8 @@ from benchmarks.processes import Process
 
 # Where compiled code is kept, and whose: an empty folder there makes a cold start.
 CACHES = {"scratch": "NUMBA_CACHE_DIR", "torch": "TORCHINDUCTOR_CACHE_DIR"}
-# Python keeps its own compiled code too, unless somebody forbade it, as build machines do; an empty value allows it again.
-KEPT = {"PYTHONDONTWRITEBYTECODE": ""}
 # Neither library needs these, but Numba imports them where it finds them: 0.15 s that whoever installed the packages alone does
-# not wait for. They are here for the tests and the documents.
+# not wait for. They are here for the data, the tests and the benchmark itself.
 NOT_INSTALLED = ("coverage", "scipy")
 
 
@@ -45,15 +43,18 @@ class Start:
 
 
 def measure(threads: int, sides: list[Any], case: Any, arrays: Any) -> list[dict[str, Any]]:
-    """A cold and a warm start of every side that compiles, a warm one of the others."""
+    """A cold and a warm start of every side that compiles, a warm one of the others: Python has compiled them before, too."""
     found = []
     for side in sides:
         with tempfile.TemporaryDirectory() as folder:
             compiles = side.library == "scratch" or side.mode == "compile"
-            for state in ("cold", "warm") if compiles else ("warm",):
-                with Process(threads, Start, **KEPT, **{CACHES[side.library]: folder}) as process:
+            for state in ("cold", "warm"):
+                # Python keeps bytecode unless somebody forbade it, as build machines do; an empty value allows it again.
+                environment = {CACHES[side.library]: folder, "PYTHONDONTWRITEBYTECODE": ""}
+                with Process(threads, Start, **environment) as process:
                     loaded = process.ask("load", side.library)
                     first, second = process.ask("steps", side, case, arrays)
-                name = f"{side.name}, {state}" if compiles else side.name
-                found.append({"library": name, "import": loaded, "first": first, "second": second})
+                if state == "warm" or compiles:
+                    name = f"{side.name}, {state}" if compiles else side.name
+                    found.append({"library": name, "import": loaded, "first": first, "second": second})
     return found

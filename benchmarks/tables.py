@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from benchmarks import stats
 from benchmarks.results import Report, Row
-from benchmarks.starts import NOT_INSTALLED
 from benchmarks.stats import Ratio
 
 TORCH = ("eager", "channels_last", "compile")
@@ -132,8 +131,7 @@ def starts(report: Report) -> Table:
         ["library", "import", "first step", "second step"],
         rows,
         "A training step of the mini network, on 8 images. Cold: nothing compiled yet, as after the installation; warm: what was "
-        "compiled is read from disk. What neither library needs, but Numba imports where it finds it, is hidden from both: "
-        f"{' and '.join(NOT_INSTALLED)}.",
+        "compiled is read from disk.",
     )
 
 

@@ -146,7 +146,7 @@ def _classes(logits: np.ndarray, target: Any, positions: tuple[int, ...], ignore
     classes = np.array(target, np.int64, order="C")
     C = logits.shape[min(logits.ndim - 1, 1)]
     outside = classes.view(np.uint64) >= C  # seen without a sign, a negative number is a large one
-    if np.count_nonzero(outside) or 0 <= ignore_index < C:  # else there is nothing to ignore, as in most batches
+    if np.count_nonzero(outside) or 0 <= ignore_index < C:  # else none is ignored, and none wrong
         ignored = classes == ignore_index
         wrong = outside & ~ignored
         if np.count_nonzero(wrong):

@@ -192,12 +192,15 @@ def _forward_kernel(first: int, last: int, x: np.ndarray, window: Window, out: n
     tiles = -(-P // TILE)
     alpha, k, beta = x.dtype.type(window.alpha), x.dtype.type(window.k), x.dtype.type(window.beta)
     size = window.before + 1 + window.after
+    flat = x.reshape(x.size)
     for piece in range(first, last):
         n, start = piece // tiles, piece % tiles * TILE
         stop = min(P, start + TILE)
         # The squares of a window's channels: channel i in row i mod size, zeros for a channel that does not exist.
         squares, total = np.zeros((size, stop - start), x.dtype), np.empty(stop - start, x.dtype)
         for i in range(C + window.after):  # channel i enters, which makes it the window of channel c
+            # The next one is asked for: a tile's row is too short for the processor to see where the reading leads.
+            fetch(flat, (n * C + i + 1) * P + start, stop - start)
             _enter(x[n], i, start, stop, squares)
             c = i - window.after
             if c >= 0:
@@ -220,12 +223,14 @@ def _backward_kernel(first: int, last: int, grad_out: np.ndarray, x: np.ndarray,
     one, beta, slope = x.dtype.type(1), x.dtype.type(window.beta), x.dtype.type(window.beta - 1)
     twice_alpha = x.dtype.type(2 * window.alpha)
     size = window.before + 1 + window.after
+    flat, flat_grad = x.reshape(x.size), grad_out.reshape(x.size)
     for piece in range(first, last):
         n, start = piece // tiles, piece % tiles * TILE
         stop = min(P, start + TILE)
         squares, pulls = np.zeros((size, stop - start), x.dtype), np.zeros((size, stop - start), x.dtype)
         total = np.empty(stop - start, x.dtype)
         for i in range(C + window.after + window.before):
+            fetch(flat, (n * C + i + 1) * P + start, stop - start)
             _enter(x[n], i, start, stop, squares)
             c = i - window.after
             slot = c % size
@@ -234,8 +239,8 @@ def _backward_kernel(first: int, last: int, grad_out: np.ndarray, x: np.ndarray,
                     pulls[slot, p] = 0
             elif c >= 0:
                 _sum_rows(squares, total)
+                fetch(flat_grad, (n * C + c + 1) * P + start, stop - start)
                 row, g, grad_row = x[n, c, start:stop], grad_out[n, c, start:stop], grad_x[n, c, start:stop]
-                _fetch_channel(grad_out[n], c + 1, start, stop)
                 if window.by_roots:
                     for p in range(row.size):
                         root = np.sqrt(k + alpha * total[p])
@@ -264,7 +269,6 @@ def _backward_kernel(first: int, last: int, grad_out: np.ndarray, x: np.ndarray,
 def _enter(image: np.ndarray, i: int, start: int, stop: int, squares: np.ndarray) -> None:
     """The square of channel ``i`` replaces that of the channel which leaves the window."""
     slot = i % len(squares)
-    _fetch_channel(image, i + 1, start, stop)
     if i < len(image):
         row = image[i, start:stop]
         for p in range(row.size):
@@ -275,26 +279,16 @@ def _enter(image: np.ndarray, i: int, start: int, stop: int, squares: np.ndarray
 
 
 @kernel
-def _fetch_channel(image: np.ndarray, c: int, start: int, stop: int) -> None:
-    """Ask for what comes next: a tile of a channel is too short for the processor to see where the reading leads."""
-    C, P = image.shape
-    fetch(image.reshape(C * P), c * P + start, stop - start)
-
-
-@kernel
 def _sum_rows(rows: np.ndarray, total: np.ndarray) -> None:
-    """``total = Σ rows``, several at a time, so that the total is seldom stored and loaded again: AlexNet's five in one go."""
-    i = 5 if len(rows) >= 5 else 1
-    if i == 5:
+    """``total = Σ rows``: AlexNet's five in one go, so that the total is not stored and loaded in between."""
+    if len(rows) >= 5:
+        i = 5
         for p in range(total.size):
             total[p] = rows[0, p] + rows[1, p] + rows[2, p] + rows[3, p] + rows[4, p]
     else:
+        i = 1
         for p in range(total.size):
             total[p] = rows[0, p]
-    while i + 4 <= len(rows):
-        for p in range(total.size):
-            total[p] = total[p] + rows[i, p] + rows[i + 1, p] + rows[i + 2, p] + rows[i + 3, p]
-        i += 4
     while i < len(rows):
         for p in range(total.size):
             total[p] += rows[i, p]
