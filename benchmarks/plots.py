@@ -17,14 +17,13 @@ SIDES = (("scratch", OURS, "o"), ("torch", THEIRS, "x"))
 
 def roofline(report: Report) -> Figure:
     """Each layer's rate beside what this machine's arithmetic and memory allow."""
-    figure = Figure(figsize=(11, 5.5), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure = Figure(figsize=(13, 6), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     flops, moved = report.roof["flops"], report.roof["bytes"]
     rows = [row for row in report.rows if row.group in ("layer", "full") and row.rounds]
 
     ridge = flops / moved
-    low = ridge / 30
-    left.plot([low, ridge, ridge * 100], [low * moved / 1e9, flops / 1e9, flops / 1e9], color="black", lw=1)
+    left.plot([ridge / 2, ridge, ridge * 400], [flops / 2e9, flops / 1e9, flops / 1e9], color="black", lw=1)
     bars = []
     for row in rows:
         for phase in row.phases:
@@ -37,9 +36,11 @@ def roofline(report: Report) -> Figure:
             intensity = row.flops[phase] / row.traffic[phase]
             for (_, color, marker), seconds in zip(SIDES, times, strict=False):
                 left.plot(intensity, row.flops[phase] / seconds / 1e9, marker, color=color, ms=5)
+            # To the right, and of backward to the left: both passes of a layer lie close together.
+            away, edge = (5, "left") if phase == "forward" else (-5, "right")
             left.annotate(
-                f"{row.case} {phase[0]}", (intensity, row.flops[phase] / times[0] / 1e9), fontsize=6, xytext=(4, 2),
-                textcoords="offset points",
+                f"{row.case} {phase[0]}", (intensity, row.flops[phase] / times[0] / 1e9), fontsize=6, xytext=(away, 0),
+                textcoords="offset points", ha=edge, va="center",
             )  # fmt: skip
     left.set(xscale="log", yscale="log", xlabel="multiplications and additions for each byte moved", ylabel="GFLOP/s",
              title="convolutions and linears (f forward, b backward)")  # fmt: skip
@@ -80,7 +81,7 @@ def growth(report: Report) -> Figure:
 def rungs(report: Report) -> Figure:
     """conv2d's ladder on conv3, rung by rung, beside the machine's limit and torch."""
     row = next(row for row in report.rows if row.group == "rungs" and row.rounds)
-    figure = Figure(figsize=(8, 3.5), layout="constrained")
+    figure = Figure(figsize=(10.5, 3.8), layout="constrained")
     axis = figure.subplots()
     ours = [side for side in row.sides if side.startswith("scratch")]
     for column, phase in enumerate(row.phases):
