@@ -92,11 +92,10 @@ def run(settings: Settings, report: Report, say: Callable[[str], None], done: Ca
         for case in settings.cases:
             say(case.name)
             for found in process.ask("measure", case, judge.ask("arrays", case), machine.cache_bytes()):
-                least = max(
-                    multiplications(case, found["phase"], found["rung"], settings.batch) / report.roof["flops"],
-                    case.traffic(found["phase"], settings.batch) / report.roof["bytes"],
-                )
-                report.parts.append({**found, "batch": settings.batch, "threads": settings.threads, "least": least})
+                flops = multiplications(case, found["phase"], found["rung"], settings.batch)
+                traffic = case.traffic(found["phase"], settings.batch)
+                size = {"batch": settings.batch, "threads": settings.threads, "flops": flops, "traffic": traffic}
+                report.parts.append({**found, **size})
             done(case)
 
 
@@ -125,7 +124,7 @@ def table(report: Report) -> Table:
     settings = {f"batch {found['batch']}, {found['threads']} threads" for found in report.parts}
     for found in report.parts:
         name, phase = found["case"], found["phase"]
-        for part, seconds in _lines(found):
+        for part, seconds in _lines(found, report.roof):
             rows.append([name, phase, part, milliseconds(seconds), f"{seconds / found['seconds']:.0%}"])
             name = phase = ""
     return Table(
@@ -133,16 +132,18 @@ def table(report: Report) -> Table:
         ["layer", "pass", "part", "time", "of the pass"],
         rows,
         "A part is a kernel, or the function that runs one. The least: what the pass multiplies, or moves if that takes longer, "
-        "at the machine's measured limits; of Winograd's algorithm it counts the multiplications that are made.",
+        "at the machine's measured limits; of Winograd's algorithm it counts the multiplications that are made. A pass that "
+        "finds numbers in the cache may take less.",
     )
 
 
-def _lines(found: dict[str, Any]) -> Iterator[tuple[str, float]]:
+def _lines(found: dict[str, Any], roof: dict[str, float]) -> Iterator[tuple[str, float]]:
     whole = found["seconds"]
     yield "**all**", whole
     for part, seconds in sorted(found["parts"].items(), key=lambda part: -part[1]):
         if seconds >= SHOWN * whole:
             yield f"`{part}`", seconds
     yield BETWEEN, max(0.0, whole - sum(found["parts"].values()))
-    if found["least"]:
-        yield LEAST, found["least"]
+    least = max(found["flops"] / roof["flops"], found["traffic"] / roof["bytes"])
+    if least:
+        yield LEAST, least

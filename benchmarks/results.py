@@ -165,14 +165,18 @@ class Report:
         main = max(reports, key=lambda report: len(report.rows), default=cls())
         for other in reports:
             if other is not main:
-                if other._where() == main._where():
-                    main.roof = {limit: max(value, other.roof.get(limit, 0)) for limit, value in main.roof.items()}
+                main.raise_roof(other)
                 main.rows += other.rows
                 main.starts += other.starts
                 main.traps += other.traps
                 main.selfchecks += other.selfchecks
                 main.parts += other.parts
         return main
+
+    def raise_roof(self, other: Report) -> None:
+        """Take over the limits that the other run found higher, if it found them there and with as many threads."""
+        if other._where() == self._where():
+            self.roof = {limit: max(value, other.roof.get(limit, 0)) for limit, value in self.roof.items()}
 
     def _where(self) -> tuple[Any, ...]:
         return self.machine.get("cpu"), self.machine.get("cores"), self.settings.get("threads")

@@ -77,6 +77,16 @@ def test_every_run_has_a_column(monkeypatch: pytest.MonkeyPatch, tmp_path) -> No
     assert header[-2:] == ["batch 32, 1 thread (noisy: it failed its own check)"] * 2
 
 
+def test_columns_of_one_machine_have_one_roof(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    monkeypatch.setattr(goals, "FOLDER", tmp_path)
+    monkeypatch.setattr(goals, "GOALS", (Goal("it", "roof", 1, None, (), measure=lambda run, _: (run.roof["bytes"], "")),))
+    main, low, alone = (Report(settings={"batch": 1, "threads": n}, roof={"bytes": b}) for n, b in ((2, 3.0), (2, 1.0), (1, 2.0)))
+    low.save(tmp_path / "low.json")
+    alone.save(tmp_path / "one-thread.json")
+    (line,) = goals.table(main).rows
+    assert line[-3:] == ["3.000 ✓", "3.000 ✓", "2.000 ✓"]
+
+
 def test_goals_name_cases_that_exist() -> None:
     known = {case.name for case in (*CASES, *growth.cases(2))}
     assert {case for goal in goals.GOALS for case in goal.cases} <= known

@@ -33,7 +33,7 @@ def test_parts_are_those_of_each_phase(tmp_path: Path) -> None:
     assert "conv2d_winograd._grad_weight" in found["conv5/2", "backward"]["parts"]
     for one in found.values():
         assert 0 < sum(one["parts"].values()) <= one["seconds"]
-        assert (one["batch"], one["least"] > 0) == (2, True)
+        assert (one["batch"], one["traffic"] > 0) == (2, True)
 
 
 def test_winograd_is_asked_for_the_multiplications_that_it_makes() -> None:
@@ -46,8 +46,8 @@ def test_winograd_is_asked_for_the_multiplications_that_it_makes() -> None:
 
 
 def test_a_pass_is_shown_beside_the_least_that_it_takes() -> None:
-    one = {"case": "it", "phase": "forward", "rung": "", "batch": 4, "threads": 2, "seconds": 2.0, "least": 1.5}
-    report = Report(parts=[{**one, "parts": {"a": 1.5, "b": 0.25, "c": 0.001}}])
+    one = {"case": "it", "phase": "forward", "rung": "", "batch": 4, "threads": 2, "seconds": 2.0, "flops": 3, "traffic": 2}
+    report = Report(roof={"flops": 2, "bytes": 2}, parts=[{**one, "parts": {"a": 1.5, "b": 0.25, "c": 0.001}}])
     assert [row[2:] for row in parts.table(report).rows] == [
         ["**all**", "2,000", "100%"],
         ["`a`", "1,500", "75%"],
