@@ -1,0 +1,44 @@
+"""Text of users and strangers, such as the names of files and classes: how commands take it, and show it."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import re
+import sys
+from typing import NoReturn
+
+# What moves a terminal's cursor, starts its commands, turns round the text that follows, or has no UTF-8 (half a pair of
+# surrogates, as Python keeps a file name's bytes that are no text).
+DISTURBING = re.compile("[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def shown(text: object, *, lines: bool = False) -> str:
+    r"""The text as it is, with what would disturb a terminal escaped: ``\n``, ``\x1b``, ``\udce9``.
+
+    Args:
+        text: of any kind; joiners, wide spaces and other marks that scripts are written with are no disturbance.
+        lines: leave line breaks, for a message that has several lines.
+    """
+    return DISTURBING.sub(lambda found: "\n" if lines and found[0] == "\n" else _escaped(found[0]), str(text))
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def print_any_text() -> None:
+    """Let standard output escape what its encoding does not have, as standard error does, where it would raise an error."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+class CommandLine(argparse.ArgumentParser):
+    """A parser whose help and errors can be printed, whatever the user wrote and whatever the output's encoding."""
+
+    def __init__(self, program: str, description: str) -> None:
+        super().__init__(program, description=description)
+        print_any_text()
+
+    def error(self, message: str) -> NoReturn:
+        super().error(shown(message, lines=True))
