@@ -21,6 +21,7 @@ NETWORKS = (
     "test_training",
     "test_checkpoints",
     "test_weights",
+    "test_predict",
     "test_pictures",
     "test_xray",
     "test_xray_browser",

@@ -1,7 +1,8 @@
-"""What a trained network sees in an image, by hand: ``python -m scratch.predict IMAGE --weights FILE``."""
+"""What a trained network sees in images, by hand: ``python -m scratch.predict IMAGE… --weights FILE``."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,25 @@ def predict(image: Path | str, weights_file: Path | str) -> tuple[np.ndarray, tu
         ValueError: the image or the weights are not what they should be.
         OSError: a file cannot be read.
     """
+    probabilities, classes = predictor(weights_file)
+    return probabilities(image), classes
+
+
+def predictor(weights_file: Path | str) -> tuple[Callable[[Path | str], np.ndarray], tuple[str, ...]]:
+    """What :func:`predict` does for one image, for as many as one likes, and the classes.
+
+    Raises:
+        ValueError: the weights are not what they should be; or, for an image, that is not.
+        OSError: a file cannot be read.
+    """
     model, preprocessing, classes = load(weights_file)
-    logits = model(preprocessing.evaluation([read_image(image)]))
-    return mean_probabilities(logits[np.newaxis])[0], classes
+
+    def probabilities(image: Path | str) -> np.ndarray:
+        logits = model(preprocessing.evaluation([read_image(image)]))
+        mean: np.ndarray = mean_probabilities(logits[np.newaxis])[0]
+        return mean
+
+    return probabilities, classes
 
 
 def load(path: Path | str) -> tuple[AlexNet, Preprocessing, tuple[str, ...]]:
@@ -45,4 +62,4 @@ def load(path: Path | str) -> tuple[AlexNet, Preprocessing, tuple[str, ...]]:
 
 
 if __name__ == "__main__":
-    prediction.command("scratch", predict)
+    prediction.command("scratch", predictor)

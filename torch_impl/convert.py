@@ -10,7 +10,6 @@ same.
 
 from __future__ import annotations
 
-import argparse
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from torch_impl.alexnet import AlexNet
 from torch_impl.data import Preprocessing, scaled
 from training import weights
 from training.screen import failing_plainly
+from training.text import CommandLine
 
 SIZE = 224
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels, as torchvision's documentation has them
@@ -81,7 +81,7 @@ def convert(path: Path | str, out: Path, classes: Sequence[str] | None = None) -
 
 def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser("python -m torch_impl.convert", description="torchvision's AlexNet for both sides.")
+    parser = CommandLine("python -m torch_impl.convert", "torchvision's AlexNet for both sides.")
     parser.add_argument("pth", help="what torch.save wrote of a state dict")
     parser.add_argument("out", type=Path, help="the safetensors file to write")
     parser.add_argument("--classes", type=Path, metavar="FILE", help="names of the classes, a line each; default: numbers")

@@ -1,7 +1,8 @@
-"""What a trained network sees in an image, by torch: ``python -m torch_impl.predict IMAGE --weights FILE``."""
+"""What a trained network sees in images, by torch: ``python -m torch_impl.predict IMAGE… --weights FILE``."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,22 @@ from training import prediction, weights
 from training.images import read_image
 
 
-@torch.no_grad()
 def predict(image: Path | str, weights_file: Path | str) -> tuple[np.ndarray, tuple[str, ...]]:
     """The probability of each class, (classes,) float32, and the classes; raises what scratch's raises."""
+    probabilities, classes = predictor(weights_file)
+    return probabilities(image), classes
+
+
+def predictor(weights_file: Path | str) -> tuple[Callable[[Path | str], np.ndarray], tuple[str, ...]]:
+    """What :func:`predict` does for one image, for as many as one likes, and the classes; raises what scratch's raises."""
     model, preprocessing, classes = load(weights_file)
-    logits = model(preprocessing.evaluation([read_image(image)]))
-    return mean_probabilities(logits.unsqueeze(0))[0].numpy(), classes
+
+    @torch.no_grad()
+    def probabilities(image: Path | str) -> np.ndarray:
+        logits = model(preprocessing.evaluation([read_image(image)]))
+        return mean_probabilities(logits.unsqueeze(0))[0].numpy()
+
+    return probabilities, classes
 
 
 def load(path: Path | str) -> tuple[AlexNet, Preprocessing, tuple[str, ...]]:
@@ -37,4 +48,4 @@ def load(path: Path | str) -> tuple[AlexNet, Preprocessing, tuple[str, ...]]:
 
 
 if __name__ == "__main__":
-    prediction.command("torch_impl", predict)
+    prediction.command("torch_impl", predictor)

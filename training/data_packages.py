@@ -1,4 +1,4 @@
-"""Packages that only data needs, imported when they are."""
+"""Packages that are no condition, imported when they are needed."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ import importlib
 from types import ModuleType
 
 
-def optional(module: str, distribution: str) -> ModuleType:
+def optional(module: str, distribution: str, *, extra: str = "data") -> ModuleType:
     """The module, if it is installed.
+
+    Args:
+        module: its name.
+        distribution: the name it is installed by.
+        extra: which of this project's lists of packages has it.
 
     Raises:
         ModuleNotFoundError: it is not; the message says what to install.
@@ -15,6 +20,4 @@ def optional(module: str, distribution: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"{distribution}, which brings or reads the images, is not installed: pip install 'alexnet-from-scratch[data]'"
-        ) from error
+        raise ModuleNotFoundError(f"{distribution} is not installed: pip install 'alexnet-from-scratch[{extra}]'") from error

@@ -12,6 +12,7 @@ from typing import Any, Self
 from training import schedule
 from training.checkpoints import Checkpoint, Checkpoints
 from training.datasets import NAMES
+from training.text import CommandLine
 
 VARIANTS = ("one_tower", "paper", "torchvision", "mini")
 # What may change when a run is resumed: how long and where it runs, not what is computed.
@@ -113,7 +114,7 @@ class Options:
     @classmethod
     def parse(cls, side: str, arguments: Sequence[str] | None = None) -> Self:
         """The options on the command line of ``python -m SIDE.train``; leaves with a message if they are wrong."""
-        parser = argparse.ArgumentParser(f"python -m {side}.train", description="Train AlexNet, stop it, resume it.")
+        parser = CommandLine(f"python -m {side}.train", "Train AlexNet, stop it, resume it.")
         for option in fields(cls):
             details: dict[str, Any] = dict(option.metadata)
             details["help"] += f" (default: {option.default})" if option.default not in (None, False) else ""

@@ -15,7 +15,6 @@ image to try the network with. What has no file to be drawn from is left out.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 from collections.abc import Callable, Sequence
@@ -28,6 +27,7 @@ from training import files
 from training.data_packages import optional
 from training.datasets import Dataset
 from training.screen import failing_plainly, plain_console
+from training.text import CommandLine
 
 if TYPE_CHECKING:  # a run does without matplotlib where it is not installed
     from matplotlib.figure import Figure
@@ -201,7 +201,7 @@ def confusion(counts: np.ndarray, classes: Sequence[str]) -> Figure:
 
 def command(side: str, stages: Stages) -> None:
     """Draw the pictures of the run on the command line."""
-    parser = argparse.ArgumentParser(f"python -m {side}.pictures", description="Draw a run's pictures.")
+    parser = CommandLine(f"python -m {side}.pictures", "Draw a run's pictures.")
     parser.add_argument("run", type=Path, help="the run's folder")
     parser.add_argument("--image", help="which the activations are of; default: the run's example.png")
     arguments = parser.parse_args()

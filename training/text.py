@@ -41,4 +41,4 @@ class CommandLine(argparse.ArgumentParser):
         print_any_text()
 
     def error(self, message: str) -> NoReturn:
-        super().error(shown(message, lines=True))
+        super().error(shown(message))
