@@ -305,109 +305,6 @@ def test_a_damaged_file_is_an_image_or_a_broken_one(tmp_path, suffix, data):
         assert pixels.ndim == 2 or pixels.shape[2:] == (3,)
 
 
-# --- folders ----------------------------------------------------------------------------------------------------------
-
-
-def fill(folder, tree):
-    """Write images: ``tree`` says for a class's folder how many, each of its own grey."""
-    for name, count in tree.items():
-        (folder / name).mkdir(parents=True)
-        for i in range(count):
-            Image.new("L", (3 + i, 2), i + 10 * len(name)).save(folder / name / f"{i:03}.{('png', 'JPEG')[i % 2]}")
-
-
-IMAGENET = {"train/n01": 4, "train/n02x": 6, "val/n01": 2, "val/n02x": 3}
-
-
-def contents(split):
-    return [(int(label), split.image(i).shape, int(split.image(i)[0, 0])) for i, label in enumerate(split.labels)]
-
-
-def test_imagenets_layout(tmp_path):
-    fill(tmp_path, IMAGENET)
-    (tmp_path / "train" / ".DS_Store").touch()
-    dataset = open_dataset("imagefolder", tmp_path)
-    assert dataset.classes == ("n01", "n02x")
-    assert dataset.mirror
-    assert contents(dataset.train)[:5] == [(0, (2, 3 + i), 90 + i) for i in range(4)] + [(1, (2, 3), 100)]
-    assert contents(dataset.test) == [(0, (2, 3), 70), (0, (2, 4), 71), (1, (2, 3), 80), (1, (2, 4), 81), (1, (2, 5), 82)]
-    assert dataset.train.skipped == dataset.test.skipped == ()
-
-
-def test_without_val_some_are_held_out(tmp_path):
-    fill(tmp_path, {"cat": 20, "horse": 30, "o": 1})
-    first, again, other = (open_dataset("imagefolder", tmp_path, seed=seed) for seed in (0, 0, 1))
-    assert np.array_equal(np.bincount(first.train.labels), [18, 27, 1])
-    assert np.array_equal(np.bincount(first.test.labels), [2, 3])
-    everything = contents(first.train) + contents(first.test)
-    assert len(set(everything)) == 51
-    assert all(grey in (range(30, 50), range(50, 80), range(10, 11))[label] for label, _, grey in everything)
-    assert contents(first.test) == contents(again.test)
-    assert contents(first.test) != contents(other.test)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda folder: (folder / "train/empty").mkdir(), "1 problems .*\n  .*/train/empty has no images"),
-        (lambda folder: (folder / "train/lost.png").touch(), "/train/lost.png is not in a class's folder"),
-        (lambda folder: (folder / "train/n01/notes.txt").touch(), "/train/n01/notes.txt is not an image by its name"),
-        (lambda folder: (folder / "train/n01/deeper.png").mkdir(), "/train/n01/deeper.png is not an image by its name"),
-        (lambda folder: fill(folder, {"val/n03": 1}), "val/n03 is a class without images in .*/train"),
-        (lambda folder: fill(folder, {"train/n03": 1}), "/val has no class n03"),
-        (lambda folder: (folder / "val").rename(folder / "test"), "must have both train and val in it, or neither"),
-        (lambda folder: fill(folder, {"train/N01": 1}), "classes 'N01' and 'n01', alike but for case or encoding"),
-        (lambda folder: fill(folder, {"train/\xe9": 1, "train/e\u0301": 1}), "alike but for case or encoding"),
-        (lambda folder: [(folder / f"val/n01/{i}.txt").touch() for i in range(12)], "12 problems(.*\n){11}  and 2 more"),
-    ],
-)
-def test_untidy_folders_are_refused(tmp_path, change, message):
-    fill(tmp_path, IMAGENET)
-    change(tmp_path)
-    with pytest.raises(ValueError, match=f"imagefolder: {message}|{message}"):
-        open_dataset("imagefolder", tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("tree", "message"),
-    [
-        ({}, "has no images to train with"),
-        ({"train": 0, "val": 0}, "has no images to train with"),
-        ({"one": 1}, "has no images to test with"),
-        ({"train/a": 1, "val/a": 0}, "has no images"),
-    ],
-)
-@pytest.mark.parametrize("skip_broken", [False, True])
-def test_folders_without_images_are_refused(tmp_path, tree, message, skip_broken):
-    fill(tmp_path, tree)
-    with pytest.raises(ValueError, match=message):
-        open_dataset("imagefolder", tmp_path, skip_broken=skip_broken)
-
-
-def test_an_absent_folder_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"imagefolder: .*/nothing is not a folder"):
-        open_dataset("imagefolder", tmp_path / "nothing")
-
-
-def test_skip_broken_leaves_out_and_lists(tmp_path):
-    fill(tmp_path, IMAGENET | {"train/all_broken": 0, "val/all_broken": 2, "val/unknown": 1})
-    broken = broken_images(tmp_path / "train/all_broken")
-    for whole in ("whole.jpg", "whole.png"):
-        (tmp_path / "train/all_broken" / whole).unlink()
-    (tmp_path / "train/n01/aaa.jpg").write_bytes(b"broken")  # first of its class: those after it must keep their labels
-    (tmp_path / "train/n01/notes.txt").touch()
-    dataset = open_dataset("imagefolder", tmp_path, skip_broken=True)
-    assert dataset.classes == ("n01", "n02x")
-    assert contents(dataset.train) == [(0, (2, 3 + i), 90 + i) for i in range(4)] + [(1, (2, 3 + i), 100 + i) for i in range(6)]
-    assert len(dataset.test) == 5
-    assert len(dataset.train.skipped) == len(broken) + 3  # an empty class, a broken image, a file that is no image
-    assert len(dataset.test.skipped) == 2
-    for name in (*broken, "train/all_broken has no images", "train/n01/aaa.jpg", "train/n01/notes.txt"):
-        assert sum(name in line for line in dataset.train.skipped) == 1, name
-    for name in ("val/all_broken", "val/unknown"):
-        assert sum(name in line for line in dataset.test.skipped) == 1, name
-
-
 # --- batches ----------------------------------------------------------------------------------------------------------
 
 
@@ -486,19 +383,6 @@ def test_processes_share_a_batch(world):
 def test_loaders_refuse_what_makes_no_sense(options, message):
     with pytest.raises(ValueError, match=f"Loader: {message}"):
         loader(noise(4), **options)
-
-
-def test_a_broken_image_is_raised_when_its_turn_comes(tmp_path):
-    fill(tmp_path, {"train/a": 12, "val/a": 1})
-    (tmp_path / "train/a/007.JPEG").write_bytes(b"broken")
-    split = open_dataset("imagefolder", tmp_path).train
-    whole = Split(split.labels[:4], split.image)
-    loading = Loader(split, scratch.data.Preprocessing.fit(sample(whole), size=28, channels=1, mirror=True), 4)
-    batches = loading.evaluation()
-    next(batches)
-    with pytest.raises(BrokenImageError, match=r"007\.JPEG is not an image"):
-        next(batches)
-    assert not threads()
 
 
 def threads():

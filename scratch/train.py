@@ -38,7 +38,9 @@ def train(options: Options) -> dict[str, Any]:
     if options.device != "cpu":
         raise ValueError(f"--device must be cpu, where scratch runs, got {options.device!r}")
     set_num_threads(options.threads or get_num_threads())
-    dataset = open_dataset(options.data, options.data_dir, skip_broken=options.skip_broken, seed=options.seed)
+    dataset = open_dataset(
+        options.data, options.data_dir, skip_broken=options.skip_broken, seed=options.seed, workers=options.workers
+    )
     preprocessing = Preprocessing.fit(
         sample(dataset.train, workers=options.workers), size=options.size, channels=options.channels, mirror=dataset.mirror
     )

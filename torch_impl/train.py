@@ -44,7 +44,9 @@ def train(options: TorchOptions) -> dict[str, Any]:
     """Train a network as the options say, and return the summary of the run; raises what scratch's raises."""
     with Workers.joined(options) as workers:
         torch.set_num_threads(options.threads or torch.get_num_threads())
-        dataset = open_dataset(options.data, options.data_dir, skip_broken=options.skip_broken, seed=options.seed)
+        dataset = open_dataset(
+            options.data, options.data_dir, skip_broken=options.skip_broken, seed=options.seed, workers=options.workers
+        )
         preprocessing = Preprocessing.fit(
             sample(dataset.train, workers=options.workers), size=options.size, channels=options.channels, mirror=dataset.mirror
         )

@@ -75,7 +75,9 @@ class Dataset:
     test: Split
 
 
-def open_dataset(name: str, folder: Path | str | None = None, *, skip_broken: bool = False, seed: int = 0) -> Dataset:
+def open_dataset(
+    name: str, folder: Path | str | None = None, *, skip_broken: bool = False, seed: int = 0, workers: int = 2
+) -> Dataset:
     """The data set of that name.
 
     Args:
@@ -83,7 +85,8 @@ def open_dataset(name: str, folder: Path | str | None = None, *, skip_broken: bo
         folder: where imagefolder's images lie, or fashion-mnist's four files if not where Debian puts them.
         skip_broken: leave out and list in ``Split.skipped`` what is an error otherwise. To know all of it from the start, and
             so to have the same images under the same indices every time, this decodes every file once.
-        seed: chooses the images held out of an imagefolder that has no ``val``.
+        seed: chooses the images held out of an imagefolder that has no folder of them.
+        workers: the number of threads that decode for ``skip_broken``.
 
     Raises:
         ValueError: there is no such data set, it takes no folder or needs one, or what lies there is not as it should be.
@@ -92,12 +95,14 @@ def open_dataset(name: str, folder: Path | str | None = None, *, skip_broken: bo
     """
     if name not in NAMES:
         raise ValueError(f"open_dataset: name must be one of {', '.join(NAMES)}, got {name!r}")
+    if folder is not None and not str(folder):
+        raise ValueError("open_dataset: folder must be a path, got ''")
     if name == "imagefolder":
         if folder is None:
             raise ValueError("open_dataset: imagefolder needs the folder that its images are in, got none")
-        return _imagefolder(Path(folder), skip_broken, seed)
+        return _imagefolder(Path(folder), skip_broken, seed, workers)
     if name == "fashion-mnist":
-        return _fashion_mnist(Path(folder or FASHION_MNIST))
+        return _fashion_mnist(FASHION_MNIST if folder is None else Path(folder))
     if folder is not None:
         raise ValueError(f"open_dataset: {name} comes with a package and takes no folder, got {str(folder)!r}")
     return _digits() if name == "digits" else _photographs()
@@ -170,8 +175,8 @@ def _photographs() -> Dataset:
     return Dataset("photographs", PHOTOGRAPHS, True, train, _in_memory(images, labels))
 
 
-def _imagefolder(folder: Path, skip_broken: bool, seed: int) -> Dataset:
-    index = index_folder(folder, skip_broken=skip_broken, held_out=lambda labels: held_out(labels, 10, seed))
+def _imagefolder(folder: Path, skip_broken: bool, seed: int, workers: int) -> Dataset:
+    index = index_folder(folder, skip_broken=skip_broken, workers=workers, held_out=lambda labels: held_out(labels, 10, seed))
     return Dataset("imagefolder", index.classes, True, _on_disk(index.train), _on_disk(index.test))
 
 

@@ -1,4 +1,8 @@
-"""Images in folders, one a class: FOLDER/train/CLASS/*.JPEG and FOLDER/val/CLASS/*.JPEG, or FOLDER/CLASS/*.JPEG."""
+"""Images in folders, one a class: FOLDER/train/CLASS/*.JPEG and FOLDER/val/CLASS/*.JPEG, or FOLDER/CLASS/*.JPEG.
+
+Classes are in the order of their names, as for torchvision's ImageFolder. What operating systems and archives leave between
+the images is passed over; anything else that is no image, or in no class, is named for what it is.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +17,23 @@ import numpy as np
 
 from training.data_ahead import ahead
 from training.images import SUFFIXES, BrokenImageError, read_image
+from training.paths import FILE, FOLDER, kind
+from training.text import shown
 
+HELD_OUT = ("val", "valid", "validation", "test")  # beside train: the first that is there
 NAMED = 10  # problems in an error message
+# What Windows, macOS, archives made there, disks and network storage leave in folders, beside names that begin with a dot.
+LEFT_OVER = {
+    "thumbs.db",
+    "ehthumbs.db",
+    "desktop.ini",
+    "$recycle.bin",
+    "system volume information",
+    "icon\r",
+    "__macosx",
+    "lost+found",
+    "@eadir",
+}
 
 
 class Part(NamedTuple):
@@ -33,38 +52,39 @@ class Index(NamedTuple):
     test: Part
 
 
-def index_folder(folder: Path, *, skip_broken: bool, held_out: Callable[[np.ndarray], np.ndarray]) -> Index:
+def index_folder(folder: Path, *, skip_broken: bool, workers: int, held_out: Callable[[np.ndarray], np.ndarray]) -> Index:
     """The images in ``folder``.
 
     Args:
-        folder: with ``train`` and ``val`` in it, or with the classes themselves.
+        folder: with ``train`` and one of ``HELD_OUT`` in it, or with the classes themselves.
         skip_broken: decode every file now, and leave out what is broken, no image or in no class. Otherwise nothing is decoded,
             and anything else that is wrong is an error.
-        held_out: from all labels (n,) to which to test with, (n,), bool; called if there is no ``val``.
+        workers: the number of threads that decode.
+        held_out: from all labels (n,) to which to test with, (n,), bool; called if no folder has images for that.
 
     Raises:
         FileNotFoundError: there is no such folder.
         ValueError: it has other contents; or train or test would be left without images.
+        OSError: it cannot be read.
     """
-    if not folder.is_dir():
-        raise FileNotFoundError(f"imagefolder: {folder} is not a folder")
-    split = [(folder / name).is_dir() for name in ("train", "val")]
-    if any(split) and not all(split):
-        raise ValueError(f"imagefolder: {folder} must have both train and val in it, or neither")
-
-    train = _scan(folder / "train" if all(split) else folder, skip_broken)
+    what = kind(folder)
+    if what != FOLDER:
+        wrong = what if what == "not there" else f"{what}, not a folder"
+        raise FileNotFoundError(f"imagefolder: {shown(folder)} is {wrong}")
+    halves = _halves(folder)
+    train = _scan(halves[0] if halves else folder, skip_broken, workers)
     classes = tuple(name for name, files in train.files.items() if files)
-    test = _scan(folder / "val", skip_broken) if all(split) else _Found({})
-    for name in sorted(set(test.files) - set(classes)):
-        test.problems.append(f"{folder / 'val' / name} is a class without images in {folder / 'train'}")
-        del test.files[name]
-    if all(split):
-        test.problems += [f"{folder / 'val'} has no class {name}" for name in classes if name not in test.files]
+    test = _scan(halves[1], skip_broken, workers) if halves else _Found({})
+    if halves:
+        for name in sorted(set(test.files) - set(classes)):
+            test.problems.append(f"{shown(halves[1] / name)} is a class without images in {shown(halves[0])}")
+            del test.files[name]
+        test.problems += [f"{shown(halves[1])} has no class {shown(name)}" for name in classes if name not in test.files]
     if not skip_broken:
         _refuse(train.problems + test.problems)
 
     parts = [_part(found, classes) for found in (train, test)]
-    if not all(split):
+    if not halves:
         chosen = held_out(parts[0].labels)
         parts = [
             Part([file for file, take in zip(parts[0].files, which, strict=True) if take], parts[0].labels[which], skipped)
@@ -72,8 +92,19 @@ def index_folder(folder: Path, *, skip_broken: bool, held_out: Callable[[np.ndar
         ]
     for name, part in zip(("train", "test"), parts, strict=True):
         if not part.files:
-            raise ValueError(f"imagefolder: {folder} has no images to {name} with")
+            raise ValueError(f"imagefolder: {shown(folder)} has no images to {name} with")
     return Index(classes, *parts)
+
+
+def _halves(folder: Path) -> tuple[Path, Path] | None:
+    """The folders with the images to train and to test with, if it is not the classes that lie in ``folder``."""
+    there = [name for name in ("train", *HELD_OUT) if (folder / name).is_dir()]
+    if len(there) > 1 and there[0] == "train":
+        return folder / there[0], folder / there[1]
+    if there and any(kind(entry) == FOLDER for entry in _entries(folder / there[0])):  # else it is a class of that name
+        absent = f"none of {', '.join(HELD_OUT)}" if there[0] == "train" else "no train"
+        raise ValueError(f"imagefolder: {shown(folder)} has {there[0]} but {absent}; it must have both, or the classes")
+    return None
 
 
 @dataclass
@@ -82,33 +113,59 @@ class _Found:
     problems: list[str] = field(default_factory=list)
 
 
-def _scan(folder: Path, skip_broken: bool) -> _Found:
-    """The classes in a folder and their files; hidden ones do not count."""
+def _scan(folder: Path, skip_broken: bool, workers: int) -> _Found:
+    """The classes in a folder and their files."""
     found = _Found({})
-    for entry in _visible(folder):
-        if not entry.is_dir():
-            found.problems.append(f"{entry} is not in a class's folder")
-            continue
-        contents = _visible(entry)
-        files = [file for file in contents if file.is_file() and file.suffix.lower() in SUFFIXES]
-        found.problems += [f"{other} is not an image by its name" for other in contents if other not in set(files)]
-        if skip_broken:
-            problems = list(ahead(_problem, files, workers=os.cpu_count() or 1))
-            files = [file for file, problem in zip(files, problems, strict=True) if problem is None]
-            found.problems += [problem for problem in problems if problem is not None]
-        if not files:
-            found.problems.append(f"{entry} has no images")
-        found.files[entry.name] = files
+    entries = {entry: kind(entry) for entry in _entries(folder)}
+    if FOLDER not in entries.values():
+        files = f"{_count(len(entries), 'file')} and " if entries else ""
+        raise ValueError(
+            f"imagefolder: {shown(folder)} has {files}no folders of classes; images must lie in FOLDER/CLASS/, or in "
+            "FOLDER/train/CLASS/ and FOLDER/val/CLASS/"
+        )
+    for entry, what in entries.items():
+        if what != FOLDER:
+            found.problems.append(f"{shown(entry)} is {what}, where folders of classes must be")
+        elif not os.access(entry, os.R_OK | os.X_OK):
+            found.problems.append(f"{shown(entry)} may not be read")
+        else:
+            found.files[entry.name] = _images(entry, found.problems, skip_broken, workers)
     alike: dict[str, str] = {}
     for name in found.files:
-        other = alike.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
+        other = alike.setdefault(unicodedata.normalize("NFC", name), name)
         if other != name:
-            raise ValueError(f"imagefolder: {folder} has classes {other!r} and {name!r}, alike but for case or encoding")
+            raise ValueError(
+                f"imagefolder: {shown(folder)} has classes {other!a} and {name!a}, equal but for how Unicode encodes them"
+            )
     return found
 
 
-def _visible(folder: Path) -> list[Path]:
-    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+def _images(folder: Path, problems: list[str], skip_broken: bool, workers: int) -> list[Path]:
+    """The images of a class; what else is in its folder is added to the problems."""
+    files = []
+    for entry in _entries(folder):
+        what = kind(entry)
+        if what != FILE:
+            problems.append(f"{shown(entry)} is {what}, where images must be")
+        elif entry.suffix.lower() not in SUFFIXES:
+            problems.append(f"{shown(entry)} is no image by its name: that must end in {', '.join(sorted(SUFFIXES))}")
+        elif not os.access(entry, os.R_OK):
+            problems.append(f"{shown(entry)} may not be read")
+        else:
+            files.append(entry)
+    if skip_broken:
+        broken = list(ahead(_problem, files, workers=workers))
+        files = [file for file, problem in zip(files, broken, strict=True) if problem is None]
+        problems += [problem for problem in broken if problem is not None]
+    if not files:
+        problems.append(f"{shown(folder)} has no images")
+    return files
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What is in the folder and not left over from something else, by name."""
+    entries = (entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.name.lower() not in LEFT_OVER)
+    return sorted(entries, key=lambda entry: entry.name)
 
 
 def _problem(file: Path) -> str | None:
@@ -129,4 +186,8 @@ def _refuse(problems: list[str]) -> None:
     if problems:
         named = "".join(f"\n  {problem}" for problem in problems[:NAMED])
         more = f"\n  and {len(problems) - NAMED} more" if len(problems) > NAMED else ""
-        raise ValueError(f"imagefolder: {len(problems)} problems (skip_broken leaves out what they concern):{named}{more}")
+        raise ValueError(f"imagefolder: {_count(len(problems), 'problem')} (skip_broken leaves out what is named):{named}{more}")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -1,0 +1,28 @@
+"""What lies at a path, in words for error messages."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+from training.text import shown
+
+FILE, FOLDER = "a file", "a folder"
+OTHERS = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+
+
+def kind(path: Path) -> str:
+    """``FILE``, ``FOLDER``, or what else the path leads to and why that is neither, to be read after "is"."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return "a link in a circle"
+        if path.is_symlink() and error.errno == errno.ENOENT:
+            return f"a link to {shown(os.readlink(path))}, which is not there"
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return "not there"
+        return f"out of reach ({error.strerror})"
+    return FILE if stat.S_ISREG(mode) else FOLDER if stat.S_ISDIR(mode) else OTHERS.get(stat.S_IFMT(mode), "of no known kind")
