@@ -8,6 +8,7 @@ import struct
 import sys
 import threading
 import time
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -138,7 +139,14 @@ WHOLE = np.zeros((30, 28, 28), np.uint8)
     ("file", "content", "message"),
     [
         (IMAGES, b"", f"{IMAGES}: magic number must be 00000803, got an empty file"),
-        (IMAGES, b"not gzip", f"{IMAGES} is not a whole gzip file: Not a gzipped file"),
+        (IMAGES, b"not gzip", f"{IMAGES}: magic number must be 00000803, got 6e6f7420"),
+        (IMAGES, b"\x1f", f"{IMAGES}: magic number must be 00000803, got 1f"),
+        (IMAGES, b"\x1f\x8bnot gzip", f"{IMAGES} is not a whole gzip file: "),
+        (IMAGES, idx(WHOLE)[:9], f"{IMAGES} is truncated: it ends in its header"),
+        (IMAGES, idx(WHOLE)[:-1], r"\(30, 28, 28\) in its header means 23,520 bytes, got 23,519"),
+        (IMAGES, idx(WHOLE) + b"\0", r"\(30, 28, 28\) in its header means 23,520 bytes, got more"),
+        (IMAGES, struct.pack(">4B3I", 0, 0, 8, 3, *[2**32 - 1] * 3), "must make at most 1,073,741,824 bytes, got"),
+        (IMAGES, idx(WHOLE[:29]), r"as many images of 28×28 as labels, got \(29, 28, 28\) and \(30,\)"),
         (IMAGES, gzip.compress(b""), "magic number must be 00000803, got an empty file"),
         (IMAGES, gzip.compress(idx(WHOLE, kind=13)), "magic number must be 00000803, got 00000d03"),
         (IMAGES, gzip.compress(idx(np.zeros(30, np.uint8))), "magic number must be 00000803, got 00000801"),
@@ -151,6 +159,7 @@ WHOLE = np.zeros((30, 28, 28), np.uint8)
         (IMAGES, gzip.compress(idx(WHOLE[:29])), r"as many images of 28×28 as labels, got \(29, 28, 28\) and \(30,\)"),
         (IMAGES, gzip.compress(idx(WHOLE[:, :27])), r"as many images of 28×28 as labels, got \(30, 27, 28\) and \(30,\)"),
         (LABELS, gzip.compress(idx(np.arange(1, 11, dtype=np.uint8))), f"labels must be from 0 to 9, got 10 in .*{LABELS}"),
+        (LABELS, idx(np.full(10, 255, np.uint8)), f"labels must be from 0 to 9, got 255 in .*{LABELS}"),
         (LABELS, gzip.compress(idx(np.zeros(0, np.uint8))), r"got \(10, 28, 28\) and \(0,\)"),
     ],
     ids=lambda value: "content" if isinstance(value, bytes) else None,  # gzip's bytes name the time
@@ -162,16 +171,70 @@ def test_damaged_fashion_mnist(clothes, file, content, message):
         open_dataset("fashion-mnist", folder)
 
 
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_idx_files_may_be_packed_or_not_whatever_they_are_called(clothes, suffix, packed):
+    folder, _ = clothes
+    expected = open_dataset("fashion-mnist", folder)
+    for path in list(folder.iterdir()):
+        content = path.read_bytes() if packed else gzip.decompress(path.read_bytes())
+        path.unlink()
+        path.with_name(path.name.removesuffix(".gz") + suffix).write_bytes(content)
+    dataset = open_dataset("fashion-mnist", folder)
+    for split, other in ((dataset.train, expected.train), (dataset.test, expected.test)):
+        assert np.array_equal(split.labels, other.labels)
+        assert all(np.array_equal(split.image(i), other.image(i)) for i in range(len(other)))
+
+
+def test_of_two_files_the_packed_one_is_read(clothes):
+    """It has a sum that tells whether it is whole."""
+    folder, arrays = clothes
+    (folder / IMAGES.removesuffix(".gz")).write_bytes(b"half a download")
+    assert np.array_equal(open_dataset("fashion-mnist", folder).train.image(0), arrays["train"][0][0])
+
+
 def test_absent_fashion_mnist_says_where_to_get_it(clothes):
     folder, _ = clothes
     (folder / LABELS).unlink()
-    with pytest.raises(FileNotFoundError, match=f"{LABELS} is not there.* apt install dataset-fashion-mnist.* https://"):
+    with pytest.raises(FileNotFoundError, match=f"/{LABELS} is not there.* apt install dataset-fashion-mnist.* https://"):
         open_dataset("fashion-mnist", folder)
+    (folder / LABELS).mkdir()  # as some archives unpack
+    with pytest.raises(FileNotFoundError, match=f"/{LABELS} is a folder, not a file"):
+        open_dataset("fashion-mnist", folder)
+    with pytest.raises(FileNotFoundError, match=r"/nothing is not there.* apt install"):
+        open_dataset("fashion-mnist", folder / "nothing")
+    with pytest.raises(FileNotFoundError, match=f"/{IMAGES} is a file, not a folder"):
+        open_dataset("fashion-mnist", folder / IMAGES)
+
+
+def test_no_images_are_no_data_set(clothes):
+    folder, _ = clothes
+    (folder / LABELS).write_bytes(idx(np.zeros(0, np.uint8)))
+    (folder / "t10k-images-idx3-ubyte.gz").write_bytes(idx(np.zeros((0, 28, 28), np.uint8)))
+    with pytest.raises(ValueError, match=f"{LABELS} has no images"):
+        open_dataset("fashion-mnist", folder)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_header_that_claims_much_takes_no_memory(tmp_path, packed):
+    """Nor does a bomb: what is unpacked is never more than the header claims, and a byte."""
+    path = tmp_path / "file"
+    for claimed, content in [((2**30,), b"few"), ((9,), bytes(2**26))]:
+        whole = struct.pack(">4BI", 0, 0, 8, 1, *claimed) + content
+        path.write_bytes(gzip.compress(whole) if packed else whole)
+        tracemalloc.start()
+        try:
+            message = outcome(read_idx, path, 1)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert str(path) in message
+        assert peak < 2**24
 
 
 @given(position=st.integers(0, 400), bit=st.integers(0, 7), cut=st.booleans())
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_an_idx_file_is_whole_or_refused(tmp_path, position, bit, cut):
+def test_a_packed_idx_file_is_whole_or_refused(tmp_path, position, bit, cut):
     """Gzip's sum covers what is in it: whatever bit turns, either an error comes out or what was put in."""
     array = np.random.default_rng(0).integers(0, 256, (5, 8, 8), np.uint8)
     content = bytearray(gzip.compress(idx(array)))

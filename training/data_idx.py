@@ -1,4 +1,4 @@
-"""IDX files, in which MNIST and its successors come: a magic number, the sizes, then the bytes; here packed by gzip.
+"""IDX files, in which MNIST and its successors come: a magic number, the sizes, then the bytes; packed by gzip or not.
 
 Magic number: two zero bytes, the kind of the elements (8 is uint8), the number of axes; every size is 4 bytes, the first the
 most significant. Source: the description at the end of LeCun, Cortes and Burges's MNIST page.
@@ -10,37 +10,57 @@ import gzip
 import math
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
+from training.text import shown
+
 LARGEST = 2**30  # bytes; a damaged header must not make the reader ask for more memory than there is
+PIECE = 2**20  # bytes that are read at once: no memory is taken for what a header claims and the file does not have
+GZIP = b"\x1f\x8b"  # what gzip's files begin with
 
 
 def read_idx(path: Path, axes: int) -> np.ndarray:
-    """The array in a gzipped IDX file, uint8.
+    """The array in an IDX file, uint8. Whether it is packed by gzip is seen from its first bytes, not from its name.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not gzipped, not an IDX file of bytes with that many axes, or it has more or fewer bytes than it says.
+        ValueError: it is no IDX file of bytes with that many axes, has more or fewer bytes than it says, or is damaged.
     """
+    name = shown(path)
     try:
-        with gzip.open(path) as file:
-            header = file.read(4 + 4 * axes)
-            expected = bytes([0, 0, 8, axes])
-            if header[:4] != expected:
-                raise ValueError(f"{path}: magic number must be {expected.hex()}, got {header[:4].hex() or 'an empty file'}")
-            if len(header) < 4 + 4 * axes:
-                raise ValueError(f"{path} is truncated: it ends in its header")
-            sizes = tuple(np.frombuffer(header, ">u4", offset=4).tolist())
-            count = math.prod(sizes)
-            if count > LARGEST:
-                raise ValueError(f"{path}: the sizes in its header must make at most {LARGEST:,} bytes, got {sizes}")
-            content = file.read(count + 1)  # the one too many also makes gzip check its sum
+        with path.open("rb") as file:
+            packed = file.read(len(GZIP)) == GZIP
+            file.seek(0)
+            if not packed:
+                return _read(file, name, axes)
+            with gzip.open(file) as unpacked:
+                return _read(unpacked, name, axes)
     except (gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"{path} is not a whole gzip file: {error}") from error
+        raise ValueError(f"{name} is not a whole gzip file: {error}") from error
     except EOFError as error:
-        raise ValueError(f"{path} is truncated: {error}") from error
+        raise ValueError(f"{name} is truncated: {error}") from error
+
+
+def _read(file: BinaryIO | gzip.GzipFile, name: str, axes: int) -> np.ndarray:
+    header = file.read(4 + 4 * axes)
+    expected = bytes([0, 0, 8, axes])
+    if header[:4] != expected:
+        raise ValueError(f"{name}: magic number must be {expected.hex()}, got {header[:4].hex() or 'an empty file'}")
+    if len(header) < 4 + 4 * axes:
+        raise ValueError(f"{name} is truncated: it ends in its header")
+    sizes = tuple(np.frombuffer(header, ">u4", offset=4).tolist())
+    count = math.prod(sizes)
+    if count > LARGEST:
+        raise ValueError(f"{name}: the sizes in its header must make at most {LARGEST:,} bytes, got {sizes}")
+    content = bytearray()
+    # The one byte too many also makes gzip check its sum.
+    while piece := file.read(min(PIECE, count + 1 - len(content))):
+        content += piece
     if len(content) != count:
         found = "more" if len(content) > count else f"{len(content):,}"
-        raise ValueError(f"{path}: {sizes} in its header means {count:,} bytes, got {found}")
-    return np.frombuffer(content, np.uint8).reshape(sizes)
+        raise ValueError(f"{name}: {sizes} in its header means {count:,} bytes, got {found}")
+    array = np.frombuffer(content, np.uint8).reshape(sizes)
+    array.setflags(write=False)
+    return array

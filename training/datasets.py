@@ -21,6 +21,8 @@ from training.data_idx import read_idx
 from training.data_packages import optional
 from training.image_folders import Part, index_folder
 from training.images import read_image
+from training.paths import FILE, FOLDER, wrong_kind
+from training.text import shown
 
 NAMES = ("digits", "fashion-mnist", "photographs", "imagefolder")
 
@@ -148,23 +150,32 @@ def _digits() -> Dataset:
 def _fashion_mnist(folder: Path) -> Dataset:
     parts = []
     for part in ("train", "t10k"):
-        images_file, labels_file = (folder / f"{part}-{kind}-ubyte.gz" for kind in ("images-idx3", "labels-idx1"))
-        for file in (images_file, labels_file):
-            if not file.exists():
-                raise FileNotFoundError(
-                    f"fashion-mnist: {file} is not there. Debian and Ubuntu have it: apt install dataset-fashion-mnist. "
-                    "Else put the four files from https://github.com/zalandoresearch/fashion-mnist into a folder, and name that"
-                )
+        images_file, labels_file = (_idx_file(folder, f"{part}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1"))
         images, labels = read_idx(images_file, axes=3), read_idx(labels_file, axes=1)
-        if images.shape[1:] != (28, 28) or len(images) != len(labels) or len(labels) == 0:
+        if images.shape[1:] != (28, 28) or len(images) != len(labels):
             raise ValueError(
-                f"fashion-mnist: {images_file} and {labels_file} must have as many images of 28×28 as labels, "
+                f"fashion-mnist: {shown(images_file)} and {shown(labels_file)} must have as many images of 28×28 as labels, "
                 f"got {images.shape} and {labels.shape}"
             )
+        if len(labels) == 0:
+            raise ValueError(f"fashion-mnist: {shown(labels_file)} has no images")
         if labels.max() >= len(CLOTHES):
-            raise ValueError(f"fashion-mnist: labels must be from 0 to 9, got {labels.max()} in {labels_file}")
+            raise ValueError(f"fashion-mnist: labels must be from 0 to 9, got {labels.max()} in {shown(labels_file)}")
         parts.append(_in_memory(images, labels.astype(np.int64)))
     return Dataset("fashion-mnist", CLOTHES, True, *parts)
+
+
+def _idx_file(folder: Path, name: str) -> Path:
+    """The file of that name, packed or not; if there are both, the packed one, whose sum tells whether it is whole."""
+    packed = folder / f"{name}.gz"
+    for path in (packed, folder / name):
+        if path.is_file():
+            return path
+    raise FileNotFoundError(
+        f"fashion-mnist: {wrong_kind(folder, FOLDER) or wrong_kind(packed, FILE)}. Debian and Ubuntu have it: "
+        "apt install dataset-fashion-mnist. "
+        "Else put the four files from https://github.com/zalandoresearch/fashion-mnist into a folder, and name that"
+    )
 
 
 def _photographs() -> Dataset:

@@ -17,7 +17,7 @@ import numpy as np
 
 from training.data_ahead import ahead
 from training.images import SUFFIXES, BrokenImageError, read_image
-from training.paths import FILE, FOLDER, kind
+from training.paths import FILE, FOLDER, kind, wrong_kind
 from training.text import shown
 
 HELD_OUT = ("val", "valid", "validation", "test")  # beside train: the first that is there
@@ -67,10 +67,8 @@ def index_folder(folder: Path, *, skip_broken: bool, workers: int, held_out: Cal
         ValueError: it has other contents; or train or test would be left without images.
         OSError: it cannot be read.
     """
-    what = kind(folder)
-    if what != FOLDER:
-        wrong = what if what == "not there" else f"{what}, not a folder"
-        raise FileNotFoundError(f"imagefolder: {shown(folder)} is {wrong}")
+    if wrong := wrong_kind(folder, FOLDER):
+        raise FileNotFoundError(f"imagefolder: {wrong}")
     halves = _halves(folder)
     train = _scan(halves[0] if halves else folder, skip_broken, workers)
     classes = tuple(name for name, files in train.files.items() if files)

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from training.text import shown
 
-FILE, FOLDER = "a file", "a folder"
+FILE, FOLDER, ABSENT = "a file", "a folder", "not there"
 OTHERS = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
 def kind(path: Path) -> str:
-    """``FILE``, ``FOLDER``, or what else the path leads to and why that is neither, to be read after "is"."""
+    """``FILE``, ``FOLDER``, ``ABSENT``, or what else the path leads to, to be read after "is"."""
     try:
         mode = path.stat().st_mode
     except OSError as error:
@@ -23,6 +23,14 @@ def kind(path: Path) -> str:
         if path.is_symlink() and error.errno == errno.ENOENT:
             return f"a link to {shown(os.readlink(path))}, which is not there"
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
-            return "not there"
+            return ABSENT
         return f"out of reach ({error.strerror})"
     return FILE if stat.S_ISREG(mode) else FOLDER if stat.S_ISDIR(mode) else OTHERS.get(stat.S_IFMT(mode), "of no known kind")
+
+
+def wrong_kind(path: Path, expected: str) -> str | None:
+    """That the path is something else than ``FILE`` or ``FOLDER``, in words; None if it is not."""
+    what = kind(path)
+    if what == expected:
+        return None
+    return f"{shown(path)} is {what}" if what == ABSENT else f"{shown(path)} is {what}, not {expected}"
