@@ -70,6 +70,14 @@ def test_the_shipped_solution_passes_and_names_the_next(operation: str, tmp_path
     assert (f"make exercise OP={after[0]}" if after else "last exercise") in printed
 
 
+@pytest.mark.parametrize("name", ["[red]x[", "[bold]", "x\x1b[2J"])
+def test_a_folders_name_is_no_markup(name: str, tmp_path: Path) -> None:
+    for _ in range(2):  # what is written, and how to begin anew
+        _, printed = run(tmp_path / name, "relu")
+        assert f"{name}/relu.py".replace("\x1b", r"\x1b") in printed.replace("\n", "")
+        assert "\x1b" not in printed
+
+
 def test_a_file_is_never_written_twice(tmp_path: Path) -> None:
     run(tmp_path, "relu")
     edited = stub("relu") + "# mine\n"

@@ -6,7 +6,7 @@ import argparse
 import io
 import re
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 # What moves a terminal's cursor, starts its commands, turns round the text that follows, or has no UTF-8 (half a pair of
 # surrogates, as Python keeps a file name's bytes that are no text).
@@ -36,8 +36,8 @@ def print_any_text() -> None:
 class CommandLine(argparse.ArgumentParser):
     """A parser whose help and errors can be printed, whatever the user wrote and whatever the output's encoding."""
 
-    def __init__(self, program: str, description: str) -> None:
-        super().__init__(program, description=description)
+    def __init__(self, prog: str | None = None, description: str | None = None, **details: Any) -> None:
+        super().__init__(prog, description=description, **details)
         print_any_text()
 
     def error(self, message: str) -> NoReturn:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import sys
 from collections.abc import Sequence
@@ -14,13 +13,14 @@ from docs.exercises.check import STAGES, WrongAnswerError, load, smallest
 from docs.exercises.drawing import draw
 from docs.exercises.stub import ROOT, solution, source_of, stub
 from docs.exercises.table import EXERCISES
+from training.text import CommandLine, shown
 
 CASES = 150  # of each kind; together the parity suite's default
 
 
 def main(arguments: Sequence[str] | None = None, console: Console | None = None) -> int:
     """Write or check an exercise: 0 if it is solved, 1 if not yet."""
-    parser = argparse.ArgumentParser(prog="python -m docs.exercises", description="Write a backward pass, and have it checked.")
+    parser = CommandLine("python -m docs.exercises", "Write a backward pass, and have it checked.")
     parser.add_argument("operation", nargs="?", choices=EXERCISES, help="in this order; without one the list")
     parser.add_argument("--folder", type=Path, default=ROOT / "exercises", help="where the files to fill in are")
     parser.add_argument("--cases", type=int, default=CASES, metavar="N", help="how many inputs of each kind to try (%(default)s)")
@@ -33,9 +33,8 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(stub(options.operation), encoding="utf-8")
-        console.print(
-            f"Written: {path}\nFill in [bold]{solution(options.operation).__name__}[/] at its end, then run this again.\n"
-        )
+        console.print(f"Written: {shown(path)}", markup=False, soft_wrap=True)
+        console.print(f"Fill in [bold]{solution(options.operation).__name__}[/] at its end, then run this again.\n")
     return check(options.operation, path, options.cases, console)
 
 
@@ -48,13 +47,12 @@ def check(operation: str, path: Path, cases: int, console: Console) -> int:
             if failure:
                 console.print(draw(operation, failure))
                 console.print(f"\nNo smaller input was found that shows it, among {stage.title}.")
-                console.print(
-                    f"The way there: docs/operations/{operation}.md, Backward. To begin anew, delete {path}", soft_wrap=True
-                )
+                way = f"The way there: docs/operations/{operation}.md, Backward. To begin anew, delete {shown(path)}"
+                console.print(way, markup=False, soft_wrap=True)
                 return 1
             console.print(f"[green]✓[/] {stage.title}")
     except WrongAnswerError as error:
-        console.print(str(error), style="bold red", markup=False)
+        console.print(shown(error, lines=True), style="bold red", markup=False)
         return 1
     except KeyboardInterrupt:
         console.print("Stopped before an answer was found.")

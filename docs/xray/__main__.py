@@ -13,6 +13,7 @@ from docs.xray.network import network
 from docs.xray.operations import OPERATIONS
 from docs.xray.page import Xray, write
 from docs.xray.tracing import TooLongError
+from training.text import CommandLine, shown
 
 PAGES: dict[str, Callable[..., Xray]] = {"network": network, **OPERATIONS}
 WHOLE = (16, 16, 224)  # what a network sees of a photograph
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for page in PAGES if name == "all" else [name]:
             siblings = list(PAGES) if name == "all" else []
             target = out / f"{page}.html" if name == "all" else out
-            print(write_page(page, photograph, target, siblings, book, **given))
+            print(shown(write_page(page, photograph, target, siblings, book, **given)))
     except TooLongError as error:
         commands[name].error(f"{name}: the kernel {error}")
     except (ValueError, TypeError) as error:
@@ -79,9 +80,9 @@ def write_page(
     return write(xray, path, siblings, "" if book is None else f"{book}/{chapter}.html")
 
 
-def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
-    parser = argparse.ArgumentParser(prog="python -m docs.xray", description="Write a page that tells how each number was made.")
-    common = argparse.ArgumentParser(add_help=False)
+def _parser() -> tuple[CommandLine, dict[str, CommandLine]]:
+    parser = CommandLine("python -m docs.xray", "Write a page that tells how each number was made.")
+    common = CommandLine(add_help=False)
     common.add_argument("--input", type=Path, help="a photograph; the default is scikit-image's cat")
     common.add_argument("--crop", type=int, nargs=3, metavar=("TOP", "LEFT", "SIDE"), help="square of its 256×256 pixels to use")
     pages = parser.add_subparsers(dest="page", required=True, metavar="PAGE")
