@@ -5,7 +5,10 @@ from __future__ import annotations
 import functools
 import json
 import operator
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from docs.xray.__main__ import main, write_page
 from docs.xray.operations import OPERATIONS
 from scratch import max_pool2d
 
+ROOT = Path(__file__).parents[1]
 COMPUTE: dict[str, Any] = {
     "·": operator.mul, "/": operator.truediv, "^": operator.pow, "−": operator.neg, "exp": np.exp, "log": np.log,
 }  # fmt: skip
@@ -194,3 +198,13 @@ def test_ones_own_photograph(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert arrays["out"]["shape"] == [1, 2, 3, 3]
     expected = photo.load(picture, None).pixels(6)
     assert np.array_equal(np.array(arrays["x"]["values"], np.float32), expected.ravel())
+
+
+def test_a_page_is_written_whatever_the_locale_and_the_photographs_name(tmp_path: Path) -> None:
+    name, page = "caf\udce9<b>.png", tmp_path / "out.html"
+    Image.effect_noise((64, 64), 99).save(tmp_path / name)
+    command = [sys.executable, "-m", "docs.xray", "relu", "--input", str(tmp_path / name), "--out", str(page)]
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(command, capture_output=True, encoding="ascii", cwd=ROOT, env=environment, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert embedded(page)["photograph"] == r"caf\udce9<b>.png"

@@ -111,16 +111,16 @@ def write(xray: Xray, path: Path, siblings: Sequence[str] = (), book: str = "") 
     trace = _Trace(xray, siblings).as_dict() | {"book": book}
     # json leaves < as it is, and </script> in a string would end the element.
     data = json.dumps(trace, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
-    page = (ASSETS / "xray.html").read_text()
+    page = (ASSETS / "xray.html").read_text(encoding="utf-8")
     for mark, text in (
         ("TITLE", xray.title),
-        ("STYLE", (ASSETS / "xray.css").read_text()),
-        ("SCRIPT", (ASSETS / "xray.js").read_text()),
+        ("STYLE", (ASSETS / "xray.css").read_text(encoding="utf-8")),
+        ("SCRIPT", (ASSETS / "xray.js").read_text(encoding="utf-8")),
         ("TRACE", data),
     ):
         page = page.replace(f"%{mark}%", text, 1)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page)
+    path.write_text(page, encoding="utf-8")
     return path
 
 

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
 
 from scratch import data
 from training.datasets import photographs
+from training.text import shown
 
 EYE = (68, 48, 72)  # of the cat, in the prepared photograph
 
@@ -52,7 +53,7 @@ def load(path: Path | None, region: tuple[int, int, int] | None) -> Photo:
     if path is None:
         name, pixels = "chelsea, scikit-image's cat", photographs()["chelsea"]
     else:
-        name = path.name
+        name = shown(path.name)
         try:
             with Image.open(path) as opened:
                 pixels = np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
