@@ -77,6 +77,11 @@ def test_bad_arguments(arguments, message):
         open_dataset(*arguments)
 
 
+def test_there_must_be_a_thread():
+    with pytest.raises(ValueError, match="open_dataset: workers must be at least 1, got 0"):
+        open_dataset("digits", workers=0)
+
+
 @given(counts=st.lists(st.integers(0, 30), min_size=1, max_size=5), one_in=st.integers(2, 10), seed=st.integers(0, 99))
 def test_held_out_is_a_share_of_every_class(counts, one_in, seed):
     labels = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))

@@ -91,7 +91,8 @@ def open_dataset(
         workers: the number of threads that decode for ``skip_broken``.
 
     Raises:
-        ValueError: there is no such data set, it takes no folder or needs one, or what lies there is not as it should be.
+        ValueError: there is no such data set, it takes no folder or needs one, or what lies there is not as it should be; there
+            are no workers.
         FileNotFoundError: the files are not there; the message says how to get them.
         ModuleNotFoundError: the package that brings the images or reads them is not installed.
     """
@@ -99,6 +100,8 @@ def open_dataset(
         raise ValueError(f"open_dataset: name must be one of {', '.join(NAMES)}, got {name!r}")
     if folder is not None and not str(folder):
         raise ValueError("open_dataset: folder must be a path, got ''")
+    if workers < 1:
+        raise ValueError(f"open_dataset: workers must be at least 1, got {workers}")
     if name == "imagefolder":
         if folder is None:
             raise ValueError("open_dataset: imagefolder needs the folder that its images are in, got none")
