@@ -17,7 +17,9 @@ from parity_tests.specs import SPECS
 from torch_impl import dropout as torch_dropout
 
 DEVIATIONS_TEXT = (Path(__file__).parent.parent / "DECISIONS.md").read_text().partition("## Deviations from torch")[2]
-CONVOLUTION, POOLING = (next(spec for spec in SPECS if spec.name == name) for name in ("conv2d", "max_pool2d"))
+CONVOLUTION, POOLING, NORMALIZATION = (
+    next(spec for spec in SPECS if spec.name == name) for name in ("conv2d", "max_pool2d", "local_response_norm")
+)
 
 
 Test = TypeVar("Test", bound=Callable[..., Any])
@@ -65,6 +67,17 @@ def test_a_convolution_of_no_channels_is_the_bias(rung):
     np.testing.assert_array_equal(gradients[2], [12, 12, 12])
     torch_out, _ = CONVOLUTION.torch.forward(*(torch.from_numpy(array) for array in (x, weight, bias)))
     assert torch_out.shape == (2, 0, 3, 2)
+
+
+@shows("The smallest exponents")
+def test_an_exponent_too_small_for_float32_is_zero():
+    x, params = np.ones((1, 1, 3), np.float32), {"size": 1, "alpha": 0.0, "k": -1.0, "beta": 1e-300}
+    for rung in NORMALIZATION.rungs:
+        with scratch.use_rung(rung):
+            out, _ = NORMALIZATION.scratch.forward(x, **params)
+        np.testing.assert_array_equal(out, x)
+    torch_out, _ = NORMALIZATION.torch.forward(torch.from_numpy(x), **params)
+    assert torch_out.isnan().any()
 
 
 @shows("Writing between the passes")

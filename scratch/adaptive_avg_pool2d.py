@@ -38,19 +38,20 @@ def forward(x: np.ndarray, *, output_size: int | tuple[int | None, int | None]) 
 
     Raises:
         TypeError: ``x`` is not a float32 or float64 array, or ``output_size`` is neither an int nor a pair.
-        ValueError: ``x`` has another number of axes, ``output_size`` is negative or not two numbers, or H or W is 0 (but an
-            output of 1 by 1 is then NaN, the mean of nothing).
+        ValueError: ``x`` has another number of axes, ``output_size`` is negative, not two numbers or more than memory holds, or
+            H or W is 0 (but an output of 1 by 1 is then NaN, the mean of nothing).
     """
     batch, unbatched = checks.image("adaptive_avg_pool2d", "x", x)
     H, W = batch.shape[2:]
     sizes: Any = output_size
     if isinstance(output_size, (tuple, list)):
         if len(output_size) != 2:
-            raise ValueError(f"adaptive_avg_pool2d: output_size must be an int or a pair, got {output_size!r}")
+            raise ValueError(f"adaptive_avg_pool2d: output_size must be an int or a pair, got {checks.shown(output_size)}")
         sizes = [own if size is None else size for size, own in zip(output_size, (H, W), strict=True)]
     OH, OW = checks.pair("adaptive_avg_pool2d", "output_size", sizes, low=0)
     if 0 in (H, W) and (OH, OW) != (1, 1):
         raise ValueError(f"adaptive_avg_pool2d: x must have H and W of at least 1 for output_size {(OH, OW)}, got {x.shape}")
+    checks.room("adaptive_avg_pool2d", "output_size", output_size, "the output", (*batch.shape[:2], OH, OW), batch.dtype)
     return RUNGS.forward(batch, OH, OW, unbatched=unbatched)
 
 

@@ -124,13 +124,11 @@ class AlexNet(Sequential):
         dtype: DTypeLike = np.float32,
         rng: np.random.Generator | None = None,
     ) -> None:
-        if variant not in list(VARIANTS):
-            raise ValueError(f"AlexNet: variant must be one of {', '.join(VARIANTS)}, got {variant!r}")
-        if init not in ("torch", "paper"):
-            raise ValueError(f"AlexNet: init must be 'torch' or 'paper', got {init!r}")
+        table = VARIANTS[checks.word("AlexNet", "variant", variant, list(VARIANTS))]
+        checks.word("AlexNet", "init", init, ("torch", "paper"))
         num_classes = checks.integer("AlexNet", "num_classes", num_classes, low=1)
-        rng = random_generator("AlexNet", rng)
-        table = VARIANTS[variant]
+        rng, dtype = random_generator("AlexNet", rng), checks.floating("AlexNet", "dtype", dtype)
+        checks.room("AlexNet", "num_classes", num_classes, "the last weight", (num_classes, table.hidden), dtype)
 
         features: list[Module] = []
         channels = table.in_channels

@@ -72,7 +72,7 @@ def forward(
 
     Raises:
         TypeError: an array is not float32 or float64, the dtypes differ, or a parameter has the wrong type.
-        ValueError: shapes that do not fit each other, or a parameter out of its range.
+        ValueError: shapes that do not fit each other, a parameter out of its range, or more than memory holds.
     """
     batch, unbatched = checks.image("conv2d", "x", x)
     weight = checks.array("conv2d", "weight", weight, dtype=batch.dtype)
@@ -83,6 +83,10 @@ def forward(
         if bias.shape != weight.shape[:1]:
             raise ValueError(f"conv2d: bias must have shape {weight.shape[:1]} for weight {weight.shape}, got {bias.shape}")
     geometry = _geometry(x.shape, weight.shape, stride, padding, dilation, groups)
+    N, C, H, W = batch.shape
+    padded = (N, C, H + geometry.top + geometry.bottom, W + geometry.left + geometry.right)
+    checks.room("conv2d", "padding", padding, "the padded image", padded, batch.dtype)
+    checks.room("conv2d", "weight", weight, "the output", (N, len(weight), geometry.OH, geometry.OW), batch.dtype)
     return RUNGS.forward(batch, weight, bias, geometry, unbatched=unbatched)
 
 
@@ -124,7 +128,7 @@ def _geometry(
     reach = (dilation[0] * (KH - 1), dilation[1] * (KW - 1))  # from the window's first tap to its last
     if isinstance(padding, str):
         if padding not in ("same", "valid"):
-            raise ValueError(f"conv2d: padding must be ints, 'same' or 'valid', got {padding!r}")
+            raise ValueError(f"conv2d: padding must be ints, 'same' or 'valid', got {checks.shown(padding)}")
         if padding == "same" and stride != (1, 1):
             raise ValueError(f"conv2d: stride must be 1 with padding 'same', got {stride}")
         total = reach if padding == "same" else (0, 0)
@@ -140,8 +144,6 @@ def _geometry(
             f"(top, bottom, left, right) and dilation {dilation}"
         )
     OH, OW = (room[0] - 1) // stride[0] + 1, (room[1] - 1) // stride[1] + 1
-    if math.prod(N) * OC * OH * OW >= 2**60:
-        raise ValueError(f"conv2d: padding must keep the output below 2**60 values, got {padding} for {shapes}")
     # A step beyond the image is taken by no window; cut short it needs no room in the faster rungs' frames.
     stride = (min(stride[0], padded[0]), min(stride[1], padded[1]))
     return Geometry(stride, top, bottom, left, right, dilation, groups, OH, OW)

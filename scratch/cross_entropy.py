@@ -86,12 +86,10 @@ def forward(
         weight = checks.array("cross_entropy", "weight", weight, dtype=x.dtype)
         if weight.shape != (C,):
             raise ValueError(f"cross_entropy: weight must have shape {(C,)} for logits {logits.shape}, got {weight.shape}")
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"cross_entropy: reduction must be one of {REDUCTIONS}, got {reduction!r}")
+    checks.word("cross_entropy", "reduction", reduction, REDUCTIONS)
     ignore_index = checks.integer("cross_entropy", "ignore_index", ignore_index)
     smoothing = checks.probability("cross_entropy", "label_smoothing", label_smoothing)
-    if not isinstance(target, (np.ndarray, np.generic)):
-        raise TypeError(f"cross_entropy: target must be a NumPy array, got {type(target).__name__}")
+    target = checks.plain("cross_entropy", "target", target)
 
     positions = logits.shape[:1] + logits.shape[2:] if logits.ndim > 1 else ()
     t: np.ndarray
@@ -143,6 +141,7 @@ def _classes(logits: np.ndarray, target: Any, positions: tuple[int, ...], ignore
         raise TypeError(f"cross_entropy: target must be int64, uint8 or {logits.dtype}, got {target.dtype} {target.shape}")
     if target.shape != positions:
         raise ValueError(f"cross_entropy: target must have shape {positions} for logits {logits.shape}, got {target.shape}")
+    checks.room("cross_entropy", "target", target, "a copy", target.shape, np.dtype(np.int64))
     classes = np.array(target, np.int64, order="C")
     C = logits.shape[min(logits.ndim - 1, 1)]
     outside = classes.view(np.uint64) >= C  # seen without a sign, a negative number is a large one

@@ -217,12 +217,13 @@ def resize(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
     Raises:
         TypeError: ``images`` is not a float32 or float64 array, or ``size`` not ints.
-        ValueError: ``images`` has fewer than 2 axes, or a size is below 1.
+        ValueError: ``images`` has fewer than 2 axes, or a size is below 1 or more than memory holds.
     """
     images = checks.array("resize", "images", images)
     height, width = checks.pair("resize", "size", size, low=1)
     if images.ndim < 2 or 0 in images.shape[-2:]:
         raise ValueError(f"resize: images must have shape (…,H,W) with H and W of at least 1, got {images.shape}")
+    checks.room("resize", "size", size, "the images", (*images.shape[:-2], height, width), images.dtype)
     for axis, length in ((-2, height), (-1, width)):
         if images.shape[axis] != length:
             images = _resize_axis(images, axis, length)
@@ -257,9 +258,9 @@ def prepare(image: np.ndarray, size: int = 256, channels: int = 3) -> np.ndarray
     Raises:
         ValueError: ``image`` is something else, or ``channels`` is neither 1 nor 3.
     """
-    if channels not in (1, 3):
-        raise ValueError(f"prepare: channels must be 1 or 3, got {channels!r}")
-    shape, dtype = np.shape(image), getattr(image, "dtype", type(image).__name__)
+    if checks.integer("prepare", "channels", channels) not in (1, 3):
+        raise ValueError(f"prepare: channels must be 1 or 3, got {channels}")
+    shape, dtype = checks.plain("prepare", "image", image).shape, image.dtype
     if not (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)) or 0 in shape or dtype != np.uint8:
         raise ValueError(f"prepare: image must have shape (H,W) or (H,W,3) and dtype uint8, got {shape} and {dtype}")
     planes = image[np.newaxis] if image.ndim == 2 else image.transpose(2, 0, 1)

@@ -49,8 +49,8 @@ def forward(
     x = checks.array("dropout", "x", x)
     p = checks.probability("dropout", "p", p)
     if mask is not None:
-        if not isinstance(mask, (np.ndarray, np.generic)) or mask.dtype != np.bool_:
-            raise TypeError(f"dropout: mask must be a bool array, got {getattr(mask, 'dtype', type(mask).__name__)}")
+        if checks.plain("dropout", "mask", mask).dtype != np.bool_:
+            raise TypeError(f"dropout: mask must be a bool array, got {mask.dtype}")
         if mask.shape != x.shape:
             raise ValueError(f"dropout: mask must have x's shape {x.shape}, got {mask.shape}")
         mask = np.require(mask, requirements="C")

@@ -40,7 +40,7 @@ def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None) -
 
     Raises:
         TypeError: an array is not float32 or float64, or the dtypes differ.
-        ValueError: shapes that do not fit each other.
+        ValueError: shapes that do not fit each other, or an output that memory does not hold.
     """
     x = checks.array("linear", "x", x)
     weight = checks.array("linear", "weight", weight, dtype=x.dtype)
@@ -54,6 +54,7 @@ def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None) -
         bias = checks.array("linear", "bias", bias, dtype=x.dtype)
         if bias.shape != weight.shape[:1]:
             raise ValueError(f"linear: bias must have shape {weight.shape[:1]} for weight {weight.shape}, got {bias.shape}")
+    checks.room("linear", "weight", weight, "the output", (*x.shape[:-1], len(weight)), x.dtype)
     return RUNGS.forward(x, weight, bias)
 
 

@@ -98,7 +98,7 @@ def naive_forward(x: np.ndarray, window: Window) -> tuple[np.ndarray, tuple[Any,
         for i in range(max(0, c - window.before), min(C, c + window.after + 1)):
             squares += x[n, i, *place] * x[n, i, *place]
         scale[n, c, *place] = window.k + window.alpha * squares
-        out[n, c, *place] = x[n, c, *place] / scale[n, c, *place] ** window.beta
+        out[n, c, *place] = x[n, c, *place] / _power(scale[n, c, *place], window.beta)
     return out, (x, scale, window)
 
 
@@ -111,7 +111,7 @@ def naive_backward(grad_out: np.ndarray, x: np.ndarray, scale: np.ndarray, windo
         pulls = x.dtype.type(0)
         for c in range(max(0, j - window.after), min(C, j + window.before + 1)):
             pulls += pull[n, c, *place]
-        direct = grad_out[n, j, *place] / scale[n, j, *place] ** window.beta
+        direct = grad_out[n, j, *place] / _power(scale[n, j, *place], window.beta)
         grad_x[n, j, *place] = direct + x[n, j, *place] * (2 * window.alpha * pulls)
     return (grad_x,)
 
@@ -123,8 +123,17 @@ def _pull(grad_out: Any, x: Any, scale: Any, beta: float) -> Any:
     """
     if beta == 0:  # scale^0 is a constant, and torch takes it as one where scale^-1 would be infinite
         return np.zeros_like(x)
-    power = scale**beta
-    return -grad_out * (x / power / power) * (beta * scale ** (beta - 1))
+    power = _power(scale, beta)
+    return -grad_out * (x / power / power) * (beta * _power(scale, beta - 1))
+
+
+def _power(scale: Any, beta: Any) -> Any:
+    """scale^beta. ±½ is a root, as in torch: at a scale of -inf that is NaN, where a power is inf or 0."""
+    if beta == 0.5:
+        return np.sqrt(scale)
+    if beta == -0.5:
+        return np.reciprocal(np.sqrt(scale))
+    return scale**beta
 
 
 # --- numpy ------------------------------------------------------------------------------------------------------------
@@ -133,14 +142,14 @@ def _pull(grad_out: Any, x: Any, scale: Any, beta: float) -> Any:
 def numpy_forward(x: np.ndarray, window: Window) -> tuple[np.ndarray, tuple[Any, ...]]:
     """All windows at once, as a sum of shifted arrays: the loop runs in C, but each shift is a pass over memory."""
     scale = window.k + window.alpha * _sum_of_shifted(x * x, window.before, window.after)
-    return x / scale**window.beta, (x, scale, window)
+    return x / _power(scale, window.beta), (x, scale, window)
 
 
 def numpy_backward(grad_out: np.ndarray, x: np.ndarray, scale: np.ndarray, window: Window) -> tuple[np.ndarray]:
     pull = _pull(grad_out, x, scale, window.beta)
     # alpha goes to the sum, as in torch: with x first, a small x would fall below the normal numbers and lose bits.
     pulls = 2 * window.alpha * _sum_of_shifted(pull, window.after, window.before)
-    return (grad_out / scale**window.beta + x * pulls,)
+    return (grad_out / _power(scale, window.beta) + x * pulls,)
 
 
 def _sum_of_shifted(values: np.ndarray, before: int, after: int) -> np.ndarray:
@@ -156,6 +165,7 @@ def _sum_of_shifted(values: np.ndarray, before: int, after: int) -> np.ndarray:
 
 # --- numba ------------------------------------------------------------------------------------------------------------
 
+_power_of_one = kernel(_power)
 TILE = 1024  # places that a kernel takes at a time: long rows to stream from memory, and a window of them stays in the cache
 
 
@@ -212,7 +222,7 @@ def _forward_kernel(first: int, last: int, x: np.ndarray, window: Window, out: n
                         out_row[p] = row[p] / (root * np.sqrt(root))
                 else:
                     for p in range(row.size):
-                        out_row[p] = row[p] / (k + alpha * total[p]) ** beta
+                        out_row[p] = row[p] / _power_of_one(k + alpha * total[p], beta)
 
 
 @kernel
@@ -251,9 +261,9 @@ def _backward_kernel(first: int, last: int, grad_out: np.ndarray, x: np.ndarray,
                 elif window.beta != 0:
                     for p in range(row.size):
                         scale = k + alpha * total[p]
-                        power = scale**beta
+                        power = _power_of_one(scale, beta)
                         grad_row[p] = g[p] / power
-                        pulls[slot, p] = -g[p] * (row[p] / power / power) * (beta * scale**slope)
+                        pulls[slot, p] = -g[p] * (row[p] / power / power) * (beta * _power_of_one(scale, slope))
                 else:
                     for p in range(row.size):
                         grad_row[p] = g[p]

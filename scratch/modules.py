@@ -66,11 +66,11 @@ class Sequential(Module):
             named = dict(modules[0])
         for name, module in named.items():
             if not isinstance(module, Module):
-                raise TypeError(f"Sequential: module {name} must be a Module, got {module!r}")
+                raise TypeError(f"Sequential: module {name} must be a Module, got {checks.shown(module)}")
             if hasattr(self, name) or "." in name:
-                raise ValueError(f"Sequential: names must be free, and without dots, got {name!r}")
+                raise ValueError(f"Sequential: names must be free, and without dots, got {checks.shown(name)}")
             if any(module is other for other in self):
-                raise ValueError(f"Sequential: module {name} must come once, got the same {module!r} before")
+                raise ValueError(f"Sequential: module {name} must come once, got the same {checks.shown(module)} before")
             setattr(self, name, module)
 
     def __iter__(self) -> Iterator[Module]:
@@ -132,17 +132,20 @@ class Conv2d(WeightedLayer):
         self.padding = padding if isinstance(padding, str) else checks.pair("Conv2d", "padding", padding, low=0)
         self.dilation = checks.pair("Conv2d", "dilation", dilation, low=1)
         self.groups = checks.integer("Conv2d", "groups", groups, low=1)
-        if in_channels % groups or out_channels % groups:
+        if self.in_channels % self.groups or self.out_channels % self.groups:
             raise ValueError(
-                f"Conv2d: groups must divide in_channels={in_channels} and out_channels={out_channels}, got {groups}"
+                f"Conv2d: groups must divide in_channels={self.in_channels} and out_channels={self.out_channels}, "
+                f"got {self.groups}"
             )
         if isinstance(padding, str) and padding not in ("same", "valid"):
-            raise ValueError(f"Conv2d: padding must be ints, 'same' or 'valid', got {padding!r}")
-        if padding == "same" and self.stride != (1, 1):
-            raise ValueError(f"Conv2d: stride must be 1 with padding 'same', got {stride}")
-        if padding_mode != "zeros":
-            raise ValueError(f"Conv2d: padding_mode must be 'zeros', the one mode that conv2d knows, got {padding_mode!r}")
-        self._start((self.out_channels, self.in_channels // self.groups, *self.kernel_size), bias, dtype, rng)
+            raise ValueError(f"Conv2d: padding must be ints, 'same' or 'valid', got {checks.shown(padding)}")
+        if self.padding == "same" and self.stride != (1, 1):
+            raise ValueError(f"Conv2d: stride must be 1 with padding 'same', got {self.stride}")
+        if not isinstance(padding_mode, str) or padding_mode != "zeros":
+            raise ValueError(
+                f"Conv2d: padding_mode must be 'zeros', the one mode that conv2d knows, got {checks.shown(padding_mode)}"
+            )
+        self._start("out_channels", (self.out_channels, self.in_channels // self.groups, *self.kernel_size), bias, dtype, rng)
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         return self._remember(
@@ -175,7 +178,7 @@ class Linear(WeightedLayer):
     ) -> None:
         self.in_features = checks.integer("Linear", "in_features", in_features, low=0)
         self.out_features = checks.integer("Linear", "out_features", out_features, low=0)
-        self._start((self.out_features, self.in_features), bias, dtype, rng)
+        self._start("out_features", (self.out_features, self.in_features), bias, dtype, rng)
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         return self._remember(*linear.forward(x, *self._arrays()))

@@ -3,9 +3,10 @@
 Both are one rule, for a parameter w with gradient g (-g to maximize) and velocity v:
 
     d = g + weight_decay · w
-    v = momentum · v + gain · d
+    v = keep · v + gain · d
     w = w + rate · v                          (nesterov: rate · (d + momentum · v); without momentum: v = d)
 
+    keep = momentum, but 0 at the first step: momentum · 0 would be NaN where momentum is infinite
     torch:  gain = 1 - dampening, rate = -lr; the first v is d itself, not dampened
     paper:  gain = -lr,           rate = 1:       v = momentum · v - weight_decay · lr · w - lr · g;    w = w + v
 
@@ -108,17 +109,17 @@ class SGD:
         for i, grad in enumerate(gradients):
             if grad is None:
                 continue
-            velocity, gain, rate = self._velocities[i], 1 - dampening, -lr
+            velocity, keep, gain, rate = self._velocities[i], momentum, 1 - dampening, -lr
             if momentum == 0:
                 velocity = None
             elif velocity is None:
                 velocity = self._velocities[i] = memory.empty_like(grad)
                 velocity.fill(0)
-                gain = 1.0
+                keep, gain = 0.0, 1.0
             if velocity is not None and self.update == "paper":
                 gain, rate = -lr, 1.0
-            data = self.parameters[i].data
-            RUNGS.run(data, grad, velocity, momentum, gain, rate, weight_decay, self.nesterov, self.maximize)
+            numbers = keep, momentum, gain, rate, weight_decay
+            RUNGS.run(self._checked_data(i), grad, velocity, *numbers, self.nesterov, self.maximize)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear the gradients: forget them, or with ``set_to_none=False`` fill them with zeros where they are."""
@@ -153,7 +154,9 @@ class SGD:
         loaded = SGD(self.parameters, **{name: group[name] for name in OPTIONS})
         for i, entry in _of_kind(Mapping, "state", state_dict["state"]).items():
             if i not in range(len(self.parameters)):
-                raise ValueError(f"sgd: state_dict must hold states of parameters 0 to {len(self.parameters) - 1}, got {i!r}")
+                raise ValueError(
+                    f"sgd: state_dict must hold states of parameters 0 to {len(self.parameters) - 1}, got {checks.shown(i)}"
+                )
             velocity = _of_kind(Mapping, f"state of parameter {i}", entry).get("momentum_buffer")
             if velocity is not None:
                 loaded._velocities[i] = memory.copy(loaded._checked_like(i, "momentum_buffer", velocity))
@@ -165,20 +168,18 @@ class SGD:
         for name, number in (("lr", lr), ("momentum", momentum), ("weight_decay", weight_decay)):
             if not number >= 0:
                 raise ValueError(f"sgd: {name} must be at least 0, got {number}")
-        checks.flag("sgd", "maximize", self.maximize)
+        for name in ("maximize", "nesterov"):
+            checks.flag("sgd", name, getattr(self, name))
         got = f"got momentum {momentum}, dampening {dampening} and nesterov {self.nesterov}"
-        if checks.flag("sgd", "nesterov", self.nesterov) and (momentum == 0 or dampening != 0):
+        if self.nesterov and (momentum == 0 or dampening != 0):
             raise ValueError(f"sgd: nesterov must come with momentum and without dampening, {got}")
-        if self.update not in UPDATES:
-            raise ValueError(f"sgd: update must be one of {UPDATES}, got {self.update!r}")
+        checks.word("sgd", "update", self.update, UPDATES)
         if self.update == "paper" and (self.nesterov or dampening != 0):
             raise ValueError(f"sgd: update 'paper' must come without dampening and nesterov, {got}")
         return lr, momentum, dampening, weight_decay
 
     def _checked_data(self, i: int) -> np.ndarray:
-        data = self.parameters[i].data
-        if not isinstance(data, np.ndarray):
-            raise TypeError(f"sgd: parameters[{i}].data must be a NumPy array, got {type(data).__name__}")
+        data: np.ndarray = np.asarray(checks.plain("sgd", f"parameters[{i}].data", self.parameters[i].data))
         if np.dtype(data.dtype.type) not in checks.FLOATS:
             raise TypeError(f"sgd: parameters[{i}].data must be float32 or float64, got {data.dtype} with shape {data.shape}")
         if not data.flags.writeable:
@@ -215,6 +216,7 @@ def naive_update(
     data: np.ndarray,
     grad: np.ndarray,
     velocity: np.ndarray | None,
+    keep: float,
     momentum: float,
     gain: float,
     rate: float,
@@ -228,7 +230,7 @@ def naive_update(
         if weight_decay != 0:
             d += weight_decay * data[i]
         if velocity is not None:
-            velocity[i] = momentum * velocity[i] + gain * d
+            velocity[i] = keep * velocity[i] + gain * d
             d = d + momentum * velocity[i] if nesterov else velocity[i]
         data[i] += rate * d
 
@@ -240,6 +242,7 @@ def numpy_update(
     data: np.ndarray,
     grad: np.ndarray,
     velocity: np.ndarray | None,
+    keep: float,
     momentum: float,
     gain: float,
     rate: float,
@@ -252,7 +255,7 @@ def numpy_update(
     if weight_decay != 0:
         d = d + weight_decay * data
     if velocity is not None:
-        velocity *= momentum
+        velocity *= keep
         velocity += gain * d
         d = d + momentum * velocity if nesterov else velocity
     data += rate * d
@@ -265,6 +268,7 @@ def numba_update(
     data: np.ndarray,
     grad: np.ndarray,
     velocity: np.ndarray | None,
+    keep: float,
     momentum: float,
     gain: float,
     rate: float,
@@ -275,7 +279,7 @@ def numba_update(
     """One pass over memory for everything, compiled and on all cores: no array comes or goes but the three."""
     if not (data.flags.c_contiguous and data.flags.aligned and data.dtype.isnative):
         raise NotTakenError("sgd: the numba rung writes to C-contiguous arrays in native byte order only")
-    numbers = [data.dtype.type(number) for number in (-1 if maximize else 1, momentum, gain, rate, weight_decay)]
+    numbers = [data.dtype.type(number) for number in (-1 if maximize else 1, keep, momentum, gain, rate, weight_decay)]
     velocity = None if velocity is None else velocity.ravel()
     for_each(_kernel, data.size, data.reshape(data.size), grad.ravel(), velocity, *numbers, nesterov, values=1)
 
@@ -288,6 +292,7 @@ def _kernel(
     grad: Any,
     velocity: Any,
     sign: Any,
+    keep: Any,
     momentum: Any,
     gain: Any,
     rate: Any,
@@ -304,7 +309,7 @@ def _kernel(
         if velocity is None:  # compiled apart: Numba drops the branch that is not taken
             w[i] += rate * d
         else:
-            v[i] = momentum * v[i] + gain * d
+            v[i] = keep * v[i] + gain * d
             w[i] += rate * (d + momentum * v[i] if nesterov else v[i])
 
 

@@ -59,6 +59,6 @@ def _paper_update(w: torch.Tensor, grad: torch.Tensor, group: dict[str, Any], st
         d = d + group["weight_decay"] * w
     v = -group["lr"] * d
     if group["momentum"] != 0:
-        velocity = state.setdefault("momentum_buffer", torch.zeros_like(w))
-        v = velocity.mul_(group["momentum"]).add_(v)
+        velocity = state.get("momentum_buffer")
+        v = state["momentum_buffer"] = v if velocity is None else velocity.mul_(group["momentum"]).add_(v)
     w.add_(v)

@@ -438,10 +438,10 @@ def sgd(
     panels = [Panel("weight", "OC C KH KW", "Before the first step.")]
     update_in_place = descent.naive_update
     for step, (rate, gradient) in enumerate(zip(rates, gradients, strict=True), 1):
-        # What SGD.step hands to the rung: the first velocity is the gradient itself.
+        # What SGD.step hands to the rung; the first velocity is 0, so that it does not matter how much of it is kept.
         gain, move = (-rate, 1.0) if update == "paper" else (1.0, -rate)
         g = tape.given(f"grad {step}", gradient)
-        update_in_place(data, g, velocity, kept, gain, move, decay, False, False)  # type: ignore[arg-type]
+        update_in_place(data, g, velocity, kept, kept, gain, move, decay, False, False)  # type: ignore[arg-type]
         velocity = tape.made(f"velocity {step}", velocity).copy()
         data = tape.made(f"weight {step}", data).copy()
         panels += [

@@ -2,12 +2,77 @@
 
 from __future__ import annotations
 
+import math
 import operator
+import os
+import reprlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+PLAIN = (np.ndarray, np.memmap, np.matrix)  # whose numbers say everything; of another subclass a mask or a unit would be lost
+LARGE = 1 << 28  # bytes: room for less is not asked for
+
+
+class _Shown(reprlib.Repr):
+    """Python's own words for a value, but short: an array by dtype and shape, a long integer by its bits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = 100
+
+    def repr1(self, x: Any, level: int) -> str:
+        if isinstance(x, int) and x.bit_length() > 64:
+            return f"an int of {x.bit_length()} bits"
+        shape = getattr(x, "shape", None)
+        if isinstance(shape, tuple) and shape and hasattr(x, "dtype"):
+            return f"{type(x).__name__} of {x.dtype} with shape {tuple(shape)}"
+        return super().repr1(x, level)
+
+
+shown = _Shown().repr
+
+
+def plain(operation: str, name: str, value: Any) -> Any:
+    """``value``, a NumPy array or scalar.
+
+    Raises:
+        TypeError: something else, or an array of a subclass that may mean more than its numbers, such as a masked one.
+    """
+    if type(value) not in PLAIN and not isinstance(value, np.generic):
+        raise TypeError(f"{operation}: {name} {not_plain(value)}")
+    return value
+
+
+def not_plain(value: Any) -> str:
+    """What to say of a value that is no plain array."""
+    kind = "plain NumPy array" if isinstance(value, np.ndarray) else "NumPy array"
+    return f"must be a {kind}, got {type(value).__name__}"
+
+
+def room(operation: str, name: str, value: Any, what: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Ask whether memory holds an array of ``shape`` and ``dtype``, ``what``, before anything else is made of ``value``.
+
+    An axis of length 0 counts as 1, as in NumPy's own limit.
+
+    Raises:
+        ValueError: it does not.
+    """
+    size = math.prod(max(length, 1) for length in shape) * dtype.itemsize
+    if size >= LARGE and not _fits(size):
+        raise ValueError(f"{operation}: {name} must leave {what} {shape} room in memory, got {shown(value)}")
+
+
+def _fits(size: int) -> bool:
+    if hasattr(os, "sysconf") and size > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
+        return False  # some systems promise more than they have
+    try:
+        np.empty(size, np.uint8)  # untouched, so it costs nothing
+    except (MemoryError, ValueError, OverflowError):
+        return False
+    return True
 
 
 def array(operation: str, name: str, value: Any, *, dtype: np.dtype[Any] | None = None) -> np.ndarray:
@@ -16,38 +81,45 @@ def array(operation: str, name: str, value: Any, *, dtype: np.dtype[Any] | None 
     A NumPy scalar counts as the 0-d array it came from: arithmetic on 0-d arrays, such as a scaled loss, returns scalars.
 
     Raises:
-        TypeError: not a NumPy array, not float32 or float64, or not of ``dtype`` where one is asked for.
+        TypeError: not a plain NumPy array, not float32 or float64, or not of ``dtype`` where one is asked for.
+        ValueError: there is no room for the copy.
     """
-    if not isinstance(value, (np.ndarray, np.generic)):
-        raise TypeError(f"{operation}: {name} must be a NumPy array, got {type(value).__name__}")
+    plain(operation, name, value)
     native = np.dtype(value.dtype.type)
     if native not in FLOATS:
         raise TypeError(f"{operation}: {name} must be float32 or float64, got {value.dtype} with shape {value.shape}")
     if dtype is not None and native != dtype:
         raise TypeError(f"{operation}: {name} must be {dtype} like the input, got {native} with shape {value.shape}")
-    # np.asarray makes a plain array of a subclass (a matrix, a memmap); it does not align, hence the copy.
+    if not value.flags.c_contiguous:  # such as a view that repeats one number without end
+        room(operation, name, value, "a copy in C order", value.shape, native)
+    # np.asarray makes a plain array of a matrix or a memmap; it does not align, hence the copy.
     checked = np.asarray(value, dtype=native, order="C")
     return checked if checked.flags.aligned else checked.copy()
 
 
 def integer(operation: str, name: str, value: Any, *, low: int | None = None) -> int:
-    """``value`` as an int of at least ``low``.
+    """``value`` as an int of at least ``low``: whatever Python takes for an index, NumPy's integers among them.
 
     Raises:
         TypeError: not an integer (a bool is none here, as in torch).
         ValueError: below ``low``, or too large for a 64-bit integer, which is what kernels take.
     """
-    if isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{operation}: {name} must be an int, got {value!r}")
+    if _is_bool(value):
+        raise TypeError(f"{operation}: {name} must be an int, got {shown(value)}")
     try:
         number = operator.index(value)
     except TypeError:
-        raise TypeError(f"{operation}: {name} must be an int, got {value!r}") from None
+        raise TypeError(f"{operation}: {name} must be an int, got {shown(value)}") from None
     if low is not None and number < low:
-        raise ValueError(f"{operation}: {name} must be at least {low}, got {number}")
-    if abs(number) >= 2**63:
-        raise ValueError(f"{operation}: {name} must fit into 64 bits, got {number}")
+        raise ValueError(f"{operation}: {name} must be at least {low}, got {shown(number)}")
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(f"{operation}: {name} must fit into 64 bits, got {shown(number)}")
     return number
+
+
+def _is_bool(value: Any) -> bool:
+    """Whether ``value`` is a bool: Python's, NumPy's, or a tensor's, which Python would take for an index."""
+    return isinstance(value, (bool, np.bool_)) or str(getattr(value, "dtype", "")).endswith("bool")
 
 
 def pair(operation: str, name: str, value: Any, *, low: int) -> tuple[int, int]:
@@ -63,7 +135,7 @@ def pair(operation: str, name: str, value: Any, *, low: int) -> tuple[int, int]:
     if len(value) == 1:  # torch repeats a lone entry
         value = [*value, *value]
     if len(value) != 2:
-        raise ValueError(f"{operation}: {name} must be an int or a pair of ints, got {value!r}")
+        raise ValueError(f"{operation}: {name} must be an int or a pair of ints, got {shown(value)}")
     return integer(operation, name, value[0], low=low), integer(operation, name, value[1], low=low)
 
 
@@ -85,10 +157,14 @@ def real(operation: str, name: str, value: Any) -> float:
 
     Raises:
         TypeError: not a real number.
+        ValueError: too large for a float.
     """
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{operation}: {name} must be a number, got {value!r}")
-    return float(value)
+    if _is_bool(value) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{operation}: {name} must be a number, got {shown(value)}")
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{operation}: {name} must fit into a float, got {shown(value)}") from None
 
 
 def probability(operation: str, name: str, value: Any) -> float:
@@ -111,8 +187,31 @@ def flag(operation: str, name: str, value: Any) -> bool:
         TypeError: not a bool.
     """
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{operation}: {name} must be True or False, got {value!r}")
+        raise TypeError(f"{operation}: {name} must be True or False, got {shown(value)}")
     return bool(value)
+
+
+def word(operation: str, name: str, value: Any, words: Sequence[str]) -> str:
+    """``value``, one of ``words``.
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    if not isinstance(value, str) or value not in words:
+        raise ValueError(f"{operation}: {name} must be one of {', '.join(map(repr, words))}, got {shown(value)}")
+    return value
+
+
+def floating(operation: str, name: str, value: Any) -> np.dtype[Any]:
+    """``value``, float32 or float64 in any of NumPy's spellings, as a dtype.
+
+    Raises:
+        TypeError: something else; None too, which would be float64 to NumPy, float32 to torch.
+    """
+    if value is None or isinstance(value, np.ndarray) or value not in FLOATS:
+        raise TypeError(f"{operation}: {name} must be float32 or float64, got {shown(value)}")
+    dtype: np.dtype[Any] = np.dtype(value)
+    return dtype
 
 
 def image(operation: str, name: str, value: Any) -> tuple[np.ndarray, bool]:

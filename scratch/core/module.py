@@ -121,7 +121,7 @@ class Module:
         Raises:
             TypeError: ``state_dict`` is not a mapping.
             ValueError: all that is wrong, in one message: keys that are missing or unexpected (if ``strict``), values that
-                are not arrays of floats, shapes that differ. Nothing was changed then.
+                are not plain arrays of floats, shapes that differ. Nothing was changed then.
         """
         here = type(self).__name__ + ".load_state_dict"
         if not isinstance(state_dict, Mapping):
@@ -137,8 +137,8 @@ class Module:
         common = [name for name in own if name in state_dict]
         for name in common:
             value = state_dict[name]
-            if not isinstance(value, np.ndarray):
-                problems.append(f"{name} must be a NumPy array, got {type(value).__name__}")
+            if type(value) not in checks.PLAIN:
+                problems.append(f"{name} {checks.not_plain(value)}")
             elif not np.issubdtype(value.dtype, np.floating):
                 problems.append(f"{name} must be an array of floats, got {value.dtype}")
             elif value.shape != own[name].shape:
@@ -199,17 +199,22 @@ class WeightedLayer(Layer):
     weight: Parameter
     bias: Parameter | None
 
-    def _start(self, weight_shape: tuple[int, ...], bias: bool, dtype: DTypeLike, rng: np.random.Generator | None) -> None:
-        """Draw weight and bias from U(-1/√n, 1/√n), n inputs for an output: torch's ``kaiming_uniform_(a=√5)``."""
+    def _start(
+        self, outputs: str, weight_shape: tuple[int, ...], bias: bool, dtype: DTypeLike, rng: np.random.Generator | None
+    ) -> None:
+        """Draw weight and bias from U(-1/√n, 1/√n), n inputs for an output: torch's ``kaiming_uniform_(a=√5)``.
+
+        ``outputs`` is what the constructor calls the number of them.
+        """
         name = type(self).__name__
-        if dtype is None or dtype not in checks.FLOATS:  # None would be float64 to NumPy, float32 to torch
-            raise TypeError(f"{name}: dtype must be float32 or float64, got {dtype!r}")
-        scalar: Any = np.dtype(dtype).type
+        dtype = checks.floating(name, "dtype", dtype)
+        checks.room(name, outputs, weight_shape[0], "a weight", weight_shape, dtype)
+        scalar: Any = dtype.type
         rng = random_generator(name, rng)
         bound = 1 / math.sqrt(max(1, math.prod(weight_shape[1:])))
 
         def uniform(shape: tuple[int, ...]) -> Parameter:
-            values = rng.random(dtype=scalar, out=memory.empty(shape, np.dtype(dtype)))
+            values = rng.random(dtype=scalar, out=memory.empty(shape, dtype))
             values *= 2 * bound
             values -= bound
             return Parameter(values)
@@ -234,5 +239,5 @@ def random_generator(name: str, rng: np.random.Generator | None) -> np.random.Ge
     if rng is None:
         return np.random.default_rng()
     if not isinstance(rng, np.random.Generator):
-        raise TypeError(f"{name}: rng must be a numpy.random.Generator or None, got {rng!r}")
+        raise TypeError(f"{name}: rng must be a numpy.random.Generator or None, got {checks.shown(rng)}")
     return rng

@@ -1,0 +1,82 @@
+"""Every parameter of every operation, with every odd value: both sides take it and agree, or refuse it, or one deviation says why.
+
+Where scratch takes what torch does not because of its type, the result is that of the plain value.
+"""
+
+from __future__ import annotations
+
+import inspect
+import operator
+import re
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from parity_tests.deviations import covering, is_index
+from parity_tests.draws import FLOATS, Case
+from parity_tests.odd_arguments import NAMES, PARAMETERS, odd_arguments
+from parity_tests.specs import SPECS
+from parity_tests.verdicts import answers, difference
+
+Arrays = tuple[Any, ...]
+# oneDNN's float32 convolution divides by zero at such strides, and the process is gone.
+DTYPES = {"conv2d": FLOATS[1:]}
+
+
+def plain(value: Any) -> Any:
+    """What ``value`` counts for: an int, a bool, or pairs of ints; None where it has no plain spelling."""
+    if isinstance(value, np.bool_):
+        return bool(value)
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(plain, value))
+    return operator.index(value) if is_index(value) else value
+
+
+def complaint(operation: str, case: Case, value: Any, parameter: str) -> str:
+    """What is wrong with how the two sides answer; empty if nothing is."""
+    ours, theirs = answers(operation, case)
+    if isinstance(ours, Exception):
+        if not isinstance(ours, (TypeError, ValueError)) or not re.match(rf"{operation}: [a-z_]+\b.* must ", str(ours)):
+            return f"not scratch's words: {ours!r}"
+        if len(str(ours)) > 500:
+            return f"too long: {ours!r}"
+        if isinstance(theirs, Exception):
+            return ""
+    elif not isinstance(theirs, Exception):
+        found = difference(ours, theirs)
+        return "" if found and len(covering(operation, case, None, differs=True)) == 1 else found
+    rows = covering(operation, case, ours if isinstance(ours, Exception) else None)
+    if len(rows) != 1:
+        return f"scratch {ours!r:.200}, torch {theirs!r:.200}, rows {rows}"
+    if not isinstance(ours, Exception) and plain(value) is not value:
+        as_plain, _ = answers(operation, replace(case, params={**case.params, parameter: plain(value)}))
+        return repr(as_plain) if isinstance(as_plain, Exception) else difference(ours, as_plain[: len(ours)])
+    return ""
+
+
+def test_every_parameter_is_in_the_table():
+    known = {operation: {"mask", "weight", "rng", "update", "inplace"} for operation, *_ in PARAMETERS}
+    for operation, parameter in NAMES:
+        known[operation].add(parameter)
+    for spec in SPECS:
+        function = spec.scratch.module.SGD if spec.name == "sgd" else spec.scratch.forward
+        parameters = {
+            name
+            for name, each in inspect.signature(function).parameters.items()
+            if each.kind == each.KEYWORD_ONLY or name in known[spec.name]
+        }
+        assert parameters <= known[spec.name], spec.name
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's, about what is odd
+@pytest.mark.parametrize(("operation", "parameter"), NAMES)
+def test_both_take_an_odd_argument_or_both_refuse_it(operation, parameter):
+    complaints = [
+        f"{odd} {dtype}: {found}"
+        for dtype in DTYPES.get(operation, FLOATS)
+        for odd in odd_arguments(operation, parameter, dtype)
+        if (found := complaint(operation, odd.case, odd.value, parameter))
+    ]
+    assert not complaints, "\n".join(complaints)

@@ -1,0 +1,90 @@
+"""Which values of an argument a deviation from torch is about: what :mod:`parity_tests.deviations` asks of a value, and its call."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from parity_tests.draws import FLOATS, Case
+
+
+def entries(value: Any) -> tuple[Any, ...]:
+    """What a pair is made of; a single value alone."""
+    return tuple(value) if isinstance(value, (tuple, list)) else (value,)
+
+
+def is_bool(value: Any) -> bool:
+    return isinstance(value, (bool, np.bool_)) or getattr(value, "dtype", None) in (np.dtype(np.bool_), torch.bool)
+
+
+def is_index(value: Any) -> bool:
+    """Whether Python takes it for an integer though it is no int."""
+    if isinstance(value, int) or is_bool(value):
+        return False
+    try:
+        return isinstance(operator.index(value), int)
+    except TypeError:
+        return False
+
+
+def a_bool(value: Any, case: Case) -> bool:
+    return any(map(is_bool, entries(value)))
+
+
+def no_bool(value: Any, case: Case) -> bool:
+    return not isinstance(value, (bool, np.bool_))
+
+
+def another_dtype(value: Any, case: Case) -> bool:
+    return value.dtype not in FLOATS or value.dtype != case.arrays[0].dtype
+
+
+def array_or_complex(value: Any, case: Case) -> bool:
+    return not is_bool(value) and isinstance(value, (torch.Tensor, np.ndarray, complex, np.complexfloating))
+
+
+def large(value: Any, case: Case) -> bool:
+    return any(type(entry) is int and entry >= 2**31 - 1 for entry in entries(value))
+
+
+def beyond_torch(value: Any, case: Case) -> bool:
+    """A whole number beyond 64 bits, a real one beyond the arrays' dtype."""
+    if isinstance(value, int):
+        return not -(2**63) < value < 2**63
+    return isinstance(value, float) and np.finfo(case.dtype).max < abs(value) < math.inf
+
+
+def never_dampened(value: Any, case: Case) -> bool:
+    """Whether no step comes to the dampening, which is none of the values that torch would take there."""
+    used = case.params.get("momentum", 0) != 0 and len(case.params["lr"]) > 1
+    return not used and not is_bool(value) and not array_or_complex(value, case)
+
+
+def torch_refuses_it_when_full(value: Any, case: Case) -> bool:
+    (x,) = case.arrays
+    if x.size:
+        return False
+    try:
+        F.local_response_norm(torch.ones([max(n, 1) for n in x.shape]), **case.params)
+    except Exception:
+        return True
+    return False
+
+
+def broadcasts(value: Any, case: Case) -> bool:
+    x, weight = case.arrays[:2]
+    out = (*x.shape[:-1], *weight.shape[:1])
+    try:
+        return np.broadcast_shapes(value.shape, out) == out
+    except ValueError:
+        return False
+
+
+def of_nothing_to_say(value: Any, case: Case) -> bool:
+    """Whether torch looks at the smoothing: of probabilities at every one, of classes only at what is above 0."""
+    return case.arrays[1].dtype.kind == "f" or not value > 0
