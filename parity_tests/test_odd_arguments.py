@@ -1,4 +1,4 @@
-"""Every parameter of every operation, with every odd value: both sides take it and agree, or refuse it, or one deviation says why.
+"""Every parameter of every operation, with every odd value: both sides take it and agree, or refuse it, or a deviation says why.
 
 Where scratch takes what torch does not because of its type, the result is that of the plain value.
 """
@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from parity_tests.deviations import covering, is_index
+from parity_tests.deviations import covering
 from parity_tests.draws import FLOATS, Case
 from parity_tests.odd_arguments import NAMES, PARAMETERS, odd_arguments
 from parity_tests.specs import SPECS
 from parity_tests.verdicts import answers, difference
+from parity_tests.which_values import is_index
 
 Arrays = tuple[Any, ...]
 # oneDNN's float32 convolution divides by zero at such strides, and the process is gone.

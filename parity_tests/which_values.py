@@ -1,4 +1,4 @@
-"""Which values of an argument a deviation from torch is about: what :mod:`parity_tests.deviations` asks of a value, and its call."""
+"""Which values of an argument a deviation from torch is about: what :mod:`parity_tests.deviations` asks of a value."""
 
 from __future__ import annotations
 
