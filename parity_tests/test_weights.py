@@ -203,3 +203,16 @@ def test_options_and_networks_agree_on_what_networks_see():
         table = scratch.alexnet.VARIANTS[name]
         assert (seen.channels, seen.hidden) == (table.in_channels, table.hidden)
         assert seen.canvas == scratch.data.scaled(seen.size)
+
+
+def test_the_first_layer_alone(mini, tmp_path):
+    """What pictures draw of a file that may be a stranger's."""
+    header = files.read_header(mini, "weights")
+    arrays = header.read()
+    assert np.array_equal(weights.open_weights(mini).first_layer(), arrays[WEIGHT])
+    write_unchecked(tmp_path / "nan", header.about, {**arrays, WEIGHT: np.full_like(arrays[WEIGHT], np.nan)})
+    with pytest.raises(ValueError, match=r"nan: .* NaN or infinity in features\.0\.weight"):
+        weights.open_weights(tmp_path / "nan").first_layer()
+    write_unchecked(tmp_path / "none", header.about, {name: array for name, array in arrays.items() if name != WEIGHT})
+    with pytest.raises(ValueError, match=f"(?s)none: .*{WEIGHT} is missing"):
+        weights.open_weights(tmp_path / "none")
