@@ -26,7 +26,7 @@ import torch_impl.train
 from scratch.alexnet import VARIANTS, AlexNet
 from scratch.modules import Dropout
 from torch_impl.train import TorchOptions
-from training import files, options, session
+from training import files, options, session, variants
 from training.datasets import open_dataset
 from training.evaluation import Evaluation
 from training.options import Options
@@ -341,7 +341,7 @@ def test_torchs_own_flags_change_rounding_only(flag, tmp_path):
 
 
 def test_flags_are_both_sides():
-    assert set(options.VARIANTS) == set(VARIANTS) == set(torch_impl.alexnet.VARIANTS)
+    assert set(variants.VARIANTS) == set(VARIANTS) == set(torch_impl.alexnet.VARIANTS)
     ours, theirs = ({field.name for field in fields(kind)} for kind in (Options, TorchOptions))
     assert theirs - ours == {"amp", "channels_last", "compile"}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scratch.alexnet import VARIANTS, AlexNet
+from scratch.alexnet import AlexNet
 from scratch.data import Preprocessing, mean_probabilities
 from training import prediction, weights
 from training.images import read_image
@@ -35,8 +35,7 @@ def predictor(weights_file: Path | str) -> tuple[Callable[[Path | str], np.ndarr
 
     def probabilities(image: Path | str) -> np.ndarray:
         logits = model(preprocessing.evaluation([read_image(image)]))
-        mean: np.ndarray = mean_probabilities(logits[np.newaxis])[0]
-        return mean
+        return weights.finite_probabilities(weights_file, mean_probabilities(logits[np.newaxis])[0])
 
     return probabilities, classes
 
@@ -48,17 +47,11 @@ def load(path: Path | str) -> tuple[AlexNet, Preprocessing, tuple[str, ...]]:
         ValueError: the file is not one of weights, or anything in it is not as it should be.
         OSError: it cannot be read.
     """
-    file = weights.open_weights(path, VARIANTS)
+    file = weights.open_weights(path)
     model = AlexNet(file.variant, len(file.classes))
     network, arrays = file.read({name: array.shape for name, array in model.state_dict().items()})
     model.load_state_dict(network)
-    try:
-        preprocessing = Preprocessing.from_state_dict(arrays)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    if len(preprocessing.mean) != VARIANTS[file.variant].in_channels:
-        raise ValueError(f"{path}: preprocessing.mean must have {file.variant}'s channels, got {preprocessing.mean.shape}")
-    return model.eval(), preprocessing, file.classes
+    return model.eval(), Preprocessing.from_state_dict(arrays), file.classes
 
 
 if __name__ == "__main__":

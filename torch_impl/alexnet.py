@@ -111,11 +111,13 @@ class AlexNet(Sequential):
         if init not in ("torch", "paper"):
             raise ValueError(f"AlexNet: init must be 'torch' or 'paper', got {init!r}")
         table = VARIANTS[variant]
+        # Values are drawn on the CPU, the same ones for every device; where only shapes are asked for, there are none to draw.
+        drawn_on = "meta" if torch.device(device).type == "meta" else "cpu"
 
         features: list[Module] = []
         channels = table.in_channels
         for row in table.convs:
-            conv = Conv2d(channels, row.channels, row.kernel, row.stride, row.padding, groups=row.groups)
+            conv = Conv2d(channels, row.channels, row.kernel, row.stride, row.padding, groups=row.groups, device=drawn_on)
             features += [conv, ReLU(inplace=True)]
             if row.norm:
                 features.append(LocalResponseNorm(size=5, alpha=1e-4, beta=0.75, k=2.0))
@@ -126,11 +128,11 @@ class AlexNet(Sequential):
         classifier: list[Module] = []
         inputs = channels * table.pooled**2
         for _ in range(2):
-            hidden = [Linear(inputs, table.hidden), ReLU(inplace=True)]
+            hidden = [Linear(inputs, table.hidden, device=drawn_on), ReLU(inplace=True)]
             dropped = Dropout(dropout)
             classifier += [dropped, *hidden] if table.dropout_first else [*hidden, dropped]
             inputs = table.hidden
-        classifier.append(Linear(inputs, num_classes))
+        classifier.append(Linear(inputs, num_classes, device=drawn_on))
 
         super().__init__(
             OrderedDict(

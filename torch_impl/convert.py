@@ -1,94 +1,285 @@
-"""torchvision's AlexNet weights to a file that both sides read: ``python -m torch_impl.convert alexnet.pth weights.safetensors``.
+"""torchvision's AlexNet weights to a file that both sides read, and back.
+
+::
+
+    python -m torch_impl.convert alexnet.pth weights.safetensors
+    python -m torch_impl.convert weights.safetensors alexnet.pth --to-torch
 
 A ``.pth`` file is a pickle, and unpickling one can run anything; it is read with ``weights_only``, which knows tensors and
 containers and refuses the rest.
 
 torchvision's network wants pixels from 0 to 1, minus a mean, divided by a deviation, for each colour. The networks here want
 pixels from 0 to 255 minus the mean: the first layer's weights are divided by 255 times the deviation, and the network is the
-same.
+same. On the way back they are multiplied, which rounds once more: they end at most one unit in the last place from what they
+were. All other weights keep every bit.
 """
 
 from __future__ import annotations
 
+import io
+import mmap
 import pickle
-from collections.abc import Mapping, Sequence
+import re
+import reprlib
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from torch_impl.alexnet import AlexNet
 from torch_impl.data import Preprocessing, scaled
-from training import weights
-from training.screen import failing_plainly
-from training.text import CommandLine
+from training import files, weights
+from training.screen import failing_plainly, plain_console
+from training.text import CommandLine, shown
 
 SIZE = 224
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels, as torchvision's documentation has them
+LAST = "classifier.6.bias"
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+Report = Callable[[str], object]
 
 
-def read_pth(path: Path | str) -> dict[str, torch.Tensor]:
-    """The state dict of ``AlexNet("torchvision")`` in a file that ``torch.save`` wrote, float32. No pickled code is run.
-
-    Raises:
-        ValueError: the file is damaged or holds something else than that; or a value is not finite.
-        OSError: it cannot be read.
-    """
-    try:
-        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError, ValueError) as error:
-        first_line = str(error).splitlines()[:1]
-        raise ValueError(f"{path}: must hold a state dict and nothing that runs code, got: {first_line}") from error
-    if not isinstance(loaded, Mapping) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
-        raise ValueError(f"{path}: must hold a state dict, a mapping of names to tensors, got {type(loaded).__name__}")
-    classes = len(loaded["classifier.6.bias"]) if getattr(loaded.get("classifier.6.bias"), "ndim", 0) == 1 else 1000
-    # On the meta device there are shapes alone: nothing is made as large as a file claims to be.
-    shapes = {name: tensor.shape for name, tensor in AlexNet("torchvision", classes, device="meta").state_dict().items()}
-    problems = [f"{name} is missing" for name in shapes if name not in loaded]
-    for name, tensor in loaded.items():
-        if name not in shapes:
-            problems.append(f"{name} must not be there")
-        elif tensor.shape != shapes[name] or not tensor.is_floating_point() or tensor.layout != torch.strided:
-            problems.append(
-                f"{name} must be floats of shape {tuple(shapes[name])}, got {tensor.layout} {tensor.dtype} {tuple(tensor.shape)}"
-            )
-    if problems:
-        raise ValueError(f"{path}: must hold the weights of torchvision's AlexNet, but\n  " + "\n  ".join(problems))
-    network = {name: loaded[name].to(torch.float32) for name in shapes}
-    weights.require_finite(path, {name: tensor.numpy() for name, tensor in network.items()})
-    return network
-
-
-def convert(path: Path | str, out: Path, classes: Sequence[str] | None = None) -> None:
+def convert(path: Path | str, out: Path, classes: Sequence[str] | None = None, report: Report = lambda line: None) -> None:
     """Read torchvision's weights from ``path`` and write them to ``out``, with names for the classes or numbers.
 
     Raises:
         ValueError: see :func:`read_pth`; or there are more or fewer names than classes.
         OSError: a file cannot be read or written.
     """
-    network = read_pth(path)
-    count = len(network["classifier.6.bias"])
+    _require_another_file(out, path)
+    network = read_pth(path, report)
+    count = len(network[LAST])
     names = list(classes) if classes is not None else [str(i) for i in range(count)]
     if len(names) != count:
         raise ValueError(f"{path}: has {count} classes, but there are {len(names)} names")
-    deviation = torch.tensor(DEVIATION).reshape(1, 3, 1, 1)
-    network["features.0.weight"] = network["features.0.weight"] / (255 * deviation)
-    mean = 255 * torch.tensor(MEAN, dtype=torch.float64).reshape(3, 1, 1).repeat(1, scaled(SIZE), scaled(SIZE))
-    preprocessing = Preprocessing(SIZE, True, mean, torch.zeros(3, 3, dtype=torch.float64))
-    arrays = {name: tensor.numpy() for name, tensor in network.items()}
-    weights.save(out, "torchvision", names, arrays, preprocessing.state_dict())
+    network[weights.FIRST] = rescaled(network[weights.FIRST], -1)
+    preprocessing = Preprocessing(SIZE, True, _mean(), torch.zeros(3, 3, dtype=torch.float64))
+    weights.save(
+        out, "torchvision", names, {name: tensor.numpy() for name, tensor in network.items()}, preprocessing.state_dict()
+    )
+    report(f"wrote {out}: torchvision, {count} classes, {_megabytes(out)}")
+
+
+def to_torch(path: Path | str, out: Path, report: Report = lambda line: None) -> None:
+    """Read a file of weights and write its network as a state dict, as ``torch.save`` does.
+
+    The scaling of torchvision's first layer is undone where the file's mean is torchvision's. Another network's weights are
+    written as they are: the mean image of a run cannot go into them.
+
+    Raises:
+        ValueError: it is no file of weights; or the first layer is beyond float32 without its scaling.
+        OSError: a file cannot be read or written.
+    """
+    _require_another_file(out, path)
+    file = weights.open_weights(path)
+    arrays, preprocessing = file.read(_shapes(file.variant, len(file.classes)))
+    count = len(file.classes)
+    state = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    loads = f"torchvision's alexnet(num_classes={count})" if file.variant == "torchvision" else ""
+    if file.variant == "torchvision" and np.array_equal(preprocessing["mean"], _mean().numpy()):
+        state[weights.FIRST] = rescaled(state[weights.FIRST], 1)
+        weights.as_floats(path, {weights.FIRST: state[weights.FIRST].numpy()})
+        wants = "images as torchvision's documentation prepares them"
+    else:
+        loads += (" or " if loads else "") + f"torch_impl.alexnet.AlexNet({file.variant!r}, {count})"
+        wants = f"pixels from 0 to 255 minus the mean image, which stays in {path}"
+    content = io.BytesIO()
+    torch.save(state, content)
+    files.write_bytes(out, content.getvalue())
+    report(f"wrote {out}: a state dict for {loads}, which wants {wants}; {_megabytes(out)}")
+
+
+def read_pth(path: Path | str, report: Report = lambda line: None) -> dict[str, torch.Tensor]:
+    """The state dict of ``AlexNet("torchvision")`` in a file that ``torch.save`` wrote, float32. No pickled code is run.
+
+    What lies in a training script's dict, or has the prefix of DataParallel or torch.compile, is taken; ``report`` hears of it.
+
+    Raises:
+        ValueError: the file is damaged or holds something else than that; or a value is not finite.
+        OSError: it cannot be read.
+    """
+    state = _unwrapped(path, _loaded(Path(path)), report)
+    last = state.get(LAST)
+    count = len(last) if isinstance(last, torch.Tensor) and not _strangeness(last) and last.ndim == 1 and len(last) else 1000
+    shapes = _shapes("torchvision", count)
+    problems = [f"{name} is missing" for name in shapes if name not in state]
+    for name, tensor in state.items():
+        if name not in shapes:
+            problems.append(f"{reprlib.repr(name)} must not be there")
+        elif not isinstance(tensor, torch.Tensor):
+            problems.append(f"{name} must be floats of shape {shapes[name]}, got {type(tensor).__name__}")
+        elif strange := _strangeness(tensor):
+            problems.append(f"{name} must be floats of shape {shapes[name]}, got {strange}")
+        elif tuple(tensor.shape) != shapes[name]:
+            problems.append(f"{name} must be floats of shape {shapes[name]}, got {tuple(tensor.shape)}")
+    if problems:
+        raise ValueError(f"{path}: must hold the weights of torchvision's AlexNet, but{files.listed(problems)}")
+    network = {name: state[name].detach().resolve_neg().to(torch.float32).contiguous() for name in shapes}
+    weights.as_floats(path, {name: tensor.numpy() for name, tensor in network.items()})
+    return network
+
+
+def read_names(path: Path) -> list[str]:
+    """The lines of a text file, without an empty end.
+
+    Raises:
+        ValueError: it is not in UTF-8, or far too long.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        content = file.read(files.HEADER_LIMIT + 1)
+    if len(content) > files.HEADER_LIMIT:
+        raise ValueError(f"{path}: must have at most {files.HEADER_LIMIT} bytes, a name on each line, got more")
+    try:
+        text = content.decode("utf-8-sig")
+        wrong = content.find(0)
+    except UnicodeDecodeError as error:
+        wrong = error.start
+    if wrong >= 0:
+        raise ValueError(f"{path}: must be text in UTF-8, a name on each line, got byte 0x{content[wrong]:02x} at {wrong}")
+    return re.split("\r\n|\r|\n", text.rstrip("\r\n"))
+
+
+def rescaled(weight: torch.Tensor, power: int) -> torch.Tensor:
+    """The first layer's weight (OC,3,KH,KW) times (255 · deviation) to the power of 1 or -1, rounded once, to float32."""
+    scale = 255 * torch.tensor(DEVIATION, dtype=torch.float64).reshape(1, 3, 1, 1)
+    return (weight * scale if power > 0 else weight / scale).to(torch.float32)
+
+
+def _loaded(path: Path) -> Any:
+    """What ``torch.load`` makes of the file."""
+    expected = f"{path}: must be what torch.save wrote of a state dict"
+    seems = files.described(path)
+    if seems == files.SAFETENSORS:
+        raise ValueError(f"{expected}, got {seems}; if it is one of this project's, --to-torch writes a .pth of it")
+    if seems == files.ZIP:
+        _require_torchs(path, expected)
+    elif seems != files.PICKLE:
+        raise ValueError(f"{expected}, got {seems}")
+    try:
+        with warnings.catch_warnings(), path.open("rb") as file:
+            # The one thing beside tensors that weights_only makes as large as it is asked to; no state dict has it.
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                if content.find(b"bytearray") >= 0:
+                    raise pickle.UnpicklingError("GLOBAL bytearray")
+            warnings.simplefilter("ignore")  # torch, about how its own classes are named now
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever torch's parsers stumble over in a stranger's bytes: IndexError, struct.error, ...
+        if code := re.search(r"GLOBAL ([\w.]+)", str(error)):
+            raise ValueError(
+                f"{expected}, but it needs {code[1]}, and to run a stranger's code is refused.\n"
+                "Where it can be loaded: torch.save(model.state_dict(), FILE) writes one that is taken"
+            ) from error
+        raise ValueError(f"{expected}, got {seems} that torch.load does not take ({type(error).__name__})") from error
+
+
+def _require_torchs(path: Path, expected: str) -> None:
+    """Raise ValueError for an archive that torch.save has not written."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:
+        raise ValueError(f"{expected}, got a zip archive that is cut or damaged: {error}") from error
+    names = {Path(entry.filename).name for entry in entries}
+    if "constants.pkl" in names:
+        raise ValueError(
+            f"{expected}, got a TorchScript archive\n"
+            "torch.save(torch.jit.load(FILE).state_dict(), OTHER) writes one that is taken, if you trust FILE"
+        )
+    if "data.pkl" not in names:
+        raise ValueError(f"{expected}, got a zip archive without torch's data.pkl")
+    claimed, there = sum(entry.file_size for entry in entries), path.stat().st_size
+    if claimed > there or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise ValueError(f"{expected}, which does not compress, got a zip archive of {there} bytes that claims to hold {claimed}")
+
+
+def _unwrapped(path: Path | str, loaded: Any, report: Report) -> dict[Any, Any]:
+    """The state dict in what was loaded, its names without a prefix that all of them have."""
+    if not isinstance(loaded, Mapping):
+        raise ValueError(f"{path}: must hold a state dict, a mapping of names to tensors, got {type(loaded).__name__}")
+    if not _first(loaded):
+        inner = [name for name, value in loaded.items() if isinstance(value, Mapping) and _first(value)]
+        if len(inner) > 1:
+            raise ValueError(
+                f"{path}: holds {' and '.join(repr(name) for name in inner)}, each with a network\n"
+                f"torch.save(torch.load(FILE)[{inner[0]!r}], OTHER) writes one that is taken"
+            )
+        if inner:
+            report(f"{path}: of what it holds, its {inner[0]!r} is taken")
+            loaded = loaded[inner[0]]
+    prefix = _first(loaded).removesuffix(weights.FIRST)
+    if prefix and all(isinstance(name, str) and name.startswith(prefix) for name in loaded):
+        report(f"{path}: its names are taken without {prefix!r}")
+        return {name.removeprefix(prefix): value for name, value in loaded.items()}
+    return dict(loaded)
+
+
+def _first(state: Mapping[Any, Any]) -> str:
+    """The name of the first layer's weight, with whatever stands before it, or an empty one."""
+    return next((name for name in state if isinstance(name, str) and name.endswith(weights.FIRST)), "")
+
+
+def _strangeness(tensor: torch.Tensor) -> str:
+    """Why these are no floats that the file has; empty for those it has."""
+    if tensor.is_nested:
+        return "a nested tensor"
+    if tensor.layout != torch.strided:
+        return f"a tensor of layout {tensor.layout}"
+    if tensor.is_meta:
+        return f"{tuple(tensor.shape)} on the meta device, without values"
+    if tensor.dtype not in FLOATS:
+        return f"{tensor.dtype}"
+    there = tensor.untyped_storage().nbytes() // tensor.element_size()
+    if tensor.numel() > there:
+        return f"{tuple(tensor.shape)}, {tensor.numel()} values, of which the file has {there}: save a copy of it, .contiguous()"
+    return ""
+
+
+def _shapes(variant: str, classes: int) -> dict[str, tuple[int, ...]]:
+    """Of the network's arrays; on the meta device nothing is made as large as a file claims to be."""
+    return {name: tuple(tensor.shape) for name, tensor in AlexNet(variant, classes, device="meta").state_dict().items()}
+
+
+def _mean() -> torch.Tensor:
+    """The mean image that is torchvision's mean: (3,S,S), of pixels from 0 to 255."""
+    return 255 * torch.tensor(MEAN, dtype=torch.float64).reshape(3, 1, 1).repeat(1, scaled(SIZE), scaled(SIZE))
+
+
+def _require_another_file(out: Path, path: Path | str) -> None:
+    if out.exists() and Path(path).exists() and out.samefile(path):
+        raise ValueError(f"{out}: must be another file than the one that is read")
+
+
+def _megabytes(path: Path) -> str:
+    return f"{path.stat().st_size / 1e6:.1f} MB"
 
 
 def main() -> None:
     """The command."""
-    parser = CommandLine("python -m torch_impl.convert", "torchvision's AlexNet for both sides.")
-    parser.add_argument("pth", help="what torch.save wrote of a state dict")
-    parser.add_argument("out", type=Path, help="the safetensors file to write")
+    parser = CommandLine("python -m torch_impl.convert", "torchvision's AlexNet for both sides, and back.")
+    parser.add_argument("file", help="what torch.save wrote of a state dict; with --to-torch a file of weights")
+    parser.add_argument("out", type=Path, help="the file of weights to write; with --to-torch a .pth")
+    parser.add_argument("--to-torch", action="store_true", help="the way back: torchvision's alexnet loads what is written")
     parser.add_argument("--classes", type=Path, metavar="FILE", help="names of the classes, a line each; default: numbers")
     arguments = parser.parse_args()
+    if arguments.to_torch and arguments.classes:
+        parser.error("--classes has no place in what --to-torch writes")
+
+    def report(line: str) -> None:
+        console.print(shown(line))
+
     with failing_plainly():
-        names = arguments.classes.read_text(encoding="utf-8").splitlines() if arguments.classes else None
-        convert(arguments.pth, arguments.out, names)
+        console = plain_console()
+        if arguments.to_torch:
+            to_torch(arguments.file, arguments.out, report)
+        else:
+            names = read_names(arguments.classes) if arguments.classes else None
+            convert(arguments.file, arguments.out, names, report)
 
 
 if __name__ == "__main__":

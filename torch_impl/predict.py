@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from torch_impl.alexnet import VARIANTS, AlexNet
+from torch_impl.alexnet import AlexNet
 from torch_impl.data import Preprocessing, mean_probabilities
 from training import prediction, weights
 from training.images import read_image
@@ -27,24 +27,18 @@ def predictor(weights_file: Path | str) -> tuple[Callable[[Path | str], np.ndarr
     @torch.no_grad()
     def probabilities(image: Path | str) -> np.ndarray:
         logits = model(preprocessing.evaluation([read_image(image)]))
-        return mean_probabilities(logits.unsqueeze(0))[0].numpy()
+        return weights.finite_probabilities(weights_file, mean_probabilities(logits.unsqueeze(0))[0].numpy())
 
     return probabilities, classes
 
 
 def load(path: Path | str) -> tuple[AlexNet, Preprocessing, tuple[str, ...]]:
     """The network in a file of weights, in eval mode, with its preprocessing and its classes; raises what scratch's raises."""
-    file = weights.open_weights(path, VARIANTS)
+    file = weights.open_weights(path)
     model = AlexNet(file.variant, len(file.classes))
     network, arrays = file.read({name: tuple(tensor.shape) for name, tensor in model.state_dict().items()})
     model.load_state_dict({name: torch.from_numpy(array) for name, array in network.items()})
-    try:
-        preprocessing = Preprocessing.from_state_dict(arrays)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    if len(preprocessing.mean) != VARIANTS[file.variant].in_channels:
-        raise ValueError(f"{path}: preprocessing.mean must have {file.variant}'s channels, got {tuple(preprocessing.mean.shape)}")
-    return model.eval(), preprocessing, file.classes
+    return model.eval(), Preprocessing.from_state_dict(arrays), file.classes
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,11 @@ except ModuleNotFoundError as error:
         "safetensors, the format of weights and checkpoints, is not installed: pip install 'alexnet-from-scratch[train]'"
     ) from error
 
-HEADER_LIMIT = 2**20  # bytes; those of ours take a few thousand, and one from a stranger is not to fill the memory
+from training.text import shown
+
+# Bytes, for writer and reader. Those of ours take a few thousand; this has room for tens of thousands of long names of classes,
+# and one from a stranger is not to fill the memory.
+HEADER_LIMIT = 2**24
 DTYPES: dict[str, np.dtype[Any]] = {
     "F16": np.dtype(np.float16),
     "F32": np.dtype(np.float32),
@@ -60,9 +64,12 @@ class Header:
         """
         try:
             with safetensors.safe_open(self.path, framework="numpy") as file:
-                return {name: file.get_tensor(name) for name in self.arrays}
+                arrays = {name: file.get_tensor(name) for name in self.arrays}
         except safetensors.SafetensorError as error:
-            raise NotWholeError(f"{self.path}: changed while it was read: {error}") from error
+            raise NotWholeError(f"{self.path}: changed while it was read: {_brief(error)}") from error
+        if {name: (array.dtype, array.shape) for name, array in arrays.items()} != self.arrays:
+            raise NotWholeError(f"{self.path}: changed while it was read: other types and shapes than its header had")
+        return arrays
 
 
 def read_header(path: Path | str, kind: str) -> Header:
@@ -77,43 +84,129 @@ def read_header(path: Path | str, kind: str) -> Header:
         OSError: it cannot be read.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such file")
+    seems = described(path)
+    if seems != SAFETENSORS:
+        hint = "; 'python -m torch_impl.convert' makes weights of those that torch.save wrote" if seems in (ZIP, PICKLE) else ""
+        raise NotWholeError(f"{path}: must be a safetensors file, got {seems}{hint}")
     with path.open("rb") as start:
         length = int.from_bytes(start.read(8), "little")
-    if length > HEADER_LIMIT:
-        raise NotWholeError(f"{path}: must be a safetensors file, got one whose header claims {length} bytes")
+        if length > HEADER_LIMIT:
+            raise NotWholeError(f"{path}: must have a header of at most {HEADER_LIMIT} bytes, got one that claims {length}")
+        header = start.read(length)
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a dict
             types = {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
     except safetensors.SafetensorError as error:
-        raise NotWholeError(f"{path}: must be a whole safetensors file, got: {error}") from error
+        raise NotWholeError(f"{path}: must be a whole safetensors file, got: {_brief(error)}") from error
+    _json(path, "its header", header)  # safetensors takes the last of two entries of one name, another reader the first
     if kind not in metadata:
         raise NotWholeError(
             f"{path}: must be a {kind} file of this project, got a safetensors file without {kind!r} in its header"
         )
-    try:
-        about = json.loads(metadata[kind])
-    except (ValueError, RecursionError) as error:
-        raise NotWholeError(f"{path}: {kind!r} in its header must be JSON, got: {error}") from error
-    if not isinstance(about, dict):
-        raise NotWholeError(f"{path}: {kind!r} in its header must be a JSON object, got {type(about).__name__}")
+    about = _json(path, f"{kind!r} in its header", metadata[kind])
     for name, (dtype, shape) in types.items():
+        require_name(path, name)
         if dtype not in DTYPES:
             raise NotWholeError(f"{path}: {name} must be one of {', '.join(DTYPES)}, got {dtype} with shape {shape}")
     return Header(path, about, {name: (DTYPES[dtype], shape) for name, (dtype, shape) in types.items()})
+
+
+def _json(path: Path, what: str, text: str | bytes) -> dict[str, Any]:
+    """The JSON object in the text, in which no name comes twice."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for name, value in pairs:
+            if name in values:
+                raise ValueError(f"{name[:99]!r} comes twice")
+            values[name] = value
+        return values
+
+    try:
+        value = json.loads(text, object_pairs_hook=once)
+    except (ValueError, RecursionError) as error:
+        raise NotWholeError(f"{path}: {what} must be JSON, got: {_brief(error)}") from error
+    if not isinstance(value, dict):
+        raise NotWholeError(f"{path}: {what} must be a JSON object, got {type(value).__name__}")
+    return value
+
+
+def _brief(error: Exception) -> str:
+    """What a parser says, which may quote a stranger's text."""
+    return shown(error)[:300]
+
+
+def require_name(path: Path, name: str) -> None:
+    """Raise NotWholeError where an array cannot have that name in a file, or its name could not be shown."""
+    if not name.isprintable() or name == "__metadata__":
+        raise NotWholeError(f"{path}: the names of arrays must be printable and not '__metadata__', got {name[:99]!r}")
+
+
+def require_file(path: Path) -> None:
+    """Raise OSError where there is no such file, or where it is a folder, or a pipe, which may never end."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: must be a file, got a folder")
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: there is no such file")
+    if not path.is_file():
+        raise OSError(f"{path}: must be a file, got a pipe or a device")
+
+
+SAFETENSORS, ZIP, PICKLE = "a safetensors file", "a zip archive", "a pickle"
+SIGNS = (
+    (b"version https://git-lfs", "a pointer of Git LFS, which stands for the file: 'git lfs pull' fetches the file itself"),
+    (b"PK\3\4", ZIP),
+    (b"PK\5\6", ZIP),  # without entries
+    (b"\x1f\x8b", "a file packed by gzip"),
+    *((b"\x80" + bytes([protocol]), PICKLE) for protocol in range(2, 6)),
+)
+
+
+def described(path: Path) -> str:
+    """What a file seems to be by its first bytes, to say what came in place of what was expected.
+
+    Raises:
+        OSError: it is no file, or cannot be read.
+    """
+    require_file(path)
+    with path.open("rb") as file:
+        start = file.read(64)
+    if not start:
+        return "an empty file"
+    if start[8:9] == b"{" and start[5:8] == bytes(3):  # before the others, as which the length of a header may begin
+        return SAFETENSORS
+    for sign, what in SIGNS:
+        if start.startswith(sign):
+            return what
+    text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if text.startswith(b"<"):
+        return "a web page or other markup, which a server may have sent in the file's place"
+    words = text.decode("ascii", "replace").splitlines()[0] if text else ""
+    return (
+        f"text that begins {words!r}"
+        if words and words.isprintable() and "\ufffd" not in words
+        else f"bytes that begin {start[:8]!r}"
+    )
 
 
 def write(path: Path, kind: str, about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
     """Write the file that :func:`read_header` reads. At any moment ``path`` is the old file or the new one, whole.
 
     Raises:
+        ValueError: it could not be read again: a name or a type is none that files have, or there is too much for a header.
         OSError: it cannot be written, for want of space for example. What was there before is still there.
     """
-    contiguous = {name: np.require(array, requirements="C") for name, array in arrays.items()}
-    write_bytes(path, safetensors.numpy.save(contiguous, metadata={kind: json.dumps(about)}))
+    native = {name: np.require(array, array.dtype.newbyteorder("="), "C") for name, array in arrays.items()}
+    for name, array in native.items():
+        require_name(path, name)
+        if array.dtype not in DTYPES.values():
+            raise ValueError(f"{path}: {name} must be one of {', '.join(map(str, DTYPES.values()))}, got {array.dtype}")
+    content = safetensors.numpy.save(native, metadata={kind: json.dumps(about)})
+    if (length := int.from_bytes(content[:8], "little")) > HEADER_LIMIT:
+        raise ValueError(f"{path}: must have a header of at most {HEADER_LIMIT} bytes, got one of {length}")
+    write_bytes(path, content)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -124,14 +217,18 @@ def write_bytes(path: Path, content: bytes) -> None:
     """
     temporary = path.with_name(f".{path.name}.unfinished")
     try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        try:
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            if temporary.exists():  # its folder may be none
+                temporary.unlink()
+            raise
+    except OSError as error:  # the caller knows of no temporary file
+        raise OSError(error.errno, error.strerror, str(path)) from error
     sync_folder(path.parent)
 
 
@@ -143,3 +240,9 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def listed(problems: Sequence[str]) -> str:
+    """Lines for a message that says what is wrong with a file: as many as can be read."""
+    more = len(problems) - 12
+    return "".join(f"\n  {problem}" for problem in problems[:12]) + (f"\n  and {more} more" if more > 0 else "")

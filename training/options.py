@@ -13,8 +13,8 @@ from training import schedule
 from training.checkpoints import Checkpoint, Checkpoints
 from training.datasets import NAMES
 from training.text import CommandLine
+from training.variants import VARIANTS
 
-VARIANTS = ("one_tower", "paper", "torchvision", "mini")
 # What may change when a run is resumed: how long and where it runs, not what is computed.
 MAY_CHANGE = {
     "data_dir",
@@ -47,7 +47,7 @@ class Options:
     data: str = flag("digits", "what to learn", choices=NAMES)
     data_dir: str | None = flag(None, "folder of fashion-mnist's four files, or of an imagefolder's train and val", metavar="DIR")
     skip_broken: bool = flag(False, "leave out images that cannot be read, and count them; otherwise they are an error")
-    variant: str = flag("mini", "the network; mini sees 28×28 in grey, the others 224×224 in colour", choices=VARIANTS)
+    variant: str = flag("mini", "the network; mini sees 28×28 in grey, the others 224×224 in colour", choices=tuple(VARIANTS))
     init: str = flag("torch", "starting weights: torch's default, or the paper's N(0, 0.01)", choices=("torch", "paper"))
     dropout: float = flag(0.5, "share of hidden values that are dropped", type=float, metavar="P")
     batch: int = flag(32, "images in a step", type=int, metavar="N")
@@ -86,12 +86,12 @@ class Options:
     @property
     def channels(self) -> int:
         """How many channels the network's images have."""
-        return 1 if self.variant == "mini" else 3
+        return VARIANTS[self.variant].channels
 
     @property
     def size(self) -> int:
         """How high and wide they are."""
-        return 28 if self.variant == "mini" else 224
+        return VARIANTS[self.variant].size
 
     def folder(self, side: str) -> Path:
         """Where the run of this side lies."""

@@ -28,6 +28,7 @@ from training.data_packages import optional
 from training.datasets import Dataset
 from training.screen import failing_plainly, plain_console
 from training.text import CommandLine
+from training.weights import open_weights
 
 if TYPE_CHECKING:  # a run does without matplotlib where it is not installed
     from matplotlib.figure import Figure
@@ -72,8 +73,7 @@ def draw(folder: Path, stages: Stages, image: Path | str | None = None) -> list[
     image = image or folder / "example.png"
     figures = {}
     if weights.exists():
-        first = files.read_header(weights, "weights").read()["network.features.0.weight"]
-        figures["filters"] = filters(first)
+        figures["filters"] = filters(open_weights(weights).first_layer())
         if Path(image).exists():
             figures["activations"] = activations(*stages(image, weights))
     if metrics.exists() and (lines := [json.loads(line) for line in metrics.read_text().splitlines()]):

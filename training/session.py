@@ -110,6 +110,7 @@ class Run:
     ) -> None:
         self.options, self.side, self.dataset, self.preprocessing, self.learner = options, side, dataset, preprocessing, learner
         self.total, self.main = total, main
+        weights.require_classes(options.data_dir or options.data, dataset.classes)  # now, not after hours of training
         self.folder = options.folder(side)
         self.metrics = self.folder / "metrics.jsonl"
         self.checkpoints = options.checkpoints(side)

@@ -1,12 +1,15 @@
 """A network's weights in a file, with all that a prediction needs: the variant, the classes, the preprocessing.
 
 Both sides read and write the same files. Such a file may come from anywhere, so nothing in it is believed: every name, type,
-shape and value is checked before a network gets to see it.
+shape and value is checked before a network gets to see it. The writer checks the same, so that what it writes can be read; and
+what a run can know of it at its start, it asks :func:`require_classes` then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import json
+import reprlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,17 +17,22 @@ from typing import Any
 import numpy as np
 
 from training import files
+from training.variants import VARIANTS
 
 KIND = "weights"
 FORMAT = 1
 NETWORK, PREPROCESSING = "network.", "preprocessing."  # what the arrays' names begin with
-FLOATS = [np.dtype(name) for name in ("float16", "float32", "float64")]
-PREPROCESSING_DTYPES = {"size": "int64", "mirror": "bool", "mean": "float64", "colour": "float64"}
+FIRST = "features.0.weight"
+FLOATS: list[np.dtype[Any]] = [np.dtype(name) for name in ("float16", "float32", "float64")]
+PIXELS = 256  # the mean image, and how far colours are shifted, are made of pixels from 0 to 255
+CLASSES_LIMIT = files.HEADER_LIMIT - 2**16  # bytes in the header; the rest is for the arrays' names
+
+Found = Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]  # dtype and shape of arrays
 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A file of weights, of which no array has been read yet.
+    """A file of weights, of which no array has been read yet; that it has a first layer and enough outputs has been checked.
 
     Attributes:
         header: what it says it holds.
@@ -40,75 +48,153 @@ class WeightsFile:
         """The network's arrays, float32, which must be these and have these shapes; and those of the preprocessing.
 
         Raises:
-            ValueError: all that is wrong with names, types and shapes, in one message; or a value is not finite.
+            ValueError: all that is wrong with names, types and shapes, in one message; or values are not possible.
         """
-        found = self.header.arrays
-        expected = {NETWORK + name: (FLOATS, shape) for name, shape in shapes.items()}
-        problems = []
-        for name, dtype in PREPROCESSING_DTYPES.items():
-            shape = found.get(PREPROCESSING + name, (None, ()))[1]  # which fit together, data.Preprocessing will see
-            expected[PREPROCESSING + name] = ([np.dtype(dtype)], shape)
-        for name, (dtypes, shape) in expected.items():
-            if name not in found:
-                problems.append(f"{name} is missing")
-            elif found[name][1] != shape:
-                problems.append(f"{name} must have shape {shape}, got {found[name][1]}")
-            elif found[name][0] not in dtypes:
-                problems.append(f"{name} must be {' or '.join(map(str, dtypes))}, got {found[name][0]}")
-        problems += [f"{name} must not be there" for name in found if name not in expected]
-        if problems:
-            raise ValueError(f"{self.header.path}: must hold the weights of {self.variant}, but\n  " + "\n  ".join(problems))
+        path = self.header.path
+        require_arrays(path, self.variant, len(self.classes), self.header.arrays, shapes)
         arrays = self.header.read()
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is found next
-            network = {name: arrays[NETWORK + name].astype(np.float32) for name in shapes}
-        require_finite(self.header.path, network)
-        return network, {name: arrays[PREPROCESSING + name] for name in PREPROCESSING_DTYPES}
+        network = as_floats(path, {name: arrays[NETWORK + name] for name in shapes})
+        require_preprocessing(path, self.variant, arrays)
+        return network, {name.removeprefix(PREPROCESSING): arrays[name] for name in arrays if name.startswith(PREPROCESSING)}
+
+    def first_layer(self) -> np.ndarray:
+        """Its weight alone, (OC,C,KH,KW), float32.
+
+        Raises:
+            ValueError: a value is not finite.
+        """
+        return as_floats(self.header.path, {FIRST: self.header.read()[NETWORK + FIRST]})[FIRST]
 
 
-def open_weights(path: Path | str, variants: Collection[str]) -> WeightsFile:
-    """Look at a file of weights, for one of these variants.
+def open_weights(path: Path | str) -> WeightsFile:
+    """Look at a file of weights.
 
     Raises:
         ValueError: it is none, is damaged, or what its header says is not possible.
         OSError: it cannot be read.
     """
     header = files.read_header(path, KIND)
-    about: dict[str, Any] = header.about
-    if about.get("format") != FORMAT:
-        raise ValueError(f"{path}: must be weights of format {FORMAT}, got {about.get('format')!r}")
-    variant, classes = about.get("variant"), about.get("classes")
-    if variant not in list(variants):
-        raise ValueError(f"{path}: its variant must be one of {', '.join(variants)}, got {variant!r}")
-    if not isinstance(classes, list) or not all(isinstance(name, str) and name.isprintable() for name in classes):
-        raise ValueError(f"{path}: its classes must be a list of printable strings")
+    about, version = header.about, header.about.get("format")
+    if type(version) is not int or version != FORMAT:
+        raise ValueError(f"{path}: must be weights of format {FORMAT}, got {reprlib.repr(version)}")
+    variant: Any = about.get("variant")
+    classes: Any = about.get("classes")
+    require_variant(path, variant)
+    require_classes(path, classes)
     # Before a network with so many outputs is made: the file must hold them.
-    biases = [shape for name, (_, shape) in header.arrays.items() if name.startswith(NETWORK) and name.endswith("bias")]
-    if (len(classes),) not in biases or not classes:
-        raise ValueError(f"{path}: must hold as many outputs as classes, got {len(classes)} classes and biases {biases}")
+    require_arrays(path, variant, len(classes), header.arrays)
     return WeightsFile(header, variant, tuple(classes))
 
 
 def save(
     path: Path,
     variant: str,
-    classes: Collection[str],
+    classes: Sequence[str],
     network: Mapping[str, np.ndarray],
     preprocessing: Mapping[str, np.ndarray],
 ) -> None:
     """Write the file that :func:`open_weights` opens.
 
     Raises:
-        ValueError: an array is not finite: such weights are of no use to anybody.
+        ValueError: it would not be opened again, or read: see :meth:`WeightsFile.read`.
         OSError: it cannot be written; what was there before still is.
     """
-    require_finite(path, network)
+    require_variant(path, variant)
+    require_classes(path, classes)
     arrays = {NETWORK + name: array for name, array in network.items()}
     arrays |= {PREPROCESSING + name: array for name, array in preprocessing.items()}
+    found = {name: (array.dtype.newbyteorder("="), array.shape) for name, array in arrays.items()}
+    require_arrays(path, variant, len(classes), found, {name: array.shape for name, array in network.items()})
+    as_floats(path, network)
+    require_preprocessing(path, variant, arrays)
     files.write(path, KIND, {"format": FORMAT, "variant": variant, "classes": list(classes)}, arrays)
 
 
-def require_finite(path: Path | str, arrays: Mapping[str, np.ndarray]) -> None:
-    """Raise ValueError, naming the file and the arrays, where one holds NaN or infinity."""
-    bad = [name for name, array in arrays.items() if not np.isfinite(array).all()]
+def require_variant(path: Path | str, variant: object) -> None:
+    """Raise ValueError unless there is such a network."""
+    if variant not in list(VARIANTS):
+        raise ValueError(f"{path}: its variant must be one of {', '.join(VARIANTS)}, got {reprlib.repr(variant)}")
+
+
+def require_classes(where: Path | str, classes: object) -> None:
+    """Raise ValueError, with ``where`` they come from, unless a file can keep these names, and give the same ones back.
+
+    Any text is a name: what would disturb a terminal is escaped when it is shown.
+    """
+    if not isinstance(classes, list | tuple) or not classes or not all(isinstance(name, str) for name in classes):
+        raise ValueError(f"{where}: classes must be a list of one string or more, got {reprlib.repr(classes)}")
+    text = json.dumps(classes)
+    for name, again in zip(classes, json.loads(text), strict=True):
+        if name != again:  # high and low surrogate side by side are one character for whoever reads them
+            raise ValueError(f"{where}: classes must be text, got {name[:99]!r}, which has a character in two halves")
+    if (length := len(json.dumps(text))) > CLASSES_LIMIT:
+        raise ValueError(
+            f"{where}: classes must have names that take at most {CLASSES_LIMIT} bytes in a file's header, "
+            f"got {len(classes)} that take {length}"
+        )
+
+
+def require_arrays(
+    path: Path | str, variant: str, classes: int, found: Found, shapes: Mapping[str, tuple[int, ...]] | None = None
+) -> None:
+    """Raise ValueError, naming all of them, where names, types or shapes of a file's arrays are not those of the variant.
+
+    Args:
+        path: the file.
+        variant: which network it is for.
+        classes: how many outputs that has.
+        found: what the file has.
+        shapes: those of all the network's arrays; without them only its ends and the preprocessing are looked at.
+    """
+    seen = VARIANTS[variant]
+    known = {FIRST: seen.filters, "classifier.6.weight": (classes, seen.hidden), "classifier.6.bias": (classes,)}
+    expected: dict[str, tuple[list[np.dtype[Any]], tuple[int, ...]]]
+    expected = {NETWORK + name: (FLOATS, shape) for name, shape in {**(shapes or {}), **known}.items()}
+    expected |= {
+        PREPROCESSING + "size": ([np.dtype(np.int64)], ()),
+        PREPROCESSING + "mirror": ([np.dtype(np.bool_)], ()),
+        PREPROCESSING + "mean": ([np.dtype(np.float64)], (seen.channels, seen.canvas, seen.canvas)),
+        PREPROCESSING + "colour": ([np.dtype(np.float64)], (seen.channels, seen.channels)),
+    }
+    problems = []
+    for name, (dtypes, shape) in expected.items():
+        if name not in found:
+            problems.append(f"{name} is missing")
+        elif found[name][1] != shape:
+            problems.append(f"{name} must have shape {shape}, got {found[name][1]}")
+        elif found[name][0] not in dtypes:
+            problems.append(f"{name} must be {' or '.join(map(str, dtypes))}, got {found[name][0]}")
+    if shapes is not None:
+        problems += [f"{name} must not be there" for name in found if name not in expected]
+    if problems:
+        raise ValueError(f"{path}: must hold the weights of {variant} for {classes} classes, but{files.listed(problems)}")
+
+
+def require_preprocessing(path: Path | str, variant: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Raise ValueError where the numbers of a file's preprocessing are not for this variant, or not of pixels."""
+    size = int(arrays[PREPROCESSING + "size"])
+    if size != VARIANTS[variant].size:
+        raise ValueError(f"{path}: preprocessing.size must be {VARIANTS[variant].size}, the images' of {variant}, got {size}")
+    for name in ("mean", "colour"):
+        low, high = arrays[PREPROCESSING + name].min(), arrays[PREPROCESSING + name].max()
+        if not (low >= -PIXELS and high <= PIXELS):  # NaN neither
+            raise ValueError(
+                f"{path}: preprocessing.{name} must lie between {-PIXELS} and {PIXELS}, got numbers from {low:g} to {high:g}"
+            )
+
+
+def as_floats(path: Path | str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays in float32; raises ValueError, naming the file and the arrays, where one has NaN or infinity then."""
+    with np.errstate(over="ignore"):
+        floats = {name: array.astype(np.float32, copy=False) for name, array in arrays.items()}
+    bad = [name for name, array in floats.items() if not np.isfinite(array).all()]
     if bad:
-        raise ValueError(f"{path}: all weights must be finite, but there is NaN or infinity in {', '.join(bad)}")
+        raise ValueError(f"{path}: all weights must be finite in float32, but there is NaN or infinity in {', '.join(bad)}")
+    return floats
+
+
+def finite_probabilities(path: Path | str, probabilities: np.ndarray) -> np.ndarray:
+    """The probabilities that these weights gave; raises ValueError where sums of them went beyond float32 on the way."""
+    if not np.isfinite(probabilities).all():
+        raise ValueError(f"{path}: its weights are so large that sums of them overflow float32: there are no probabilities")
+    return probabilities
