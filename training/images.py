@@ -29,8 +29,8 @@ SUFFIXES = frozenset(
 
 SWITCH = "ALEXNET_MAX_PIXELS"
 MAX_PIXELS = 120_000_000  # cameras of a hundred megapixels need them; a file of a kilobyte can claim to have many more
-SPARE = 3  # how many times the wanted size is left where an image is reduced by a whole factor
-BAND = 2**20  # pixels that are converted at a time
+SPARE = 3  # what Pillow calls indistinguishable from scaling at once (reducing_gap)
+BAND = 2**18  # pixels that are converted at a time
 
 # EXIF's orientation: the step along the stored rows, the step along the columns, and whether the two are then exchanged.
 TURNS = {
@@ -60,8 +60,8 @@ def read_image(path: Path | str, for_size: int | None = None) -> np.ndarray:
     Args:
         path: of the file.
         for_size: height and width that ``data.prepare`` is going to make of it. The middle square is returned, and of a large
-            image a reduced one: each pixel the mean of k·k, with the largest k that leaves at least ``SPARE`` times the size.
-            Fewer than k of the square's outermost rows and columns are lost to that.
+            image a reduced one: each pixel the mean of k·k. At least ``SPARE`` times the size is left; of such k, down to half
+            of the largest, it is the one that loses fewest of the outermost rows.
 
     Raises:
         BrokenImageError: it is no image, or damaged, whatever the damage; or has more pixels than the limit: ``MAX_PIXELS``,
@@ -114,7 +114,8 @@ def _read(Image: Any, file: IO[bytes], limit: int, for_size: int | None) -> np.n
     factor, height, width = 1, rows, columns
     if for_size is not None:
         height = width = min(rows, columns)
-        factor = max(1, height // (SPARE * for_size))
+        largest = max(1, height // (SPARE * for_size))
+        factor = min(range(largest, largest // 2, -1), key=lambda k: height % k)
     height, width = height // factor, width // factor
     # The middle is that of the turned image: where one more pixel lies after it than before, that is on its right and below.
     top, left = (rows - height * factor + (down < 0)) // 2, (columns - width * factor + (right < 0)) // 2
