@@ -141,7 +141,7 @@ SPOILT: dict[str, tuple[Any, str]] = {
     ),
     "preprocessing not finite": (
         lambda about, arrays: arrays["preprocessing.mean"].fill(np.inf),
-        "mean and colour must be finite",
+        "mean must lie between -256 and 256",
     ),
 }
 
