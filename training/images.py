@@ -198,9 +198,10 @@ class _Plain:
 
     def __init__(self, Image: Any, image: Any, file: IO[bytes]) -> None:
         self.Image, self.image = Image, image
-        tags = getattr(image, "tag_v2", {})
-        self.bits = tags[258][0] if image.mode in DEEP and 258 in tags else 16  # TIFF's BitsPerSample
-        self.negative = image.mode in DEEP and tags.get(262) == 0  # TIFF's WhiteIsZero; with fewer bits Pillow turns them over
+        self.bits, self.negative = 16, False
+        if image.format == "TIFF" and image.mode in DEEP:
+            self.bits = image.tag_v2[258][0]  # BitsPerSample
+            self.negative = image.tag_v2.get(262, 0) == 0  # WhiteIsZero; up to 8 bits Pillow turns them over
         # The samples of a transparent pixel, if there are such, as wide as they are stored.
         self.clear = None if image.mode == "P" else image.info.pop("transparency", None)
         self.low = None
