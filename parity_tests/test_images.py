@@ -289,6 +289,23 @@ def test_bad_profiles_and_exif(tmp_path, kind, profile, exif):
     assert np.array_equal(read_image(tmp_path / f"file.{kind}"), read_image(tmp_path / f"plain.{kind}"))
 
 
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
+@pytest.mark.parametrize("tag", [270, 282, 283, 305, 34675])
+@pytest.mark.parametrize("wrong", [(2, 9, 2**31), (2, 2**31, 8), (5, 1, 2**32 - 1), (12, 2**32 - 1, 2**32 - 1), (99, 9, 9)])
+def test_a_tiff_is_its_pixels(tmp_path, compression, tag, wrong):
+    """Where a tag's value lies beyond the end of the file, Pillow does not read the tags after it."""
+    path = tmp_path / "file.tif"
+    info = {270: "description", 282: 72.5, 283: 72.5, 305: "software", 34675: bytes(99), 278: 1}
+    STORED["RGB"][0].save(path, compression=compression, tiffinfo=info, strip_size=1)
+    content = bytearray(path.read_bytes())
+    (start,) = struct.unpack_from("<I", content, 4)
+    (count,) = struct.unpack_from("<H", content, start)
+    at = {struct.unpack_from("<H", content, start + 2 + 12 * i)[0]: start + 2 + 12 * i for i in range(count)}
+    struct.pack_into("<HII", content, at[tag] + 2, *wrong)
+    path.write_bytes(content)
+    assert np.array_equal(read_image(path), noise[..., :3])
+
+
 # --- how large it may be ----------------------------------------------------------------------------------------------
 
 
@@ -348,12 +365,11 @@ def test_the_switch_is_checked(tmp_path, monkeypatch, value):
 def test_predict_says_what_to_set(tmp_path, module):
     STORED["RGB"][0].save(tmp_path / "a.png")
     weights = "weights/mini-fashion-mnist/weights.safetensors"
-    for value, message in [("9", f"a.png has 7×5 pixels, and more than 9 are not read.*{SWITCH}"), ("x", f"{SWITCH} must be")]:
-        command = [sys.executable, "-m", f"{module}.predict", str(tmp_path / "a.png"), "--weights", weights]
-        run = subprocess.run(command, env=os.environ | {SWITCH: value}, capture_output=True, text=True, timeout=120)
-        assert run.returncode == 1
-        assert "Traceback" not in run.stderr
-        assert re.search(message, run.stderr)
+    command = [sys.executable, "-m", f"{module}.predict", str(tmp_path / "a.png"), "--weights", weights]
+    run = subprocess.run(command, env=os.environ | {SWITCH: "9"}, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 1
+    assert "Traceback" not in run.stderr
+    assert re.search(f"a.png has 7×5 pixels, and more than 9 are not read.*{SWITCH}", run.stderr)
 
 
 def test_a_bomb_is_skipped_and_a_bad_switch_is_not(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import struct
 import zlib
 from pathlib import Path
 from typing import IO, Any
@@ -42,6 +43,10 @@ TURNS = {
     7: (-1, -1, True),
     8: (1, -1, True),
 }
+# TIFF's tags that concern pixels, and the bytes of its types.
+TIFF_TAGS = {*range(254, 260), 262, 266, 273, 274, 277, 278, 279, 284, 317, 320, *range(322, 326), 332, 338, 339, 347}
+TIFF_TAGS |= {*range(512, 522), *range(529, 533)}  # JPEG's, YCbCr's
+TIFF_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 DEEP = ("I;16", "I;16B", "I;16L", "I;16N", "I")  # modes of grey with more than 8 bits
 GREY = ("1", "L", "LA", "La", *DEEP)
 
@@ -145,6 +150,8 @@ def _open(file: IO[bytes]) -> Any:
         file, exif = _bare_jpeg(file)
     if name == "Png":
         file, exif = _bare_png(file)
+    if name == "Tiff":
+        file = _bare_tiff(file)
     image = reader(file)
     if exif is not None:
         image.info["exif"] = exif
@@ -183,6 +190,27 @@ def _bare_png(file: IO[bytes]) -> tuple[IO[bytes], bytes | None]:
             bare.write(head + body)
     bare.seek(0)
     return bare, exif
+
+
+def _bare_tiff(file: IO[bytes]) -> IO[bytes]:
+    """The same of a TIFF file, if a tag's value is not in it: then Pillow does not read the tags that come after."""
+    length = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    order = "<" if file.read(2) == b"II" else ">"
+    version, start = struct.unpack(order + "HI", file.read(6))
+    file.seek(start)
+    (count,) = struct.unpack(order + "H", file.read(2))
+    entries = [struct.unpack(order + "HHII", file.read(12)) for _ in range(count)]
+    kept = [entry for entry in entries if entry[0] in TIFF_TAGS]
+    sizes = [TIFF_BYTES.get(kind, 0) * n for _, kind, n, _ in entries]
+    lost = sum(sizes) > length or any(size > max(4, length - entry[3]) for size, entry in zip(sizes, entries, strict=True))
+    file.seek(0)
+    if version != 42 or not lost:  # 43 has wider numbers
+        return file
+    content = bytearray(file.read())
+    directory = struct.pack(order + "H", len(kept)) + b"".join(struct.pack(order + "HHII", *entry) for entry in kept) + bytes(4)
+    content[start : start + len(directory)] = directory
+    return io.BytesIO(content)
 
 
 def _turn(image: Any) -> tuple[int, int, bool]:
