@@ -46,7 +46,7 @@ TURNS = {
 # TIFF's tags that concern pixels, and the bytes of its types.
 TIFF_TAGS = {*range(254, 260), 262, 266, 273, 274, 277, 278, 279, 284, 317, 320, *range(322, 326), 332, 338, 339, 347}
 TIFF_TAGS |= {*range(512, 522), *range(529, 533)}  # JPEG's, YCbCr's
-TIFF_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+TIFF_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
 DEEP = ("I;16", "I;16B", "I;16L", "I;16N", "I")  # modes of grey with more than 8 bits
 GREY = ("1", "L", "LA", "La", *DEEP)
 
