@@ -29,7 +29,7 @@ from benchmarks import machine
 from benchmarks.twin_results import KEPT, KINDS, Apart, Twins
 from scratch import get_num_threads, set_num_threads
 from scratch.alexnet import AlexNet
-from scratch.data import Preprocessing
+from scratch.data import Preprocessing, scaled
 from scratch.modules import CrossEntropyLoss, Dropout
 from scratch.sgd import SGD
 from torch_impl import alexnet as torch_alexnet
@@ -112,7 +112,13 @@ def together(options: Options, done: Callable[[int, int], None] = lambda step, s
         ValueError: the options or the data are not what they should be.
     """
     threads = _settle(options)
-    dataset = open_dataset(options.data, options.data_dir, skip_broken=options.skip_broken, seed=options.seed)
+    dataset = open_dataset(
+        options.data,
+        options.data_dir,
+        skip_broken=options.skip_broken,
+        seed=options.seed,
+        for_size=scaled(options.size),
+    )
     preprocessing = Preprocessing.fit(
         sample(dataset.train, workers=options.workers), size=options.size, channels=options.channels, mirror=dataset.mirror
     )

@@ -253,7 +253,17 @@ def test_bad_statistics_are_refused(side):
         (state | {"size": np.array(0)}, "size must be at least 1, got 0"),
         (state | {"mean": np.zeros((2, 28, 28)), "colour": np.zeros((2, 2))}, r"C 1 or 3, got \(2, 28, 28\) and \(2, 2\)"),
         (state | {"colour": np.zeros((3, 3))}, r"got \(1, 28, 28\) and \(3, 3\)"),
-        (state | {"mean": np.full((1, 28, 28), np.nan)}, "must be finite"),
+        (state | {"mean": np.full((1, 28, 28), np.nan)}, "mean must lie between -256 and 256, got numbers from nan to nan"),
+        (state | {"mean": np.full((1, 28, 28), -np.inf)}, "mean must lie .*, got numbers from -inf to -inf"),
+        (state | {"mean": np.full((1, 28, 28), 1e300)}, r"mean must lie .*, got numbers from 1e\+300 to"),
+        (state | {"colour": np.full((1, 1), -1e39)}, r"colour must lie .*, got numbers from -1e\+39"),
+        (state | {"colour": np.full((1, 1), np.nan)}, "colour must lie .*, got numbers from nan"),
+        (state | {"mean": np.zeros((1, 28, 28), complex)}, "must be real numbers, got complex128"),
+        (state | {"mean": np.full((1, 28, 28), "0")}, "must be real numbers, got <U1"),
+        (state | {"size": np.array(28.7)}, r"size must be an int and mirror a bool, got 28\.7 and True"),
+        (state | {"size": np.array(np.nan)}, "size must be an int and mirror a bool, got nan and True"),
+        (state | {"size": np.array(True)}, "size must be an int and mirror a bool, got True and True"),
+        (state | {"mirror": np.array(2)}, "size must be an int and mirror a bool, got 28 and 2"),
     ]:
         with pytest.raises(ValueError, match=message):
             side.Preprocessing.from_state_dict(bad)

@@ -8,7 +8,8 @@ to pixels from 0 to 1.
 
 Small images have no margin to crop: they are shifted by a pixel in fourteen, over a border of zeros, and keep their colours.
 
-Reading files is ``training/datasets.py``'s, for both sides; so are the random decisions (``training/data_choices.py``).
+Reading files is ``training/images.py``'s, for both sides: large photographs come from there reduced by a whole factor already, to
+at least three times what :func:`prepare` makes of them. So are the random decisions (``training/data_choices.py``).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from training.datasets import PHOTOGRAPHS, photographs
 
 SMALL = 64  # below this size an image is shifted, not cropped
 LUMA = (0.299, 0.587, 0.114)  # what red, green and blue add to brightness (ITU-R BT.601)
+PIXELS = 256  # what is made of pixels from 0 to 255 is no further from 0; numbers beyond float32 would overflow in the network
 COLOUR_NOISE = 0.1  # the paper's: standard deviation of how far colours are shifted, in standard deviations of the pixels
 
 
@@ -43,7 +45,7 @@ class Preprocessing:
             thousands, and a tenth of it would leave no picture. The authors' program takes the standard deviation, as here.
 
     Raises:
-        ValueError: the arrays do not fit together, or are not finite.
+        ValueError: the arrays do not fit together, or have numbers that pixels from 0 to 255 do not have.
     """
 
     size: int
@@ -58,8 +60,12 @@ class Preprocessing:
                 f"Preprocessing: for size {self.size}, mean must have shape (C,{S},{S}) and colour (C,C) with C 1 or 3, "
                 f"got {self.mean.shape} and {self.colour.shape}"
             )
-        if not (np.isfinite(self.mean).all() and np.isfinite(self.colour).all()):
-            raise ValueError("Preprocessing: mean and colour must be finite")
+        for name, numbers in (("mean", self.mean), ("colour", self.colour)):
+            low, high = float(numbers.min()), float(numbers.max())
+            if not (low >= -PIXELS and high <= PIXELS):  # NaN neither
+                raise ValueError(
+                    f"Preprocessing: {name} must lie between {-PIXELS} and {PIXELS}, got numbers from {low:g} to {high:g}"
+                )
 
     @classmethod
     def fit(cls, images: Iterable[np.ndarray], *, size: int, channels: int, mirror: bool) -> Preprocessing:
@@ -157,7 +163,7 @@ class Preprocessing:
         """What :meth:`state_dict` was called on.
 
         Raises:
-            ValueError: names or shapes are others.
+            ValueError: names, shapes or types are others, or the numbers cannot be.
         """
         shapes = {name: array.shape for name, array in state.items()}
         numbers = dict.fromkeys(("size", "mirror"), ())
@@ -165,8 +171,14 @@ class Preprocessing:
             raise ValueError(
                 f"Preprocessing: state must have the numbers size and mirror and the arrays mean and colour, got {shapes}"
             )
+        size, mirror = (state[name].item() for name in numbers)
+        if type(size) is not int or type(mirror) is not bool:
+            raise ValueError(f"Preprocessing: size must be an int and mirror a bool, got {size} and {mirror}")
+        for name in ("mean", "colour"):
+            if state[name].dtype.kind not in "fiu":
+                raise ValueError(f"Preprocessing: {name} must be real numbers, got {state[name].dtype}")
         mean, colour = (state[name].astype(np.float64) for name in ("mean", "colour"))
-        return cls(int(state["size"]), bool(state["mirror"]), mean, colour)
+        return cls(size, mirror, mean, colour)
 
     def _canvas(self, image: np.ndarray, shift: np.ndarray | None = None) -> np.ndarray:
         """What crops are taken from, (C,S,S) without its mean, its colours shifted; small images have a border of zeros."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scratch.data import mean_probabilities
+from scratch.data import mean_probabilities, scaled
 from scratch.modules import Conv2d, Linear, LocalResponseNorm, MaxPool2d, ReLU
 from scratch.predict import load
 from training import pictures
@@ -27,7 +27,7 @@ def stages(image: Path | str, weights_file: Path | str) -> tuple[list[tuple[str,
         OSError: a file cannot be read.
     """
     model, preprocessing, classes = load(weights_file)
-    x = preprocessing.evaluation([read_image(image)])
+    x = preprocessing.evaluation([read_image(image, scaled(preprocessing.size))])
     outputs, number = [("image", x[0])], 0
     for _, module in model.named_modules():
         if any(module.named_children()):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from scratch.alexnet import AlexNet
-from scratch.data import Preprocessing, mean_probabilities
+from scratch.data import Preprocessing, mean_probabilities, scaled
 from training import prediction, weights
 from training.images import read_image
 
@@ -34,7 +34,7 @@ def predictor(weights_file: Path | str) -> tuple[Callable[[Path | str], np.ndarr
     model, preprocessing, classes = load(weights_file)
 
     def probabilities(image: Path | str) -> np.ndarray:
-        logits = model(preprocessing.evaluation([read_image(image)]))
+        logits = model(preprocessing.evaluation([read_image(image, scaled(preprocessing.size))]))
         return weights.finite_probabilities(weights_file, mean_probabilities(logits[np.newaxis])[0])
 
     return probabilities, classes

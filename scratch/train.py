@@ -14,7 +14,7 @@ import numpy as np
 
 from scratch import get_num_threads, set_num_threads
 from scratch.alexnet import AlexNet
-from scratch.data import Preprocessing, mean_probabilities
+from scratch.data import Preprocessing, mean_probabilities, scaled
 from scratch.modules import CrossEntropyLoss, Dropout
 from scratch.pictures import stages
 from scratch.sgd import SGD
@@ -39,7 +39,12 @@ def train(options: Options) -> dict[str, Any]:
         raise ValueError(f"--device must be cpu, where scratch runs, got {options.device!r}")
     set_num_threads(options.threads or get_num_threads())
     dataset = open_dataset(
-        options.data, options.data_dir, skip_broken=options.skip_broken, seed=options.seed, workers=options.workers
+        options.data,
+        options.data_dir,
+        skip_broken=options.skip_broken,
+        seed=options.seed,
+        workers=options.workers,
+        for_size=scaled(options.size),
     )
     preprocessing = Preprocessing.fit(
         sample(dataset.train, workers=options.workers), size=options.size, channels=options.channels, mirror=dataset.mirror

@@ -15,6 +15,7 @@ from training.datasets import PHOTOGRAPHS, photographs
 
 SMALL = 64
 LUMA = (0.299, 0.587, 0.114)
+PIXELS = 256
 COLOUR_NOISE = 0.1
 
 
@@ -34,8 +35,12 @@ class Preprocessing:
                 f"Preprocessing: for size {self.size}, mean must have shape (C,{S},{S}) and colour (C,C) with C 1 or 3, "
                 f"got {tuple(self.mean.shape)} and {tuple(self.colour.shape)}"
             )
-        if not (self.mean.isfinite().all() and self.colour.isfinite().all()):
-            raise ValueError("Preprocessing: mean and colour must be finite")
+        for name, numbers in (("mean", self.mean), ("colour", self.colour)):
+            low, high = float(numbers.min()), float(numbers.max())
+            if not (low >= -PIXELS and high <= PIXELS):  # NaN neither
+                raise ValueError(
+                    f"Preprocessing: {name} must lie between {-PIXELS} and {PIXELS}, got numbers from {low:g} to {high:g}"
+                )
 
     @classmethod
     def fit(cls, images: Iterable[np.ndarray], *, size: int, channels: int, mirror: bool) -> Preprocessing:
@@ -113,8 +118,14 @@ class Preprocessing:
             raise ValueError(
                 f"Preprocessing: state must have the numbers size and mirror and the arrays mean and colour, got {shapes}"
             )
+        size, mirror = (state[name].item() for name in numbers)
+        if type(size) is not int or type(mirror) is not bool:
+            raise ValueError(f"Preprocessing: size must be an int and mirror a bool, got {size} and {mirror}")
+        for name in ("mean", "colour"):
+            if state[name].dtype.kind not in "fiu":
+                raise ValueError(f"Preprocessing: {name} must be real numbers, got {state[name].dtype}")
         mean, colour = (torch.from_numpy(state[name].astype(np.float64)) for name in ("mean", "colour"))
-        return cls(int(state["size"]), bool(state["mirror"]), mean, colour)
+        return cls(size, mirror, mean, colour)
 
     def _canvas(self, image: np.ndarray, shift: torch.Tensor | None = None) -> torch.Tensor:
         C, S, _ = self.mean.shape

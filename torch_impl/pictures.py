@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from torch_impl.data import mean_probabilities
+from torch_impl.data import mean_probabilities, scaled
 from torch_impl.modules import Conv2d, Linear, LocalResponseNorm, MaxPool2d, ReLU
 from torch_impl.predict import load
 from training import pictures
@@ -20,7 +20,7 @@ SHOWN = {Conv2d: "conv", Linear: "fc", ReLU: "relu", LocalResponseNorm: "norm", 
 def stages(image: Path | str, weights_file: Path | str) -> tuple[list[tuple[str, np.ndarray]], tuple[str, ...]]:
     """What becomes of an image, layer by layer, and the classes; returns and raises what scratch's does."""
     model, preprocessing, classes = load(weights_file)
-    x = preprocessing.evaluation([read_image(image)])
+    x = preprocessing.evaluation([read_image(image, scaled(preprocessing.size))])
     outputs, number = [("image", x[0].numpy())], 0
     for module in model.modules():
         if any(module.children()):

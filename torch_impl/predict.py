@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from torch_impl.alexnet import AlexNet
-from torch_impl.data import Preprocessing, mean_probabilities
+from torch_impl.data import Preprocessing, mean_probabilities, scaled
 from training import prediction, weights
 from training.images import read_image
 
@@ -26,7 +26,7 @@ def predictor(weights_file: Path | str) -> tuple[Callable[[Path | str], np.ndarr
 
     @torch.no_grad()
     def probabilities(image: Path | str) -> np.ndarray:
-        logits = model(preprocessing.evaluation([read_image(image)]))
+        logits = model(preprocessing.evaluation([read_image(image, scaled(preprocessing.size))]))
         return weights.finite_probabilities(weights_file, mean_probabilities(logits.unsqueeze(0))[0].numpy())
 
     return probabilities, classes

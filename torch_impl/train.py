@@ -19,7 +19,7 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from torch_impl.alexnet import AlexNet
-from torch_impl.data import Preprocessing, mean_probabilities
+from torch_impl.data import Preprocessing, mean_probabilities, scaled
 from torch_impl.modules import CrossEntropyLoss, Dropout, Linear, Module
 from torch_impl.pictures import stages
 from torch_impl.sgd import SGD
@@ -45,7 +45,12 @@ def train(options: TorchOptions) -> dict[str, Any]:
     with Workers.joined(options) as workers:
         torch.set_num_threads(options.threads or torch.get_num_threads())
         dataset = open_dataset(
-            options.data, options.data_dir, skip_broken=options.skip_broken, seed=options.seed, workers=options.workers
+            options.data,
+            options.data_dir,
+            skip_broken=options.skip_broken,
+            seed=options.seed,
+            workers=options.workers,
+            for_size=scaled(options.size),
         )
         preprocessing = Preprocessing.fit(
             sample(dataset.train, workers=options.workers), size=options.size, channels=options.channels, mirror=dataset.mirror

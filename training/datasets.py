@@ -78,7 +78,13 @@ class Dataset:
 
 
 def open_dataset(
-    name: str, folder: Path | str | None = None, *, skip_broken: bool = False, seed: int = 0, workers: int = 2
+    name: str,
+    folder: Path | str | None = None,
+    *,
+    skip_broken: bool = False,
+    seed: int = 0,
+    workers: int = 2,
+    for_size: int | None = None,
 ) -> Dataset:
     """The data set of that name.
 
@@ -89,6 +95,8 @@ def open_dataset(
             so to have the same images under the same indices every time, this decodes every file once.
         seed: chooses the images held out of an imagefolder that has no folder of them.
         workers: the number of threads that decode for ``skip_broken``.
+        for_size: what ``data.prepare`` is going to scale an imagefolder's images to, of which larger ones are then reduced
+            while they are read (``images.read_image``).
 
     Raises:
         ValueError: there is no such data set, it takes no folder or needs one, or what lies there is not as it should be; there
@@ -105,7 +113,7 @@ def open_dataset(
     if name == "imagefolder":
         if folder is None:
             raise ValueError("open_dataset: imagefolder needs the folder that its images are in, got none")
-        return _imagefolder(Path(folder), skip_broken, seed, workers)
+        return _imagefolder(Path(folder), skip_broken, seed, workers, for_size)
     if name == "fashion-mnist":
         return _fashion_mnist(FASHION_MNIST if folder is None else Path(folder))
     if folder is not None:
@@ -189,13 +197,13 @@ def _photographs() -> Dataset:
     return Dataset("photographs", PHOTOGRAPHS, True, train, _in_memory(images, labels))
 
 
-def _imagefolder(folder: Path, skip_broken: bool, seed: int, workers: int) -> Dataset:
+def _imagefolder(folder: Path, skip_broken: bool, seed: int, workers: int, for_size: int | None) -> Dataset:
     index = index_folder(folder, skip_broken=skip_broken, workers=workers, held_out=lambda labels: held_out(labels, 10, seed))
-    return Dataset("imagefolder", index.classes, True, _on_disk(index.train), _on_disk(index.test))
+    return Dataset("imagefolder", index.classes, True, _on_disk(index.train, for_size), _on_disk(index.test, for_size))
 
 
-def _on_disk(part: Part) -> Split:
-    return Split(part.labels, lambda i: read_image(part.files[i]), part.skipped)
+def _on_disk(part: Part, for_size: int | None) -> Split:
+    return Split(part.labels, lambda i: read_image(part.files[i], for_size), part.skipped)
 
 
 def _in_memory(images: Any, labels: np.ndarray) -> Split:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw
 
 from scratch import data
 from training.datasets import photographs
+from training.images import BrokenImageError, read_image
 from training.text import shown
 
 EYE = (68, 48, 72)  # of the cat, in the prepared photograph
@@ -55,9 +56,8 @@ def load(path: Path | None, region: tuple[int, int, int] | None) -> Photo:
     else:
         name = shown(path.name)
         try:
-            with Image.open(path) as opened:
-                pixels = np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
-        except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+            pixels = read_image(path, 256)
+        except (OSError, BrokenImageError) as error:
             raise ValueError(f"input must be an image file, got {path}: {error}") from None
     top, left, side = region or (EYE if path is None else (64, 64, 128))
     if min(top, left) < 0 or side < 1 or max(top, left) + side > 256:
