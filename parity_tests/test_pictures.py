@@ -42,7 +42,8 @@ def test_redrawn_they_are_the_same(folder, tmp_path):
     shutil.copytree(folder, again)
     for path in again.glob("*.svg"):
         path.unlink()
-    written = pictures.draw(again, scratch.pictures.stages)
+    written, problems = pictures.draw(again, scratch.pictures.stages)
+    assert problems == []
     assert len(written) == 2 * len(NAMES)
     for name in NAMES:
         assert (again / f"{name}.svg").read_text() == (folder / f"{name}.svg").read_text()
@@ -65,7 +66,7 @@ def test_both_sides_see_the_same_stages(folder):
 
 def test_weights_alone_show_their_filters(folder, tmp_path):
     shutil.copy(folder / "weights.safetensors", tmp_path)
-    assert [path.name for path in pictures.draw(tmp_path, scratch.pictures.stages)] == ["filters.png", "filters.svg"]
+    assert [path.name for path in pictures.draw(tmp_path, scratch.pictures.stages)[0]] == ["filters.png", "filters.svg"]
 
 
 def test_a_folder_without_a_run(tmp_path):
@@ -104,7 +105,7 @@ def test_filters_keep_zero_in_the_middle():
 
 def test_the_confusion_matrix_has_its_counts(tmp_path):
     (tmp_path / "confusion.json").write_text(json.dumps({"classes": ["cat", "dog"], "confusion": [[3, 1], [0, 4]]}))
-    assert len(pictures.draw(tmp_path, scratch.pictures.stages)) == 2
+    assert len(pictures.draw(tmp_path, scratch.pictures.stages)[0]) == 2
     (axis,) = pictures.confusion(np.array([[3, 1], [0, 4]]), ["cat", "dog"]).axes
     assert [text.get_text() for text in axis.texts] == ["3", "1", "4"]
     assert axis.get_title() == "87.50% of 8 held-out images right"

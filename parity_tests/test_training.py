@@ -161,17 +161,12 @@ def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(tmp_path, cap
     assert len(metrics_of(tmp_path / "damaged")) == len(metrics_of(tmp_path / "whole"))
 
 
-def test_without_a_checkpoint_resume_begins(tmp_path, capsys):
-    run("scratch", tmp_path, max_steps=1, resume=True)
-    assert "there is no checkpoint yet: the run starts at its beginning" in capsys.readouterr().out
-
-
 def test_a_run_may_die_again_before_its_first_step_counts(tmp_path, monkeypatch):
     class DeathError(Exception):
         pass
 
     live = session.Run.batches
-    for steps in (1, 0):
+    for resume, steps in enumerate((1, 0)):
 
         def die(self, batches, steps=steps):
             yield from itertools.islice(live(self, batches), steps)
@@ -180,7 +175,7 @@ def test_a_run_may_die_again_before_its_first_step_counts(tmp_path, monkeypatch)
         with monkeypatch.context() as patched:
             patched.setattr(session.Run, "batches", die)
             with pytest.raises(DeathError):
-                run("scratch", tmp_path, resume=True)
+                run("scratch", tmp_path, resume=bool(resume))
     run("scratch", tmp_path, resume=True)
     assert [line["step"] for line in metrics_of(tmp_path)] == [1, 2, 3, 4, 4]
 
