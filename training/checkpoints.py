@@ -77,6 +77,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path, side: str, keep: int) -> None:
         self.folder, self.side, self.keep = folder, side, keep
+        self._passed_over: list[Path] = []  # when the run was resumed; the next checkpoint takes their place
 
     def path(self, step: int) -> Path:
         """Where the checkpoint of this step is."""
@@ -96,11 +97,12 @@ class Checkpoints:
             files.write(path, KIND, {"content": content, "sha256": checksum(arrays, content)}, arrays)
         except OSError as error:
             raise self.failure(path, error) from error
-        older = [other for other in self.paths() if _step(other) < step]
-        newer = [other for other in self.paths() if _step(other) > step]  # passed over when the run was resumed
-        for useless in [*older[: max(0, len(older) + 1 - self.keep)], *newer]:
-            self._remove_folder(useless)
-            useless.unlink(missing_ok=True)
+        older = [other for other in self.paths() if _step(other) < step and other not in self._passed_over]
+        for useless in [*older[: max(0, len(older) + 1 - self.keep)], *self._passed_over]:
+            if useless != path:
+                self._remove_folder(useless)
+                useless.unlink(missing_ok=True)
+        self._passed_over = []
         return path
 
     def failure(self, path: Path, error: OSError) -> OSError:
@@ -134,6 +136,7 @@ class Checkpoints:
                 problem = f"{path}: {error.strerror}" if isinstance(error, OSError) and error.strerror else f"{error}"
                 report(f"{problem}. The checkpoint before it is used, if there is one")
                 problems.append(problem)
+                self._passed_over.append(path)
         if problems:
             raise ValueError(f"{self.folder}: holds no checkpoint to go on from:\n  " + "\n  ".join(problems))
         return None
