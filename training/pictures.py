@@ -208,6 +208,8 @@ def activations(stages: list[tuple[str, np.ndarray]], classes: Sequence[str]) ->
 def curves(lines: list[dict[str, Any]]) -> Figure:
     """Loss and accuracy from a run's metrics: steps as means over stretches of the run, with the middle 80 % of them around."""
     steps = [line for line in lines if "loss" in line]
+    if not steps:
+        raise ValueError("no step has been taken")
     evaluations = [line for line in lines if "held_out_loss" in line]
     figure = _figure(11, 4)
     for axis, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from training.checkpoints import Checkpoints
+from training.state import NUMBERS
 from training.text import shown
 
 PICTURES = ("filters", "activations", "curves", "confusion")
@@ -29,6 +30,7 @@ RESULTS = (
     "example.png",
     *(f"{name}.{suffix}" for name in PICTURES for suffix in ("png", "svg")),
 )
+KINDS = ({"loss", "accuracy", "lr"}, {*NUMBERS})  # what a line of metrics says of a step, and of an evaluation
 LOCKED_OUT = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES)  # another process has the lock; any other error: there are none
 FAR = 2**40  # Windows locks bytes, and others may not read those: one that no file of metrics has
 
@@ -160,8 +162,8 @@ def metrics_of(path: Path, content: bytes) -> list[dict[str, Any]]:
             line = json.loads(text)
             if not isinstance(line, dict) or not all(isinstance(value, int | float) for value in line.values()):
                 raise ValueError("it is no object of numbers")
-            if "step" not in line:
-                raise ValueError("it has no step")
+            if "step" not in line or not any(kind <= line.keys() for kind in KINDS):
+                raise ValueError("it is neither of a step nor of an evaluation")
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}: line {number} is damaged: {error}") from error
         lines.append(line)
