@@ -18,7 +18,7 @@ SLOW = "import sys, time\nprint('importing', file=sys.stderr, flush=True)\ntime.
 
 def start(command: list[str], path: Path, **more: object) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": f"{path}{os.pathsep}{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.Popen(  # type: ignore[call-overload, no-any-return]
+    return subprocess.Popen(  # type: ignore[call-overload]
         [sys.executable, "-m", *command],
         cwd=path,
         env=environment,
