@@ -19,6 +19,9 @@ PROFILES = {"quick": 10, "default": CASES, "deep": 3000}  # cases for each opera
 NETWORKS = (
     "test_networks",
     "test_training",
+    "test_resume",
+    "test_run_folder",
+    "test_commands",
     "test_checkpoints",
     "test_weights",
     "test_weights_broken",

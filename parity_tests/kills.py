@@ -78,10 +78,10 @@ def kill(side: str, folder: Path, kills: int, rng: random.Random, longest: float
 
     Kills come at random moments up to ``longest`` seconds after a start. A run that finishes before is begun again elsewhere.
     """
-    options = replace(options_of(side), out=str(folder), resume=True)
+    options = replace(options_of(side), out=str(folder))
     hits = 0
     for _ in range(kills):
-        process = start(side, options)
+        process = start(side, resumed(side, options))
         process.join(rng.uniform(0, longest))
         if process.exitcode is None:
             os.kill(process.pid, signal.SIGKILL)
@@ -89,8 +89,13 @@ def kill(side: str, folder: Path, kills: int, rng: random.Random, longest: float
         process.join()
         if process.exitcode == 0:
             break
-    whole(side, options)
+    whole(side, resumed(side, options))
     return hits
+
+
+def resumed(side: str, options: Options) -> Options:
+    """With ``resume``, if the run got as far as its first checkpoint."""
+    return replace(options, resume=bool(options.checkpoints(side).paths()))
 
 
 def main() -> None:

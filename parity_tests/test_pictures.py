@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import re
 import shutil
 import sys
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
+import matplotlib
 import numpy as np
 import pytest
 
 import scratch.pictures
 import scratch.train
 import torch_impl.pictures
-from training import pictures
+from parity_tests.runs import contents, data_of, dataset, run
+from training import files, pictures
 from training.images import read_image
 from training.options import Options
 
@@ -42,7 +48,8 @@ def test_redrawn_they_are_the_same(folder, tmp_path):
     shutil.copytree(folder, again)
     for path in again.glob("*.svg"):
         path.unlink()
-    written = pictures.draw(again, scratch.pictures.stages)
+    written, problems = pictures.draw(again, scratch.pictures.stages)
+    assert problems == []
     assert len(written) == 2 * len(NAMES)
     for name in NAMES:
         assert (again / f"{name}.svg").read_text() == (folder / f"{name}.svg").read_text()
@@ -65,7 +72,7 @@ def test_both_sides_see_the_same_stages(folder):
 
 def test_weights_alone_show_their_filters(folder, tmp_path):
     shutil.copy(folder / "weights.safetensors", tmp_path)
-    assert [path.name for path in pictures.draw(tmp_path, scratch.pictures.stages)] == ["filters.png", "filters.svg"]
+    assert [path.name for path in pictures.draw(tmp_path, scratch.pictures.stages)[0]] == ["filters.png", "filters.svg"]
 
 
 def test_a_folder_without_a_run(tmp_path):
@@ -73,23 +80,111 @@ def test_a_folder_without_a_run(tmp_path):
         pictures.draw(tmp_path, scratch.pictures.stages)
 
 
-def test_without_matplotlib_a_run_ends_as_well(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    summary = scratch.train.train(Options(out=str(tmp_path), **TINY))
-    assert summary["steps"] == 3
-    assert "no pictures: matplotlib" in capsys.readouterr().out
-    assert not list(tmp_path.glob("*.svg"))
-
-
 def test_the_command(folder, tmp_path, monkeypatch, capsys):
     shutil.copytree(folder, tmp_path / "run")
-    monkeypatch.setattr(sys, "argv", ["pictures", str(tmp_path / "run"), "--image", str(folder / "example.png")])
-    pictures.command("scratch", scratch.pictures.stages)
-    assert capsys.readouterr().out.count("wrote ") == 2 * len(NAMES)
+    before = contents(tmp_path / "run")
+    for words in ([], ["--out", str(tmp_path / "elsewhere"), "--image", str(folder / "example.png")]):
+        monkeypatch.setattr(sys, "argv", ["pictures", str(tmp_path / "run"), *words])
+        pictures.command("scratch", scratch.pictures.stages)
+        assert capsys.readouterr().out.count("wrote ") == 2 * len(NAMES)
+    # What a run, or whoever published it, has in its folder stays.
+    assert contents(tmp_path / "run").items() >= before.items()
+    assert len(list((tmp_path / "run" / "pictures").iterdir())) == len(list((tmp_path / "elsewhere").iterdir())) == 2 * len(NAMES)
     monkeypatch.setattr(sys, "argv", ["pictures", str(tmp_path / "nothing")])
     with pytest.raises(SystemExit):
         pictures.command("scratch", scratch.pictures.stages)
     assert "holds no run" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["pictures", str(tmp_path / "run"), "--image", str(tmp_path / "nothing.png")])
+    with pytest.raises(SystemExit) as left:
+        pictures.command("scratch", scratch.pictures.stages)
+    assert left.value.code == 1
+    assert "error: activations: " in (said := capsys.readouterr()).err
+    assert "nothing.png" in said.err
+    assert said.out.count("wrote ") == 2 * len(NAMES) - 2
+
+
+# What is markup to someone: matplotlib's formulas, XML, the terminal, printf; what no font has; what is long, empty, twice.
+HOSTILE = ("$5_$", "$\\frac{", "<b>&amp;", "\x1b[2J", "a\nb", "%s{0}", "[bold]", "\U0001f468\u200d\U0001f469", "\udce9", "", "$$")
+LONG = "n" * 300
+
+
+@pytest.mark.parametrize("count", [2, len(HOSTILE) + 1, 500])
+def test_a_class_may_be_called_anything(tmp_path, count):
+    classes = (*HOSTILE, LONG, *map(str, range(count)))[:count]
+    with dataset(data_of(classes)):
+        run("scratch", tmp_path, max_steps=1, no_pictures=False)
+    assert len(list(tmp_path.glob("*.svg"))) == len(NAMES)
+    for path in tmp_path.glob("*.svg"):
+        ElementTree.parse(path)
+    if count == len(HOSTILE) + 1:
+        text = (tmp_path / "confusion.svg").read_text()
+        assert all(name in text for name in ("$5_$", "&lt;b&gt;", r"\x1b[2J", r"a\nb", r"\udce9", "n" * 23 + "…"))
+
+
+@pytest.mark.parametrize("side", ["scratch", "torch_impl"])
+def test_a_picture_that_fails_costs_that_picture(tmp_path, monkeypatch, capsys, side):
+    def fail(*_: object) -> None:
+        raise RuntimeError("no [ink] \x1b left")
+
+    monkeypatch.setattr(pictures, "confusion", fail)
+    with dataset(data_of()):
+        summary = run(side, tmp_path, no_pictures=False)
+    assert summary == json.loads((tmp_path / "summary.json").read_text())
+    assert r"no picture: confusion: no [ink] \x1b left" in capsys.readouterr().out
+    assert sorted(path.stem for path in tmp_path.glob("*.svg")) == sorted({*NAMES} - {"confusion"})
+
+
+@pytest.mark.parametrize("name", ["example.png", "curves.png", "curves.svg"])
+def test_a_disk_that_is_full_at_the_end_costs_pictures(tmp_path, monkeypatch, capsys, name):
+    written = files.write_bytes
+
+    def full(path: Path, content: bytes) -> None:
+        if path.name == name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        written(path, content)
+
+    monkeypatch.setattr(files, "write_bytes", full)
+    with dataset(data_of()):
+        assert run("scratch", tmp_path, no_pictures=False)["steps"] == 3
+    assert "no picture" in (said := capsys.readouterr().out)
+    assert "No space left on device" in said
+    assert name in said
+
+
+@pytest.mark.parametrize("package", ["PIL.Image", "matplotlib"])
+def test_a_run_needs_no_package_for_pictures(tmp_path, monkeypatch, capsys, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with dataset(data_of()):
+        assert run("scratch", tmp_path, no_pictures=False)["steps"] == 3
+    assert "no pictures: " in (said := capsys.readouterr().out)
+    assert "is not installed: pip install 'alexnet-from-scratch[" in said
+
+
+def test_other_peoples_settings_change_no_picture(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "run")
+    with matplotlib.rc_context({"text.usetex": True, "font.size": 30, "axes.prop_cycle": "cycler('color', ['r'])"}):
+        assert pictures.draw(tmp_path / "run", scratch.pictures.stages)[1] == []
+    for name in NAMES:
+        assert (tmp_path / "run" / f"{name}.svg").read_text() == (folder / f"{name}.svg").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("metrics.jsonl", b'{"step": 1, "loss"', "curves: .*metrics.jsonl: line 1 is damaged"),
+        ("metrics.jsonl", b"\xff\xfe", "curves: .*metrics.jsonl: line 1 is damaged"),
+        ("metrics.jsonl", b'{"step": 1}', "curves: .*metrics.jsonl: "),
+        ("confusion.json", b"[]", "confusion: .*confusion.json: must hold"),
+        ("confusion.json", b'{"classes": ["a"], "confusion": [[1, 2]]}', r"confusion: .*confusion.json: .* got int64 \(1, 2\)"),
+        ("confusion.json", b'{"classes": ["a"], "confusion": [["x"]]}', "confusion: .*confusion.json: confusion must be counts"),
+        ("weights.safetensors", b"<html>", "filters: .*weights.safetensors: must be a"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    written, problems = pictures.draw(tmp_path, scratch.pictures.stages)
+    assert written == []
+    assert re.search(message, problems[0])
 
 
 def test_filters_keep_zero_in_the_middle():
@@ -104,7 +199,7 @@ def test_filters_keep_zero_in_the_middle():
 
 def test_the_confusion_matrix_has_its_counts(tmp_path):
     (tmp_path / "confusion.json").write_text(json.dumps({"classes": ["cat", "dog"], "confusion": [[3, 1], [0, 4]]}))
-    assert len(pictures.draw(tmp_path, scratch.pictures.stages)) == 2
+    assert len(pictures.draw(tmp_path, scratch.pictures.stages)[0]) == 2
     (axis,) = pictures.confusion(np.array([[3, 1], [0, 4]]), ["cat", "dog"]).axes
     assert [text.get_text() for text in axis.texts] == ["3", "1", "4"]
     assert axis.get_title() == "87.50% of 8 held-out images right"

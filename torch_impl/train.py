@@ -79,9 +79,8 @@ def train(options: TorchOptions) -> dict[str, Any]:
             total=workers.total,
             main=workers.rank == 0,
         )
-        network = workers.together(model, compiled=options.compile)
-
         with run:
+            network = workers.together(model, compiled=options.compile)
             for epoch in run.epochs():
                 for images, labels in workers.moved(run.batches(loader.training(epoch, first=run.position.batch))):
                     draw_masks(model, options.seed, run.position.step, run.batch_size, workers)

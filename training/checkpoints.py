@@ -11,6 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import reprlib
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
@@ -20,9 +23,12 @@ from typing import Any
 import numpy as np
 
 from training import files
+from training.text import shown
 
 KIND = "checkpoint"
 FORMAT = 1
+NAME = re.compile(r"step-[0-9]{9,}\.safetensors")
+NAMED = 10  # problems in an error message
 
 
 class Purpose(IntEnum):
@@ -45,6 +51,20 @@ class Checkpoint:
     arrays: dict[str, np.ndarray]
     state: dict[str, Any]
 
+    def require_arrays(self, expected: Mapping[str, np.ndarray]) -> None:
+        """Raise ValueError, with all that is wrong, if the arrays' names, dtypes and shapes are not these."""
+        problems = [f"{name} is missing" for name in expected if name not in self.arrays]
+        for name, array in self.arrays.items():
+            if name not in expected:
+                problems.append(f"{shown(name)} must not be there")
+            elif (array.dtype, array.shape) != (dtype_shape := (expected[name].dtype, expected[name].shape)):
+                problems.append(
+                    f"{name} must be {dtype_shape[0]} with shape {dtype_shape[1]}, got {array.dtype} with {array.shape}"
+                )
+        if problems:
+            named = "".join(f"\n  {problem}" for problem in problems[:NAMED])
+            raise ValueError(f"{self.path}: must hold the arrays of this run's network and optimizer, but{named}")
+
 
 class Checkpoints:
     """The checkpoints of a run, in a folder, of which the last ``keep`` stay.
@@ -57,6 +77,11 @@ class Checkpoints:
 
     def __init__(self, folder: Path, side: str, keep: int) -> None:
         self.folder, self.side, self.keep = folder, side, keep
+        self._passed_over: list[Path] = []  # when the run was resumed; the next checkpoint takes their place
+
+    def path(self, step: int) -> Path:
+        """Where the checkpoint of this step is."""
+        return self.folder / f"step-{step:09}.safetensors"
 
     def save(self, step: int, arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> Path:
         """Write a checkpoint and remove those that are too many.
@@ -64,25 +89,38 @@ class Checkpoints:
         Raises:
             OSError: it cannot be written. Those before are untouched.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"step-{step:09}.safetensors"
+        path = self.path(step)
         content = {"format": FORMAT, "side": self.side, "state": state}
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._remove_folder(path)
             files.write(path, KIND, {"content": content, "sha256": checksum(arrays, content)}, arrays)
         except OSError as error:
-            last = next(reversed(self.paths()), "none")
-            raise OSError(
-                error.errno, f"{path}: {error.strerror}. The last checkpoint, from which --resume goes on, is {last}"
-            ) from error
-        paths = self.paths()
-        newer = paths.index(path) + 1  # those are damaged and were passed over when the run was resumed
-        for useless in paths[newer:] + paths[: max(0, newer - self.keep)]:
-            useless.unlink()
+            raise self.failure(path, error) from error
+        older = [other for other in self.paths() if _step(other) < step and other not in self._passed_over]
+        for useless in [*older[: max(0, len(older) + 1 - self.keep)], *self._passed_over]:
+            if useless != path:
+                self._remove_folder(useless)
+                useless.unlink(missing_ok=True)
+        self._passed_over = []
         return path
 
+    def failure(self, path: Path, error: OSError) -> OSError:
+        """The error to raise where the system refuses to write ``path``: it says what the run can go on from."""
+        last = next(reversed(self.paths()), "none")
+        reason = error.strerror or error
+        return OSError(error.errno, f"{path}: {reason}. The last checkpoint, from which --resume goes on, is {last}")
+
     def paths(self) -> list[Path]:
-        """The files, oldest first."""
-        return sorted(self.folder.glob("step-*.safetensors"))
+        """The files, oldest first.
+
+        Raises:
+            OSError: the folder cannot be read.
+        """
+        try:
+            return sorted((path for path in self.folder.iterdir() if NAME.fullmatch(path.name)), key=_step)
+        except FileNotFoundError:
+            return []
 
     def newest(self, report: Callable[[str], None]) -> Checkpoint | None:
         """The newest checkpoint that is whole, or None if there is no file at all; ``report`` hears of each that is not.
@@ -94,9 +132,11 @@ class Checkpoints:
         for path in reversed(self.paths()):
             try:
                 return self._load(path)
-            except files.NotWholeError as error:
-                report(f"{error}. The checkpoint before it is used, if there is one")
-                problems.append(str(error))
+            except (files.NotWholeError, OSError) as error:
+                problem = f"{path}: {error.strerror}" if isinstance(error, OSError) and error.strerror else f"{error}"
+                report(f"{problem}. The checkpoint before it is used, if there is one")
+                problems.append(problem)
+                self._passed_over.append(path)
         if problems:
             raise ValueError(f"{self.folder}: holds no checkpoint to go on from:\n  " + "\n  ".join(problems))
         return None
@@ -106,12 +146,22 @@ class Checkpoints:
         arrays, content = header.read(), header.about.get("content")
         if not isinstance(content, dict) or checksum(arrays, content) != header.about.get("sha256"):
             raise files.NotWholeError(f"{path}: is damaged: its checksum is not that of its content")
-        if (content["format"], content["side"]) != (FORMAT, self.side):
-            raise ValueError(
-                f"{path}: must be a checkpoint of {self.side} in format {FORMAT}, "
-                f"got one of {content['side']} in format {content['format']}"
-            )
-        return Checkpoint(path, arrays, content["state"])
+        found = {name: content.get(name) for name in ("format", "side", "state")}
+        if (repr(found["format"]), found["side"]) != (repr(FORMAT), self.side):
+            got = f"one of {shown(found['side'])[:40]} in format {shown(found['format'])[:40]}"
+            raise ValueError(f"{path}: must be a checkpoint of {self.side} in format {FORMAT}, got {got}")
+        if not isinstance(found["state"], dict):
+            raise ValueError(f"{path}: its state must be a JSON object, got {reprlib.repr(found['state'])}")
+        return Checkpoint(path, arrays, found["state"])
+
+    def _remove_folder(self, path: Path) -> None:
+        """Lay a folder with a checkpoint's name aside: what may be in it is not ours to remove."""
+        if path.is_dir() and not path.is_symlink():
+            path.rename(Path(tempfile.mkdtemp(prefix="aside-", dir=self.folder)) / path.name)
+
+
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix("step-").removesuffix(".safetensors"))
 
 
 def checksum(arrays: Mapping[str, np.ndarray], content: Mapping[str, Any]) -> str:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+import reprlib
+from collections.abc import Iterable, Sequence
+from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
 from training import schedule
 from training.checkpoints import Checkpoint, Checkpoints
 from training.datasets import NAMES
+from training.state import require_fields
 from training.text import CommandLine
 from training.variants import VARIANTS
 
@@ -29,6 +31,15 @@ MAY_CHANGE = {
     "no_pictures",
     "resume",
 }
+# What a flag must come with, or it would do nothing: another flag, and its values.
+NEEDS = {
+    "data_dir": ("data", ("fashion-mnist", "imagefolder")),
+    "skip_broken": ("data", ("imagefolder",)),
+    "patience": ("schedule", ("plateau",)),
+    "lr_every": ("schedule", ("steps",)),
+}
+KINDS = {"str": str, "int": int, "float": float, "bool": bool, "None": type(None)}
+MOST_THREADS = 1024
 
 
 def flag(default: Any, text: str, **argparse_arguments: Any) -> Any:
@@ -74,6 +85,8 @@ class Options:
     resume: bool = flag(False, "go on from the last checkpoint in the run's folder, with its flags where none are given")
 
     def __post_init__(self) -> None:
+        for option in fields(self):
+            self._require_kind(option)
         low = {"batch": 1, "epochs": 1, "max_steps": 1, "patience": 1, "lr_every": 1, "seed": 0, "threads": 1, "workers": 1}
         low |= {"checkpoint_every": 1, "keep": 1, "lr": 0, "momentum": 0, "weight_decay": 0, "dropout": 0}
         for name, least in low.items():
@@ -82,6 +95,31 @@ class Options:
                 raise ValueError(f"{spelled(name)} must be {least} or more, got {value}")
         if self.dropout > 1:
             raise ValueError(f"--dropout must be a probability, got {self.dropout}")
+        for name in ("threads", "workers"):
+            if (getattr(self, name) or 0) > MOST_THREADS:
+                raise ValueError(f"{spelled(name)} must be {MOST_THREADS} or less, got {getattr(self, name)}")
+        if self.data == "imagefolder" and self.data_dir is None:
+            raise ValueError("--data imagefolder needs the folder that its images are in: --data-dir DIR")
+        self.require_effect(option.name for option in fields(self) if getattr(self, option.name) != option.default)
+
+    def require_effect(self, names: Iterable[str]) -> None:
+        """Raise ValueError if one of these flags does nothing with the others as they are."""
+        for name in names:
+            other, values = NEEDS.get(name, ("data", NAMES))
+            if (value := getattr(self, other)) not in values:
+                needed = " or ".join(f"{spelled(other)} {value}" for value in values)
+                raise ValueError(f"{spelled(name)} must come with {needed}: with {spelled(other)} {value} it does nothing")
+
+    def _require_kind(self, option: Field[Any]) -> None:
+        """Raise ValueError if the value is of another type than the option's, or none of its choices."""
+        value, kinds = getattr(self, option.name), [KINDS[kind] for kind in str(option.type).split(" | ")]
+        if type(value) not in kinds and not (type(value) is int and float in kinds and abs(value) < 2**1000):
+            raise ValueError(f"{spelled(option.name)} must be {option.type}, got {reprlib.repr(value)}")
+        choices = option.metadata.get("choices")
+        if choices and value not in choices:
+            raise ValueError(f"{spelled(option.name)} must be one of {', '.join(choices)}, got {reprlib.repr(value)}")
+        if value == "":
+            raise ValueError(f"{spelled(option.name)} must name a folder, got nothing")
 
     @property
     def channels(self) -> int:
@@ -101,15 +139,33 @@ class Options:
         """The checkpoints in that folder."""
         return Checkpoints(self.folder(side) / "checkpoints", side, self.keep)
 
-    def require_same_run(self, checkpoint: Checkpoint) -> None:
-        """Raise ValueError if the checkpoint is of a run that computes something else than one with these options."""
-        mine, saved = asdict(self), checkpoint.state["options"]
+    @classmethod
+    def of(cls, checkpoint: Checkpoint) -> Self:
+        """The options of the run that saved the checkpoint.
+
+        Raises:
+            ValueError: it holds others than there are, or impossible ones; the message names file and option.
+        """
+        require_fields(checkpoint.path, "its state", checkpoint.state, ("options", "data", "position"))
+        saved = checkpoint.state["options"]
+        require_fields(checkpoint.path, "options", saved, [option.name for option in fields(cls)])
+        try:
+            return cls(**saved)
+        except ValueError as error:
+            raise ValueError(f"{checkpoint.path}: options: {error}") from error
+
+    def require_same_run(self, path: Path, other: Options) -> None:
+        """Raise ValueError if the run of the checkpoint ``path``, with those options, computes something else than this one."""
         # How a run is tested decides what it learns where the learning rate waits for the test's plateau.
         may_change = MAY_CHANGE if self.schedule == "plateau" else MAY_CHANGE | {"ten_crops"}
-        changed = [name for name in mine if name not in may_change and mine[name] != saved[name]]
+        changed = [name for name in self.differences(other) if name not in may_change]
         if changed:
-            differences = ", ".join(f"{spelled(name)} {saved[name]}, not {mine[name]}" for name in changed)
-            raise ValueError(f"{checkpoint.path}: is of a run with {differences}: what is learned cannot change halfway")
+            differences = ", ".join(f"{spelled(name)} {getattr(other, name)}, not {getattr(self, name)}" for name in changed)
+            raise ValueError(f"{path}: is of a run with {differences}: what is learned cannot change halfway")
+
+    def differences(self, other: Options) -> list[str]:
+        """The names of the options that are not the same."""
+        return [option.name for option in fields(self) if getattr(self, option.name) != getattr(other, option.name)]
 
     @classmethod
     def parse(cls, side: str, arguments: Sequence[str] | None = None) -> Self:
@@ -125,8 +181,10 @@ class Options:
         try:
             options = cls(**given)
             if options.resume and (saved := options.checkpoints(side).newest(report=lambda _: None)):
-                options = cls(**{**saved.state["options"], **given})
-        except (ValueError, OSError) as error:
+                # The run is where it was found, wherever it was when it began.
+                options = cls(**{**asdict(cls.of(saved)), "out": options.out, **given})
+            options.require_effect(given)
+        except (ValueError, OSError, ModuleNotFoundError) as error:
             parser.error(str(error))
         return options
 

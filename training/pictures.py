@@ -15,9 +15,11 @@ image to try the network with. What has no file to be drawn from is left out.
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +28,9 @@ import numpy as np
 from training import files
 from training.data_packages import optional
 from training.datasets import Dataset
-from training.screen import failing_plainly, plain_console
-from training.text import CommandLine
+from training.run_folder import metrics_of
+from training.screen import failing_plainly
+from training.text import CommandLine, shown
 from training.weights import open_weights
 
 if TYPE_CHECKING:  # a run does without matplotlib where it is not installed
@@ -40,57 +43,100 @@ and the classes."""
 TRAINING, HELD_OUT = "#1d4ed8", "#c2410c"
 CHANNELS = 16  # how many of a layer's are shown
 POINTS = 200  # how many means a curve of steps is made of
+LONGEST = 24  # letters of a class's name
 ANNOTATED = 20  # up to so many classes a confusion matrix has room for its numbers
 
 
-def keep_material(folder: Path, confusion: np.ndarray, dataset: Dataset) -> None:
-    """Leave what pictures need beside metrics and weights.
+def keep_confusion(folder: Path, confusion: np.ndarray, dataset: Dataset) -> None:
+    """Leave the confusion matrix beside metrics and weights.
 
     Raises:
-        OSError: a file could not be written.
+        OSError: the file could not be written.
     """
     content = {"classes": dataset.classes, "confusion": confusion.tolist()}
     files.write_bytes(folder / "confusion.json", json.dumps(content).encode())
-    example = optional("PIL.Image", "Pillow").fromarray(dataset.test.image(0))
-    example.save(folder / "example.png")
 
 
-def draw(folder: Path, stages: Stages, image: Path | str | None = None) -> list[Path]:
-    """Draw what the folder has files for, and return the pictures' paths.
+def keep_example(folder: Path, dataset: Dataset) -> None:
+    """Leave the first held-out image.
+
+    Raises:
+        ModuleNotFoundError: Pillow is not installed.
+        OSError: the file could not be written.
+    """
+    content = io.BytesIO()
+    optional("PIL.Image", "Pillow").fromarray(dataset.test.image(0)).save(content, "PNG")
+    files.write_bytes(folder / "example.png", content.getvalue())
+
+
+def draw(folder: Path, stages: Stages, image: Path | str | None = None, out: Path | None = None) -> tuple[list[Path], list[str]]:
+    """Draw what the folder has files for. A picture that fails is no reason to leave out the others.
 
     Args:
         folder: of a run.
         stages: what shows an image to the network.
         image: which one; by default the example that the run has left.
+        out: where the pictures go; by default into ``folder``.
+
+    Returns:
+        the pictures' paths, and the reasons why there are no more of them.
 
     Raises:
         ModuleNotFoundError: matplotlib is not installed.
         FileNotFoundError: the folder holds nothing to draw from.
-        ValueError: a file is not what it should be.
     """
-    matplotlib = optional("matplotlib", "matplotlib")
+    matplotlib = optional("matplotlib", "matplotlib", extra="train")
     weights, metrics, confused = (folder / name for name in ("weights.safetensors", "metrics.jsonl", "confusion.json"))
-    image = image or folder / "example.png"
-    figures = {}
+    example = Path(image or folder / "example.png")
+    figures: dict[str, Callable[[], Figure]] = {}
     if weights.exists():
-        figures["filters"] = filters(open_weights(weights).first_layer())
-        if Path(image).exists():
-            figures["activations"] = activations(*stages(image, weights))
-    if metrics.exists() and (lines := [json.loads(line) for line in metrics.read_text().splitlines()]):
-        figures["curves"] = curves(lines)
+        figures["filters"] = lambda: filters(open_weights(weights).first_layer())
+    if image is not None or (weights.exists() and example.exists()):
+        figures["activations"] = lambda: activations(*stages(example, weights))
+    if metrics.exists() and metrics.stat().st_size > 0:
+        figures["curves"] = lambda: curves(metrics_of(metrics, metrics.read_bytes()))
     if confused.exists():
-        content = json.loads(confused.read_text())
-        figures["confusion"] = confusion(np.array(content["confusion"]), content["classes"])
+        figures["confusion"] = lambda: confusion(*_confusion_of(confused))
     if not figures:
         raise FileNotFoundError(f"{folder}: holds no run: neither weights.safetensors nor metrics.jsonl nor confusion.json")
-    written = []
-    with matplotlib.rc_context({"svg.hashsalt": "run", "svg.fonttype": "none"}):  # the same names for the same things
+    written: list[Path] = []
+    problems = []
+    out = out or folder
+    out.mkdir(parents=True, exist_ok=True)
+    # Names of classes are text, whatever matplotlib would take for a formula, and whoever has other settings.
+    settings = {"text.parse_math": False, "svg.hashsalt": "run", "svg.fonttype": "none"}
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(settings)
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)  # a box in the PNG; the SVG has the text
         for name, figure in figures.items():
-            _lay_out(figure)
-            for suffix, metadata in (("png", {}), ("svg", {"Date": None})):
-                written.append(folder / f"{name}.{suffix}")
-                figure.savefig(written[-1], dpi=130, metadata=metadata)
-    return written
+            try:
+                written += _write(out / name, figure())
+            except Exception as error:
+                problems.append(f"{name}: {error or type(error).__name__}")
+    return written, problems
+
+
+def _write(path: Path, figure: Figure) -> Iterator[Path]:
+    """Write the figure as PNG and as SVG."""
+    _lay_out(figure)
+    for suffix, metadata in (("png", {}), ("svg", {"Date": None})):
+        content = io.BytesIO()
+        figure.savefig(content, format=suffix, dpi=130, metadata=metadata)
+        files.write_bytes(path.with_name(f"{path.name}.{suffix}"), content.getvalue())
+        yield path.with_name(f"{path.name}.{suffix}")
+
+
+def _confusion_of(path: Path) -> tuple[np.ndarray, list[str]]:
+    """The matrix and the classes in the file; ValueError names it if they are none."""
+    try:
+        content = json.loads(path.read_text())
+        counts, classes = np.array(content["confusion"]), [str(name) for name in content["classes"]]
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ValueError(f"{path}: must hold classes and confusion, got: {error}") from error
+    if counts.shape != (len(classes),) * 2 or counts.dtype.kind != "i" or counts.size == 0 or counts.min() < 0:
+        raise ValueError(f"{path}: confusion must be counts of shape {(len(classes),) * 2}, got {counts.dtype} {counts.shape}")
+    return counts, classes
 
 
 def filters(weight: np.ndarray) -> Figure:
@@ -143,7 +189,8 @@ def activations(stages: list[tuple[str, np.ndarray]], classes: Sequence[str]) ->
         axis.spines[:].set_visible(False)
         axis.set_ylabel(f"{name}\n{_shape(out)}", rotation=0, ha="right", va="center", fontsize=7)
     likeliest = np.argsort(-probabilities, kind="stable")[:10]
-    axes[-1].bar([classes[i] for i in likeliest], probabilities[likeliest], color=TRAINING)
+    axes[-1].bar(range(len(likeliest)), probabilities[likeliest], color=TRAINING)
+    axes[-1].set_xticks(range(len(likeliest)), [_label(classes[i]) for i in likeliest])
     axes[-1].set(ylim=(0, 1), ylabel="probability")
     axes[-1].tick_params(labelsize=8)
     return figure
@@ -152,6 +199,8 @@ def activations(stages: list[tuple[str, np.ndarray]], classes: Sequence[str]) ->
 def curves(lines: list[dict[str, Any]]) -> Figure:
     """Loss and accuracy from a run's metrics: steps as means over stretches of the run, with the middle 80 % of them around."""
     steps = [line for line in lines if "loss" in line]
+    if not steps:
+        raise ValueError("no step has been taken")
     evaluations = [line for line in lines if "held_out_loss" in line]
     figure = _figure(11, 4)
     for axis, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
@@ -182,6 +231,7 @@ def curves(lines: list[dict[str, Any]]) -> Figure:
 def confusion(counts: np.ndarray, classes: Sequence[str]) -> Figure:
     """The matrix (classes,classes) of how many images of a class, a row, were taken for another, a column."""
     shares = counts / counts.sum(axis=1, keepdims=True).clip(1)
+    right = counts.trace() / counts.sum().clip(1)
     side = min(4 + 0.45 * len(classes), 14)
     figure = _figure(side + 0.5, side)
     axis = figure.subplots()
@@ -191,10 +241,13 @@ def confusion(counts: np.ndarray, classes: Sequence[str]) -> Figure:
         for i, j in np.argwhere(counts):
             colour = "white" if shares[i, j] > 0.3 else "black"
             axis.text(j, i, str(counts[i, j]), ha="center", va="center", fontsize=8, color=colour)
-        axis.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
-        axis.set_yticks(range(len(classes)), classes)
+        labels = [_label(name) for name in classes]
+        axis.set_xticks(range(len(classes)), labels, rotation=45, ha="right")
+        axis.set_yticks(range(len(classes)), labels)
     axis.set(
-        xlabel="taken for", ylabel="is", title=f"{counts.trace() / counts.sum():.2%} of {counts.sum():,} held-out images right"
+        xlabel="taken for",
+        ylabel="is",
+        title=f"{right:.2%} of {counts.sum():,} held-out images right",
     )
     return figure
 
@@ -204,14 +257,21 @@ def command(side: str, stages: Stages) -> None:
     parser = CommandLine(f"python -m {side}.pictures", "Draw a run's pictures.")
     parser.add_argument("run", type=Path, help="the run's folder")
     parser.add_argument("--image", help="which the activations are of; default: the run's example.png")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="where the pictures go; default: the folder pictures in the run's"
+    )
     arguments = parser.parse_args()
     with failing_plainly():
-        for path in draw(arguments.run, stages, arguments.image):
-            plain_console().print(f"wrote {path}")
+        out = arguments.out or arguments.run / "pictures"  # those that the run has drawn stay as they are
+        written, problems = draw(arguments.run, stages, arguments.image, out)
+        for path in written:
+            print(f"wrote {shown(path)}")
+        if problems:
+            raise ValueError("\n".join(problems))
 
 
 def _figure(width: float, height: float) -> Figure:
-    return optional("matplotlib.figure", "matplotlib").Figure(figsize=(width, height), layout="constrained")  # type: ignore[no-any-return]
+    return optional("matplotlib.figure", "matplotlib", extra="train").Figure(figsize=(width, height), layout="constrained")  # type: ignore[no-any-return]
 
 
 def _lay_out(figure: Figure) -> None:
@@ -220,6 +280,12 @@ def _lay_out(figure: Figure) -> None:
     figure.set_layout_engine("none")
     for axis in figure.axes:
         axis.set_position(np.round(axis.get_position(original=True).bounds, 4))
+
+
+def _label(name: str) -> str:
+    """A class's name as a picture has room for it."""
+    text = shown(name)
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
 def _shape(out: np.ndarray) -> str:

@@ -17,27 +17,35 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
+import shlex
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict, dataclass, field
+from contextlib import ExitStack, closing
+from dataclasses import asdict
 from types import FrameType, TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from training import files, pictures, weights
+from training.data_packages import optional
 from training.datasets import Dataset
 from training.evaluation import Evaluation
-from training.options import Options
+from training.interrupts import INTERRUPTED
+from training.options import Options, spelled
+from training.progress import ProgressBar
+from training.run_folder import RunFolder
 from training.schedule import Schedule
 from training.screen import failing_plainly, plain_console
+from training.state import Position
+from training.text import shown
+
+# Options that may differ when an ended run is resumed: where everything is; and what an evaluation depends on, if there is one.
+WITHOUT_STEPS = {"data_dir", "out", "resume"}
+OF_AN_EVALUATION = {"ten_crops", "threads", "workers", "device", "no_pictures"}
 
 Batch = TypeVar("Batch")
 
@@ -50,31 +58,6 @@ class Learner(Protocol):
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Go on where :meth:`arrays` was called."""
-
-
-@dataclass
-class Position:
-    """Where a run is, and what it has to know to go on, beside arrays.
-
-    Attributes:
-        step: steps taken.
-        epoch: epochs ended.
-        batch: batches of the epoch that were trained on.
-        evaluated: the step after which the network was last evaluated.
-        numbers: what came out.
-        metrics: length of the metrics' file in bytes.
-        seconds: how long the run has taken, over all its parts.
-        schedule: of the learning rate.
-    """
-
-    step: int = 0
-    epoch: int = 0
-    batch: int = 0
-    evaluated: int = -1
-    numbers: dict[str, float] = field(default_factory=dict)
-    metrics: int = 0
-    seconds: float = 0.0
-    schedule: dict[str, Any] = field(default_factory=dict)
 
 
 class InterruptedRunError(Exception):
@@ -93,8 +76,11 @@ class Run:
         total: adds arrays up over all processes that train together.
         main: whether this process is the one of them that writes and prints.
 
-    Raises:
-        ValueError: the folder holds another run, or nothing whole to resume.
+    Entering it raises:
+        ValueError: the folder holds a run already; or to resume there is none, or another one, or it is not whole; or an option
+            would have no effect.
+        BlockingIOError: another run is writing to the folder.
+        OSError: it cannot be read or written.
     """
 
     def __init__(
@@ -111,29 +97,27 @@ class Run:
         self.options, self.side, self.dataset, self.preprocessing, self.learner = options, side, dataset, preprocessing, learner
         self.total, self.main = total, main
         weights.require_classes(options.data_dir or options.data, dataset.classes)  # now, not after hours of training
-        self.folder = options.folder(side)
-        self.metrics = self.folder / "metrics.jsonl"
         self.checkpoints = options.checkpoints(side)
+        self.folder = RunFolder(options.folder(side), self.checkpoints)
         self.console = plain_console(quiet=not main)
         self.position = Position()
         self.schedule = Schedule(options.schedule, options.lr, options.patience, options.lr_every)
         self.evaluation: Evaluation | None = None
         self._interrupted = False
         self._handlers: dict[int, Any] = {}  # of the signals that ask to stop, as they were before
-        if options.resume:
-            self._resume()
-        elif main and (self.metrics.exists() or self.checkpoints.paths()):
-            raise ValueError(f"{self.folder}: holds a run already. --resume goes on with it, --out DIR starts another")
 
     def __enter__(self) -> Self:
-        self._started = time.monotonic() - self.position.seconds
         with ExitStack() as undone_on_failure:
             if threading.current_thread() is threading.main_thread():  # Python lets no other one handle signals
-                for number in (signal.SIGINT, signal.SIGTERM):
+                for number in _asking_to_stop():
                     self._handlers[number] = signal.signal(number, self._interrupt)
                     undone_on_failure.callback(signal.signal, number, self._handlers[number])
+            self._open_together(undone_on_failure)
+            self._started = time.monotonic() - self.position.seconds
             if self.main:
-                undone_on_failure.enter_context(self._open_folder())
+                self.folder.cut(self.position.metrics)
+                if self.position.step == 0:
+                    self._save()  # there is something to resume from the start
             self._bar = undone_on_failure.enter_context(ProgressBar(self.console, self.position.step, self._last_step))
             self._cleanup = undone_on_failure.pop_all()
         return self
@@ -191,7 +175,7 @@ class Run:
         self.position.evaluated = self.position.step
         self._note(**numbers)
         self.console.print(
-            f"epoch {self.position.epoch + 1}, step {self.position.step}: learning rate {self.schedule.rate:g}, "
+            f"epoch {self._epoch}, step {self.position.step}: learning rate {self.schedule.rate:g}, "
             f"held-out loss {numbers['held_out_loss']:.4f}, held-out accuracy {numbers['held_out_accuracy']:.2%}"
         )
         if self.batch_size == 0:  # otherwise --max-steps has ended it early
@@ -220,18 +204,14 @@ class Run:
             "skipped_images": len(self.dataset.train.skipped) + len(self.dataset.test.skipped),
         }
         if self.evaluation is None:  # all was done before
-            return dict(json.loads((self.folder / "summary.json").read_text()))
-        if self.main:
+            summary = self._summary() or summary
+        elif self.main:
             self._save_weights()
-            files.write_bytes(self.folder / "summary.json", json.dumps(summary, indent=1).encode())
-            pictures.keep_material(self.folder, self.evaluation.confusion, self.dataset)
+            files.write_bytes(self.folder.summary, json.dumps(summary, indent=1).encode())
+            pictures.keep_confusion(self.folder.path, self.evaluation.confusion, self.dataset)
             self._save()
-            if not self.options.no_pictures:
-                self._draw(stages)
-        table = Table(f"python -m {self.side}.train", "", title=str(self.folder))
-        for name, value in summary.items():
-            table.add_row(name.replace("_", " "), f"{value:.4g}" if isinstance(value, float) else str(value))
-        self.console.print(table)
+            self._draw(stages)
+        self._print(summary)
         return summary
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -240,9 +220,22 @@ class Run:
     # --- how ----------------------------------------------------------------------------------------------------------
 
     @property
+    def _batches(self) -> int:
+        """In an epoch."""
+        return -(-len(self.dataset.train) // self.options.batch)
+
+    @property
     def _last_step(self) -> int:
-        whole = self.options.epochs * -(-len(self.dataset.train) // self.options.batch)
-        return min(whole, self.options.max_steps or whole)
+        return self._last_step_of(self.options)
+
+    def _last_step_of(self, options: Options) -> int:
+        whole = options.epochs * self._batches
+        return min(whole, options.max_steps or whole)
+
+    @property
+    def _epoch(self) -> int:
+        """The epoch of the last step, from 1."""
+        return max(1, -(-self.position.step // self._batches))
 
     @property
     def _over(self) -> bool:
@@ -251,68 +244,138 @@ class Run:
     def _seconds(self) -> float:
         return round(time.monotonic() - self._started, 3)
 
+    def _print(self, summary: Mapping[str, Any]) -> None:
+        table = optional("rich.table", "rich", extra="train").Table(f"python -m {self.side}.train", "")
+        for name, value in summary.items():
+            table.add_row(shown(name).replace("_", " "), f"{value:.4g}" if isinstance(value, float) else shown(value))
+        self.console.print(shown(self.folder.path))
+        self.console.print(table)
+
     def _note(self, **numbers: float) -> None:
         """A line of metrics."""
-        line = {"step": self.position.step, "epoch": self.position.epoch + 1, **numbers, "seconds": self._seconds()}
         if self.main:
-            self._metrics.write(json.dumps(line).encode() + b"\n")
-            self._metrics.flush()
-
-    @contextmanager
-    def _open_folder(self) -> Iterator[None]:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for folder in (self.folder, self.checkpoints.folder):
-            for left in folder.glob(".*.unfinished"):
-                left.unlink()
-        with self.metrics.open("ab") as self._metrics:
-            self._metrics.seek(self._metrics.truncate(self.position.metrics))  # truncating alone leaves it beyond the end
-            if self.position.step == 0:
-                self._save()  # there is something to resume from the start
-            yield
+            step = self.position.step
+            self.folder.note({"step": step, "epoch": self._epoch, **numbers, "seconds": self._seconds()})
 
     def _save(self) -> None:
         if not self.main:
             return
-        os.fsync(self._metrics.fileno())
-        self.position.metrics = self._metrics.tell()
+        self.position.metrics = self.folder.flush()
         self.position.seconds = self._seconds()
         self.position.schedule = self.schedule.state()
-        state = {"options": asdict(self.options), "data": fingerprint(self.dataset), "position": asdict(self.position)}
+        state = {"options": asdict(self.options), "data": fingerprint(self.dataset), "position": self.position.state()}
         self.checkpoints.save(self.position.step, self.learner.arrays(), state)
 
     def _save_weights(self) -> None:
         prefix = weights.NETWORK
         arrays = self.learner.arrays()
         network = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-        path = self.folder / "weights.safetensors"
-        weights.save(path, self.options.variant, self.dataset.classes, network, self.preprocessing)
+        weights.save(self.folder.weights, self.options.variant, self.dataset.classes, network, self.preprocessing)
 
     def _draw(self, stages: pictures.Stages) -> None:
+        """Draw the pictures; where that fails, it costs pictures and nothing else."""
         try:
-            pictures.draw(self.folder, stages)
-        except ModuleNotFoundError as error:
-            self.console.print(f"no pictures: {error}")
+            pictures.keep_example(self.folder.path, self.dataset)
+            if not self.options.no_pictures:
+                for problem in pictures.draw(self.folder.path, stages)[1]:
+                    self.console.print(f"no picture: {shown(problem)}")
+        except Exception as error:
+            self.console.print(f"no pictures: {shown(error) or type(error).__name__}")
+
+    def _open_together(self, stack: ExitStack) -> None:
+        """Open the folder and go on with what is there, or fail in all processes that train together."""
+        failure = None
+        try:
+            if self.options.resume:
+                if not self.checkpoints.paths():
+                    raise ValueError(
+                        f"{self.folder.path}: there is no run to go on with: no checkpoint is in {self.checkpoints.folder}. "
+                        "Without --resume one starts"
+                    )
+                self._own(stack)
+                self._resume()
+            elif self.main:
+                self.folder.require_free()
+                self._own(stack)
+                self.folder.require_free()  # until now it could be another run's
+        except (ValueError, OSError) as error:
+            failure = error
+        failed, processes, steps = self.total(np.array([failure is not None, 1, self.position.step], np.float64)).tolist()
+        if failure is not None:
+            raise failure
+        if failed:
+            raise ValueError(f"{self.folder.path}: another process of this run could not open it, and says why")
+        if steps != processes * self.position.step:
+            raise ValueError(f"{self.checkpoints.folder}: the processes of this run do not all see the same checkpoints there")
+
+    def _own(self, stack: ExitStack) -> None:
+        if self.main:
+            stack.enter_context(self.folder.opened(self.console.print))
 
     def _resume(self) -> None:
         checkpoint = self.checkpoints.newest(self.console.print)
         if checkpoint is None:
-            self.console.print(f"{self.folder}: there is no checkpoint yet: the run starts at its beginning")
-            return
-        self.options.require_same_run(checkpoint)
+            raise ValueError(f"{self.checkpoints.folder}: its checkpoints were removed just now")
+        saved = self.options.of(checkpoint)
+        self.options.require_same_run(checkpoint.path, saved)
         if checkpoint.state["data"] != fingerprint(self.dataset):
             raise ValueError(
                 f"{checkpoint.path}: is of a run on other images than {self.options.data} has now: nothing to go on with"
             )
-        self.position = Position(**checkpoint.state["position"])
-        self.schedule.restore(self.position.schedule)
-        self.learner.restore(checkpoint.arrays)
-        length = self.metrics.stat().st_size if self.metrics.exists() else 0
-        if length < self.position.metrics:
+        position = Position.of(
+            checkpoint.path,
+            checkpoint.state["position"],
+            batches=self._batches,
+            last=self._last_step_of(saved),
+            schedule=self.schedule,
+        )
+        if checkpoint.path != self.checkpoints.path(position.step):
+            raise ValueError(f"{checkpoint.path}: must have the name of step {position.step}, of which it is")
+        if position.step > self._last_step:
             raise ValueError(
-                f"{self.metrics}: must have at least the {self.position.metrics} bytes it had when {checkpoint.path.name} was "
-                f"saved, got {length}: lines are lost"
+                f"{self.folder.path}: --epochs and --max-steps end the run after step {self._last_step}, "
+                f"but it has taken {position.step} steps already"
             )
-        self.console.print(f"{checkpoint.path}: the run goes on after step {self.position.step}")
+        checkpoint.require_arrays(self._expected_arrays(position.step))
+        if self.main:
+            self.folder.require_metrics(checkpoint.path, position.metrics, position.step)
+        self.position = position
+        self.schedule.restore(position.schedule)
+        self.learner.restore(checkpoint.arrays)
+        if self._over:
+            self._resume_finished(saved)
+        else:
+            self.console.print(f"{shown(checkpoint.path)}: the run goes on after step {position.step}")
+
+    def _resume_finished(self, saved: Options) -> None:
+        """Evaluate again if that was asked for, or its results are gone; else there is nothing to do."""
+        changed = set(self.options.differences(saved))
+        again = "ten_crops" in changed or self._summary() is None or not self.folder.weights.exists()
+        useless = changed - WITHOUT_STEPS - (OF_AN_EVALUATION if again else set())
+        if useless:
+            flags = ", ".join(map(spelled, sorted(useless)))
+            raise ValueError(
+                f"{self.folder.path}: the run has ended after {self.position.step} steps, where another {flags} changes nothing. "
+                "To go on, give more --epochs or --max-steps; to evaluate again, --ten-crops"
+            )
+        if again:
+            self.position.evaluated = -1
+        what = "its last evaluation is made again" if again else "nothing is left to do"
+        self.console.print(f"{shown(self.folder.path)}: the run has ended after {self.position.step} steps; {what}")
+
+    def _expected_arrays(self, step: int) -> dict[str, np.ndarray]:
+        """The arrays that a checkpoint after that step has, with the right dtypes and shapes, and any values."""
+        arrays = {name: array for name, array in self.learner.arrays().items() if name.startswith(weights.NETWORK)}
+        velocities = {"velocity." + name.removeprefix(weights.NETWORK): array for name, array in arrays.items()}
+        return arrays | (velocities if step > 0 and self.options.momentum > 0 else {})
+
+    def _summary(self) -> dict[str, Any] | None:
+        """That of a finished run, unless it is gone or damaged."""
+        try:
+            summary = json.loads(self.folder.summary.read_text())
+        except (OSError, ValueError):
+            return None
+        return summary if isinstance(summary, dict) and summary.get("steps") == self.position.step else None
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         self._interrupted = True
@@ -322,9 +385,21 @@ class Run:
         if self.main:
             self._save()
             self._save_weights()
+        out = shlex.quote(shown(self.folder.path))
         raise InterruptedRunError(
-            f"stopped after step {self.position.step}; 'python -m {self.side}.train --out {self.folder} --resume' goes on"
+            f"stopped after step {self.position.step}; 'python -m {self.side}.train --out {out} --resume' goes on"
         )
+
+
+def _asking_to_stop() -> list[int]:
+    """The signals of Ctrl-C, of a system that shuts down and of a terminal that is closed.
+
+    One that is ignored from the start stays so, as ``nohup`` and shells mean it, but for SIGTERM: torch_impl ignores that
+    around a run, see ``Workers.joined``.
+    """
+    hang_up = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []  # Windows has none
+    heeded = [number for number in (signal.SIGINT, *hang_up) if signal.getsignal(number) is not signal.SIG_IGN]
+    return [*heeded, signal.SIGTERM]
 
 
 def fingerprint(dataset: Dataset) -> str:
@@ -336,45 +411,11 @@ def fingerprint(dataset: Dataset) -> str:
     return digest.hexdigest()
 
 
-class ProgressBar:
-    """Where a run is, how fast it is and how well it does; nothing where the output is not a terminal."""
-
-    def __init__(self, console: Console, step: int, steps: int) -> None:
-        self._progress = Progress(
-            TextColumn("epoch {task.fields[epoch]}"),
-            BarColumn(),
-            TextColumn("{task.completed}/{task.total}  loss {task.fields[loss]:.4f}  accuracy {task.fields[accuracy]:.1%}"),
-            TextColumn("{task.fields[speed]:.0f} images/s"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self._smooth: np.ndarray | None = None  # loss, accuracy, images/s
-        self._task = self._progress.add_task("", total=steps, completed=step, epoch=1, loss=0.0, accuracy=0.0, speed=0.0)
-        self._last = time.monotonic()
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._progress.stop()
-
-    def show(self, step: int, epoch: int, images: int, loss: float, accuracy: float) -> None:
-        """A step is done; of the numbers a mean over about twenty steps is shown."""
-        now = time.monotonic()
-        numbers = np.array([loss, accuracy, images / max(now - self._last, 1e-9)])
-        self._last = now
-        self._smooth = numbers if self._smooth is None else 0.95 * self._smooth + 0.05 * numbers
-        loss, accuracy, speed = self._smooth.tolist()
-        self._progress.update(self._task, completed=step, epoch=epoch + 1, loss=loss, accuracy=accuracy, speed=speed)
-
-
 def command(train: Callable[[Any], object], options: Options) -> None:
     """Train as a command does: an interrupted run exits with 130, as shells expect of Ctrl-C."""
     with failing_plainly():
         try:
             train(options)
         except InterruptedRunError as stopped:
-            plain_console(stderr=True).print(f"{stopped}")
-            raise SystemExit(130) from None
+            print(f"{stopped}", file=sys.stderr)
+            raise SystemExit(INTERRUPTED) from None

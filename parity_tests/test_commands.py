@@ -1,0 +1,69 @@
+"""Commands before and around their work: Ctrl-C and absent packages end them with a line, whatever they are just doing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+COMMANDS = [f"{side}.{name}" for side in ("scratch", "torch_impl") for name in ("train", "predict", "pictures")]
+# Tells when it is imported, and is slow enough for a Ctrl-C.
+SLOW = "import sys, time\nprint('importing', file=sys.stderr, flush=True)\ntime.sleep(30)\n"
+
+
+def start(command: list[str], path: Path, **more: object) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": f"{path}{os.pathsep}{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.Popen(  # type: ignore[call-overload]
+        [sys.executable, "-m", *command],
+        cwd=path,
+        env=environment,
+        text=True,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        **more,
+    )
+
+
+@pytest.mark.parametrize(
+    ("module", "package"), [("scratch.train", "numba"), ("torch_impl.train", "torch"), ("scratch.train", "sklearn")]
+)
+def test_ctrl_c_while_something_is_imported(module, package, tmp_path):
+    (tmp_path / f"{package}.py").write_text(SLOW)
+    command = start([module], tmp_path, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+    assert command.stderr is not None
+    assert command.stderr.readline() == "importing\n"
+    command.send_signal(signal.SIGINT)
+    _, said = command.communicate(timeout=100)
+    assert (command.returncode, said) == (130, "interrupted\n")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+@pytest.mark.parametrize("package", ["rich", "safetensors"])
+def test_a_package_that_is_absent_is_named(module, package, tmp_path):
+    if (module.endswith("pictures") or module.startswith("torch")) and package == "rich":
+        pytest.skip("pictures print without it; of train and predict one side will do")
+    (tmp_path / f"{package}.py").write_text(f"raise ModuleNotFoundError('No module named {package}', name='{package}')")
+    words = {"train": [], "predict": ["x.png", "--weights", "x.safetensors"], "pictures": ["."]}[module.split(".")[1]]
+    command = start([module, *words], tmp_path)
+    _, said = command.communicate(timeout=100)
+    assert command.returncode == 1, said
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+    assert f"{package}" in said
+    assert "is not installed: pip install 'alexnet-from-scratch[train]'" in said
+
+
+def test_output_that_is_cut_off_is_no_error(tmp_path):
+    command = start(["scratch.walkthrough"], tmp_path, bufsize=1)
+    assert command.stdout is not None
+    assert command.stderr is not None
+    command.stdout.close()
+    assert command.wait(timeout=100) == 1
+    assert command.stderr.read() == ""
+    command.stderr.close()
