@@ -14,6 +14,7 @@ import pytest
 import scratch
 from scratch.core import environment, threads, vectors
 from scratch.core.jit import JIT_OFF
+from torch_impl import train
 
 ROOT = Path(__file__).parent.parent
 TRAINED = "weights/mini-fashion-mnist"
@@ -70,6 +71,23 @@ def test_a_command_says_so_in_a_line(command, name, tmp_path):
     assert run.stderr.rstrip().endswith(f"{name} must be {WANTED[name]}, got 'abc'")
     assert run.returncode in (1, 2)
     assert list(tmp_path.iterdir()) == []  # before anything is begun
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"RANK": "abc"}, "RANK must be an int of 0 or more, as torchrun sets it, got 'abc'"),
+        ({"LOCAL_RANK": ""}, "LOCAL_RANK must be an int of 0 or more, as torchrun sets it, got ''"),
+        ({"WORLD_SIZE": "0"}, "WORLD_SIZE must be an int of 1 or more, as torchrun sets it, got '0'"),
+        ({"RANK": "1"}, "RANK must be below WORLD_SIZE, as torchrun sets them, got 1 and 1"),  # it would write nothing
+    ],
+    ids=str,
+)
+def test_what_torchrun_sets(monkeypatch, variables, message):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=re.escape(message)), train.Workers.joined(train.TorchOptions()):
+        pass
 
 
 def test_without_the_gil_nothing_is_computed():
