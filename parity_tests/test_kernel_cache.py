@@ -1,0 +1,407 @@
+"""Compiled kernels are kept on disk, and whatever happens there costs time alone: results are right, a warning says why."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import scratch
+from scratch.core.jit import JIT_OFF
+
+pytestmark = pytest.mark.skipif(JIT_OFF, reason="nothing is compiled")
+
+PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 24, 1, 2  # of linux/prctl.h and linux/capability.h
+NAMELESS = """
+import pwd
+def getpwuid(user):
+    raise KeyError(user)
+pwd.getpwuid = getpwuid
+"""  # a container's user need not have a name, and then has no home
+RELU = "import numpy, scratch; print(scratch.relu.forward(numpy.array([-1, 2], numpy.float32))[0].tolist())"
+# Also whether each kernel that ran was found on disk: a cache hit and no miss, as Numba counts them.
+COUNTED = RELU + "; print([sum(it.values()) for it in scratch.relu._forward_kernel.stats[1:]])"
+RIGHT = "[0.0, 2.0]\n"
+FOUND, COMPILED = RIGHT + "[1, 0]\n", RIGHT + "[0, 1]\n"
+
+
+def heed_permissions() -> None:
+    """Root may write to what is read-only, unless it has given that up."""
+    if os.getuid() == 0:
+        for capability in (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH):
+            assert ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) == 0
+
+
+class Install:
+    """A copy of scratch in a folder of its own, a home, and a working directory."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.home, self.here = folder / "install", folder / "home", folder / "here"
+        for made in (self.folder, self.home, self.here):
+            made.mkdir()
+        here = Path(scratch.__file__).parent
+        shutil.copytree(here, self.folder / "scratch", ignore=shutil.ignore_patterns("__pycache__"))
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("NUMBA_", "SCRATCH_", "XDG_"))}
+        self.environment = inherited | {"HOME": str(self.home), "PYTHONPATH": str(self.folder)}
+
+    def start(self, code: str = COUNTED, *, env: Mapping[str, str | None] | None = None, **how: Any) -> tuple[str, str]:
+        """What a process prints, and its warnings."""
+        environment = {name: value for name, value in (self.environment | dict(env or {})).items() if value is not None}
+        how = {"preexec_fn": heed_permissions, **how}
+        run = subprocess.run(
+            [sys.executable, "-c", code], cwd=self.here, env=environment, capture_output=True, text=True, timeout=300, **how
+        )
+        assert run.returncode == 0, run.stderr
+        return run.stdout, run.stderr
+
+    def allow_writing(self, allowed: bool) -> None:
+        for path in [self.folder, *self.folder.rglob("*")]:
+            if path.is_dir():
+                path.chmod(0o755 if allowed else 0o555)
+
+    def kept(self) -> list[Path]:
+        """The files of compiled kernels that relu's forward pass has left."""
+        return sorted(path for path in self.folder.parent.rglob("*relu._forward*") if path.is_file())
+
+
+@pytest.fixture
+def install(tmp_path: Path) -> Iterator[Install]:
+    install = Install(tmp_path)
+    yield install
+    install.allow_writing(True)
+
+
+def assert_one_warning(warnings: str, *words: str) -> None:
+    assert warnings.count("Warning: ") == 1, warnings
+    assert "Traceback" not in warnings
+    for word in ("starts", *words):
+        assert word in warnings
+
+
+def test_a_second_start_finds_what_the_first_has_compiled(install):
+    assert install.start() == (COMPILED, "")
+    assert install.start() == (FOUND, "")
+
+
+# --- no folder to write to --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"HOME": "/nonexistent"},
+        {"HOME": None},
+        {"HOME": "INSTALL"},
+        {"HOME": "relative"},
+        {"HOME": "/dev/null"},
+        {"HOME": "/nonexistent", "XDG_CACHE_HOME": "relative"},
+        {"HOME": "/nonexistent", "NUMBA_CACHE_DIR": "/dev/null"},
+        {"HOME": "/nonexistent", "NUMBA_CACHE_DIR": "/proc/kernels"},
+        {"HOME": "/nonexistent", "NUMBA_CACHE_DIR": "/tmp/" + "long" * 100},
+        {"HOME": "/nonexistent", "NUMBA_CACHE_LOCATOR_CLASSES": "NoSuchLocator"},
+    ],
+    ids=lambda environment: ",".join(f"{name}={value}"[:40] for name, value in environment.items()),
+)
+def test_an_install_that_cannot_be_written_to(install, environment):
+    install.allow_writing(False)
+    if environment["HOME"] == "INSTALL":
+        environment = {"HOME": str(install.folder)}
+    another = "; scratch.relu.forward(numpy.zeros(3))"  # which cannot be kept either, and needs no second warning
+    out, warnings = install.start(NAMELESS + COUNTED + another, env=environment)
+    assert out == COMPILED
+    assert_one_warning(warnings, "NUMBA_CACHE_DIR")
+    assert list(install.here.iterdir()) == []  # such as a folder called ~
+
+
+def test_an_install_that_cannot_be_written_to_uses_the_home(install):
+    install.allow_writing(False)
+    assert install.start() == (COMPILED, "")
+    assert install.start() == (FOUND, "")
+    assert all(install.home in path.parents for path in install.kept())
+
+
+def test_an_install_that_was_compiled_when_it_was_made_needs_no_home(install):
+    """As an image of a container is: made by one user, run by others."""
+    assert install.start() == (COMPILED, "")
+    install.allow_writing(False)
+    assert install.start(env={"HOME": "/nonexistent"}) == (FOUND, "")
+
+
+def test_a_folder_of_ones_own(install):
+    """It is the only one then: an empty one makes a start cold, which the benchmark times."""
+    install.start()
+    beside, own = install.kept(), install.home / "own"
+    for expected in (COMPILED, FOUND):
+        assert install.start(env={"NUMBA_CACHE_DIR": str(own)}) == (expected, "")
+    assert all(own in path.parents for path in set(install.kept()) - set(beside))
+    own.chmod(0)
+    out, warnings = install.start(env={"NUMBA_CACHE_DIR": str(own)})
+    assert out == COMPILED
+    assert_one_warning(warnings, str(own), "Permission denied")
+    own.chmod(0o755)
+
+
+def test_a_full_disk(install):
+    def no_bytes() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # a file may not grow beyond: an OSError, as for a full disk
+
+    out, warnings = install.start(preexec_fn=no_bytes)
+    assert out == COMPILED
+    assert_one_warning(warnings, "File too large", str(install.home))
+    assert not list(install.folder.parent.rglob("*.tmp*"))
+    assert install.start() == (COMPILED, "")
+
+
+def test_a_folder_that_goes_while_kernels_are_compiled(install):
+    folder = install.folder / "scratch" / "__pycache__"
+    gone = f"import scratch, shutil; shutil.rmtree({str(folder)!r}, ignore_errors=True); "
+    assert install.start(gone + COUNTED) == (COMPILED, "")
+    assert install.start() == (FOUND, "")
+    a_file = gone + f"open({str(folder)!r}, 'w').close(); "
+    assert install.start(a_file + COUNTED) == (COMPILED, "")  # and the home has it
+    assert any(install.home in path.parents for path in install.kept())
+
+
+# --- files that are not what they should be ---------------------------------------------------------------------------
+
+
+def damages(content: bytes) -> Iterator[tuple[str, bytes]]:
+    rng = np.random.default_rng(0)
+    yield "empty", b""
+    cuts = {1, 2, 10, 31, 32, 33, 100, len(content) // 2, len(content) - 1, *rng.integers(1, len(content), 5).tolist()}
+    for cut in sorted(cuts):
+        yield f"cut at {cut}", content[:cut]
+    for at in sorted({0, 5, 31, 32, 40, len(content) - 1, *rng.integers(0, len(content), 10).tolist()}):
+        yield f"bit {at}", content[:at] + bytes([content[at] ^ 1 << at % 8]) + content[at + 1 :]
+    yield "noise", rng.bytes(len(content))
+    yield "zeros", bytes(len(content))  # as after a power cut
+    yield "twice", content + content
+    yield "a pickle", b"\x80\x04K\x01."
+    yield "a pickle of another Python", b"\x80\xff."
+    yield "text", b"<!DOCTYPE html>"
+
+
+DAMAGE = """
+import pathlib, sys, numpy, warnings
+warnings.simplefilter("error")
+for line in sys.stdin:
+    path, damaged = line.rstrip("\\n").split("\\t")
+    pathlib.Path(path).write_bytes(bytes.fromhex(damaged))
+    found = []
+    for _ in range(2):
+        sys.modules.pop("tiny", None)
+        import tiny
+        x = numpy.ones(3, numpy.float32)
+        tiny.double(x)
+        assert x.tolist() == [2, 2, 2]
+        found.append(sum(tiny.double.stats.cache_hits.values()))
+    print(found)
+"""
+TINY = """
+from scratch.core.jit import kernel
+@kernel
+def double(x):
+    for i in range(x.size):
+        x[i] *= 2
+"""
+
+
+def test_a_damaged_file_is_compiled_anew_and_replaced(install):
+    """Cut or changed anywhere: a check of all bytes goes before anything is made of them."""
+    (install.here / "tiny.py").write_text(TINY)
+    code = "import numpy, tiny; tiny.double(numpy.ones(3, numpy.float32))"
+    install.start(code)
+    files = [path for path in install.here.rglob("tiny.double*") if path.is_file()]
+    assert files
+    cases = {
+        f"{path.name}: {name}": f"{path}\t{damaged.hex()}\n" for path in files for name, damaged in damages(path.read_bytes())
+    }
+    out, warnings = install.start(DAMAGE, input="".join(cases.values()))
+    assert warnings == ""
+    results = dict(zip(cases, out.splitlines(), strict=True))
+    assert {name: result for name, result in results.items() if result != "[0, 1]"} == {}  # not found, then found
+
+
+@pytest.mark.parametrize("kind", ["folder", "fifo", "dangling link", "unreadable", "link to itself"])
+def test_something_else_in_a_files_place(install, kind):
+    install.start()
+    for path in install.kept():
+        if kind == "unreadable":
+            path.chmod(0)
+            continue
+        path.unlink()
+        if kind == "folder":
+            (path / "full").mkdir(parents=True)
+        elif kind == "fifo":
+            os.mkfifo(path)
+        else:
+            path.symlink_to(path if kind == "link to itself" else path.parent / "gone" / "there")
+    assert install.start() == (COMPILED, "")
+    assert install.start() == (FOUND, "")  # replaced, but for a folder: then the home has it
+
+
+def test_many_processes_write_at_once(install):
+    """Each compiles the kernel for two types, which must never be taken for each other."""
+    code = """
+import sys, numpy, scratch
+sys.stdin.read()
+for dtype in sys.argv[1:]:
+    x = numpy.array([-1, 2.5], dtype)
+    print(scratch.relu.forward(x)[0].tolist())
+"""
+    orders = [("f", "d"), ("d", "f")] * 2
+    for _ in range(2):
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", code, *order], cwd=install.here, env=install.environment, text=True,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            )
+            for order in orders
+        ]  # fmt: skip
+        try:
+            for process in processes:
+                assert process.stdin is not None
+                process.stdin.close()  # all begin
+                process.stdin = None
+            for process in processes:
+                assert process.communicate(timeout=300) == ("[0.0, 2.5]\n[0.0, 2.5]\n", "")
+        finally:
+            for process in processes:
+                process.kill()
+        both = COUNTED.replace("; print([", "; scratch.relu.forward(numpy.zeros(2)); print([")
+        assert install.start(both) == (RIGHT + "[2, 0]\n", "")
+        for path in install.kept():
+            path.unlink()
+    assert not list(install.folder.parent.rglob("*.tmp*"))
+
+
+# --- files of other times and machines --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("patch", "environment"),
+    [
+        ("import numba; numba.__version__ = '0.0.1'", {}),
+        ("import llvmlite, numba; llvmlite.__version__ = '0.0.1'", {}),
+        ("", {"NUMBA_CPU_NAME": "generic"}),
+        ("", {"NUMBA_OPT": "1"}),
+        ("", {"NUMBA_BOUNDSCHECK": "1"}),
+        ("", {"SCRATCH_VECTOR_BITS": "128"}),
+        (
+            "import llvmlite.binding as it; real = it.get_host_cpu_features; features = real(); "
+            "features['avx512f'] = not features.get('avx512f'); it.get_host_cpu_features = lambda: features",
+            {"NUMBA_CPU_NAME": "generic"},
+        ),
+    ],
+    ids=str,
+)
+def test_what_another_numba_or_machine_has_compiled_is_not_used(install, patch, environment):
+    if "get_host_cpu_features" in patch:
+        install.environment |= environment
+    assert install.start() == (COMPILED, "")
+    assert install.start(f"{patch}\n{COUNTED}", env=environment) == (COMPILED, "")
+    assert install.start(f"{patch}\n{COUNTED}", env=environment) == (FOUND, "")
+    install.start()
+    assert install.start() == (FOUND, "")
+
+
+def test_another_kernels_file_is_not_used(install):
+    """Renamed, or left by a kernel of the same name: it is whole, and still not this one's."""
+    install.start("import numpy, scratch; scratch.relu.forward(numpy.zeros(2)); scratch.relu.forward(numpy.zeros(2, 'f'))")
+    one, other, *_ = install.kept()
+    content = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(content)
+    both = COUNTED.replace("; print([", "; print(scratch.relu.forward(numpy.array([-1, 2.0]))[0].tolist()); print([")
+    assert install.start(both) == (RIGHT + RIGHT + "[0, 2]\n", "")
+
+
+def test_a_kernel_is_compiled_anew_when_a_file_changed_that_its_module_imports_by_way_of_others(install):
+    """A word two modules away, under another name each time, and a constant, which does not know where it is from."""
+    folder = install.folder / "scratch"
+    first = "from numba.extending import register_jitable\nSIZE = 1\n@register_jitable\ndef f(x):\n    return 2 * x\n"
+    (folder / "first.py").write_text(first)
+    (folder / "second.py").write_text("from scratch import first\ng = first.f\nSIZE = first.SIZE\n")
+    (folder / "third.py").write_text(
+        "from scratch.core.jit import kernel\nfrom scratch.second import (\n    SIZE,\n    g,\n)\n"
+        "@kernel\ndef h(x):\n    return g(x) + SIZE\n"
+    )
+    code = "from scratch import third; print(third.h(1.0), sum(third.h.stats.cache_hits.values()))"
+    before = (folder / "first.py").stat()
+    assert install.start(code)[0] == "3.0 0\n"
+    assert install.start(code)[0] == "3.0 1\n"
+    (folder / "relu.py").write_text((folder / "relu.py").read_text() + "\n")  # which it has nothing to do with
+    assert install.start(code)[0] == "3.0 1\n"
+    for old, new, result in (("SIZE = 1", "SIZE = 5", "7.0 0\n"), ("2 * x", "4 * x", "5.0 0\n")):
+        (folder / "first.py").write_text(first.replace(old, new))  # as long as before, and, as some installers set it, as old
+        os.utime(folder / "first.py", ns=(before.st_atime_ns, before.st_mtime_ns))
+        Path(importlib.util.cache_from_source(str(folder / "first.py"))).unlink(missing_ok=True)
+        assert install.start(code)[0] == result
+
+
+ANOTHER_NJIT = """
+import numba
+njit = numba.njit
+def without_a_cache(function=None, **options):
+    compiled = njit(function, **options)
+    return compiled if function else lambda function: lambda *arguments: compiled(function)(*arguments)
+numba.njit = without_a_cache
+"""
+
+
+@pytest.mark.parametrize(
+    "without",
+    [
+        "import numba.core.compiler as it; del it.CompileResult._rebuild",
+        "import numba.core.compiler as it; del it.CompileResult._reduce",
+        "import numba.core as it; it.serialize = None",
+        "import numba.core.codegen as it; del it.CodeLibrary.has_dynamic_globals",
+        "import numba.core.codegen as it; del it.CPUCodegen.magic_tuple",
+        "import numba; del numba.config.CACHE_DIR",
+        ANOTHER_NJIT,
+    ],
+    ids=lambda code: code.split()[-1],
+)
+def test_a_numba_without_what_the_cache_needs_of_it_compiles_every_time(install, without):
+    """No release promises these names. A kernel whose code has changed must not run the old one then."""
+    assert install.start() == (COMPILED, "")
+    code, expected = (RELU, RIGHT) if without is ANOTHER_NJIT else (COUNTED, COMPILED)
+    if any(name in without for name in ("_reduce", "serialize", "dynamic")):  # which only writing needs
+        install.kept()[0].unlink()
+    out, warnings = install.start(f"{without}\n{code}")
+    assert out == expected
+    assert_one_warning(warnings)
+
+
+def test_a_kernel_that_is_compiled_anew_by_hand_is_neither_loaded_nor_kept(install):
+    """Whoever asks for that has changed what the source does not tell of."""
+    (install.here / "tiny.py").write_text("FACTOR = 2\n" + TINY.replace("*= 2", "*= FACTOR"))
+    use = "import numpy, tiny; tiny.double(x := numpy.ones(1, numpy.float32)); print(x)"
+    anew = "; tiny.FACTOR = 3; tiny.double.recompile(); tiny.double(x); print(x)"
+    assert install.start(use + anew) == ("[2.]\n[6.]\n", "")
+    assert install.start(use) == ("[2.]\n", "")
+
+
+def test_a_kernel_without_a_source_file_or_with_a_closure_is_compiled_every_time(install):
+    (install.here / "made.py").write_text(
+        "from scratch.core.jit import kernel\n"
+        "def times(factor):\n    @kernel\n    def it(x):\n        return factor * x\n    return it\n"
+    )
+    assert install.start("import made; print(made.times(2)(1), made.times(3)(1))")[0] == "2 3\n"
+    out, warnings = install.start("import made; print(made.times(3)(1), made.times(2)(1))")
+    assert out == "3 2\n"
+    assert_one_warning(warnings, "times.<locals>.it")
+    typed = "from scratch.core.jit import kernel\ndef it(x):\n    return 2 * x\nprint(kernel(it)(1))"
+    out, warnings = install.start(typed)
+    assert out == "2\n"
+    assert_one_warning(warnings, "source file")
