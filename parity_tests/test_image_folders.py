@@ -353,9 +353,9 @@ def test_as_many_threads_look_for_broken_images_as_were_asked_for(tmp_path, monk
     fill(tmp_path, {"a": 40})
     names = set()
 
-    def read(path):
+    def read(path, for_size):
         names.add(threading.current_thread().name)
-        return read_image(path)
+        return read_image(path, for_size)
 
     monkeypatch.setattr("training.image_folders.read_image", read)
     open_dataset("imagefolder", tmp_path, skip_broken=True, workers=workers)
