@@ -1,17 +1,12 @@
-"""What all operations share: the ladder and the choice of a rung, threads, memory that is used again, checks of arguments."""
+"""What all operations share: the ladder and the choice of a rung, checks of arguments, words for kernels."""
 
 from __future__ import annotations
 
-import contextvars
-import gc
 import math
 import os
 import shutil
 import subprocess
 import sys
-import threading
-import time
-import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,8 +16,7 @@ import pytest
 
 import scratch
 from parity_tests.specs import SPECS
-from scratch import modules, sgd
-from scratch.core import checks, exponential, jit, memory, threads, vectors
+from scratch.core import checks, exponential, jit, threads, vectors
 
 relu: Any = scratch.relu  # Any: what the types forbid must raise, too
 conv2d: Any = scratch.conv2d
@@ -121,323 +115,6 @@ def test_a_choice_is_the_threads_own_or_the_processs():
 def test_a_rung_that_is_not_there(choose, message):
     with pytest.raises(ValueError, match=f"use_rung: {message}"):
         choose()
-
-
-# --- threads ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def _threads():
-    before = scratch.get_num_threads()
-    yield
-    scratch.set_num_threads(before)
-
-
-@pytest.mark.usefixtures("_threads")
-@pytest.mark.parametrize("n", [1, 2, 7])
-def test_for_each_does_every_piece_once(n):
-    scratch.set_num_threads(n)
-    assert scratch.get_num_threads() == n
-    for pieces in (0, 1, 5, 100):
-        done = np.zeros(pieces, np.int64)
-
-        def run(first: int, last: int, done: np.ndarray = done) -> None:
-            done[first:last] += 1
-
-        threads.for_each(run, pieces)
-        assert (done == 1).all()
-
-
-@pytest.mark.usefixtures("_threads")
-def test_an_error_in_a_thread_reaches_the_caller_and_keeps_no_array():
-    scratch.set_num_threads(2)
-    caller, both = threading.get_ident(), threading.Barrier(2, timeout=60)
-
-    def run(first: int, last: int, array: np.ndarray) -> None:
-        both.wait()
-        if threading.get_ident() != caller:
-            raise MemoryError
-
-    def call() -> weakref.ref[np.ndarray]:
-        array = np.empty(1 << 20)
-        with pytest.raises(MemoryError):
-            threads.for_each(run, 2, array)
-        return weakref.ref(array)
-
-    gc.disable()
-    try:
-        assert call()() is None
-    finally:
-        gc.enable()
-
-
-@pytest.mark.usefixtures("_threads")
-def test_an_interrupt_waits_for_the_others(monkeypatch):
-    scratch.set_num_threads(3)
-    caller, all_three = threading.get_ident(), threading.Barrier(3, timeout=60)
-    end = threads._Share.end
-    interrupted: list[Any] = []
-    done: list[int] = []
-
-    def run(first: int, last: int) -> None:
-        all_three.wait()
-        if threading.get_ident() != caller:
-            time.sleep(0.1)
-            done.append(first)
-
-    def end_when_asked_twice(share: Any) -> BaseException | None:
-        if len(interrupted) < 2:
-            interrupted.append(share)
-            raise KeyboardInterrupt
-        return end(share)
-
-    monkeypatch.setattr(threads._Share, "end", end_when_asked_twice)
-    with pytest.raises(KeyboardInterrupt):
-        threads.for_each(run, 3)
-    assert len(done) == 2
-
-
-@pytest.mark.usefixtures("_threads")
-def test_without_a_new_thread_the_caller_does_it_all(monkeypatch):
-    scratch.set_num_threads(2)
-    done: list[int] = []
-    with monkeypatch.context() as patched:
-        patched.setattr(threads._Thread, "start", lambda thread: (_ for _ in ()).throw(RuntimeError("can't start new thread")))
-        threads.for_each(lambda first, last: done.extend(range(first, last)), 8)
-    assert done == list(range(8))
-    both = threading.Barrier(2, timeout=60)
-
-    def run(first: int, last: int) -> None:
-        both.wait()
-
-    threads.for_each(run, 2)  # the next may have one
-
-
-@pytest.mark.usefixtures("_threads")
-def test_after_an_error_the_others_end_what_they_began_and_begin_nothing():
-    scratch.set_num_threads(2)
-    caller, both = threading.get_ident(), threading.Barrier(2, timeout=60)
-    done: list[int] = []
-
-    def run(first: int, last: int) -> None:
-        if not done:
-            both.wait()
-        if threading.get_ident() == caller:
-            raise MemoryError
-        time.sleep(0.1)
-        done.append(first)
-
-    with pytest.raises(MemoryError):
-        threads.for_each(run, 8)
-    assert len(done) == 1
-
-
-@pytest.mark.usefixtures("_threads")
-def test_threads_end_when_fewer_are_wanted():
-    for n in (5, 2, 1):
-        scratch.set_num_threads(n)
-        threads.for_each(lambda first, last: time.sleep(0.01), 40)
-        assert len([thread for thread in threading.enumerate() if thread.name == "scratch"]) == n - 1
-
-
-@pytest.mark.usefixtures("_threads")
-def test_a_thread_that_sleeps_is_woken_up():
-    scratch.set_num_threads(2)
-    for pause in (0, 0.05, 0):
-        time.sleep(pause)
-        both = threading.Barrier(2, timeout=60)
-
-        def run(first: int, last: int, both: threading.Barrier = both) -> None:
-            both.wait()
-
-        threads.for_each(run, 2)  # ends only when two threads take part
-
-
-def test_who_watches_sees_the_flag():
-    flag, left = np.zeros(1, np.int64), np.zeros(1, np.int64)
-    assert not threads._watch(flag, 5, 5, left)
-    assert left == 1
-    with ThreadPoolExecutor(1) as pool:
-        left[0] = 0
-        looks = 1 if jit.JIT_OFF else 1 << 34  # minutes
-        flag[0] = jit.JIT_OFF
-        watching = pool.submit(threads._watch, flag, looks, 5, left)
-        while not left:
-            time.sleep(0.001)
-        flag[0] = 1
-        assert watching.result(timeout=60)
-
-
-@pytest.mark.usefixtures("_threads")
-@pytest.mark.parametrize("begun", [False, True])
-def test_no_array_outlives_its_call(monkeypatch, begun):
-    scratch.set_num_threads(2)
-    given: list[Any] = []
-    both = threading.Barrier(1 + begun, timeout=60)
-    give = threads._Pool.give
-
-    def give_or_keep(pool: Any, share: Any) -> None:
-        given.append(share)
-        if begun:
-            give(pool, share)
-
-    monkeypatch.setattr(threads._Pool, "give", give_or_keep)
-
-    def run(first: int, last: int, array: np.ndarray) -> None:
-        both.wait()
-
-    array = np.empty(1 << 20)
-    gone = weakref.ref(array)
-    context = contextvars.copy_context()
-    context.run(contextvars.ContextVar[np.ndarray]("array").set, array)
-    context.run(threads.for_each, run, 2, array)
-    del array, context
-    assert given
-    assert gone() is None
-
-
-@pytest.mark.usefixtures("_threads")
-def test_many_callers_leave_nothing_behind():
-    scratch.set_num_threads(3)
-
-    def call() -> None:
-        for _ in range(200):
-            threads.for_each(lambda first, last: None, 8)
-
-    with ThreadPoolExecutor(4) as pool:
-        for caller in [pool.submit(call) for _ in range(4)]:
-            caller.result(timeout=120)
-    [pool_in_use] = threads._pools
-    assert not pool_in_use.waiting
-    assert pool_in_use.threads == len([thread for thread in threading.enumerate() if thread.name == "scratch"])
-
-
-def test_a_fork_finds_no_thread_that_compiles_and_the_end_no_thread_that_runs():
-    code = """
-import atexit, sys, threading
-def look_for_threads():
-    left = [thread for thread in threading.enumerate() if thread.name == "scratch"]
-    if left:
-        print(left, file=sys.stderr)
-atexit.register(look_for_threads)  # before scratch is imported, so it is called after scratch's own
-import scratch
-from scratch.core import jit, threads
-
-start = threads._Thread.start
-def start_checked(thread):
-    assert jit.JIT_OFF or threads._watch.signatures  # or else the thread would compile it, which a fork must not meet
-    start(thread)
-threads._Thread.start = start_checked
-scratch.set_num_threads(3)
-threads.LINGER = 1 << 34  # minutes
-threads.for_each(lambda first, last: None, 8)
-"""
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert (run.returncode, run.stderr) == (0, "")
-
-
-@pytest.mark.usefixtures("_threads")
-def test_threads_may_be_numpys_int():
-    scratch.set_num_threads(np.int64(2))
-    assert type(scratch.get_num_threads()) is int
-
-
-@pytest.mark.parametrize(
-    ("n", "error", "message"),
-    [
-        (0, ValueError, "at least 1, got 0"),
-        (-1, ValueError, "at least 1, got -1"),
-        (1.5, TypeError, "an int, got 1.5"),
-        (True, TypeError, "an int, got True"),
-        ("2", TypeError, "an int, got '2'"),
-        (None, TypeError, "an int, got None"),
-    ],
-)
-def test_threads_are_a_positive_int(n, error, message):
-    with pytest.raises(error, match=f"set_num_threads: n must be {message}"):
-        scratch.set_num_threads(n)
-
-
-def test_the_environments_choices(monkeypatch):
-    monkeypatch.setenv("SCRATCH_NUM_THREADS", "3")
-    monkeypatch.setenv("SCRATCH_VECTOR_BITS", "128")
-    assert (threads._threads_at_the_start(), vectors._vector_bits()) == (3, 128)
-    monkeypatch.setenv("SCRATCH_NUM_THREADS", "0")
-    monkeypatch.setenv("SCRATCH_VECTOR_BITS", "64")
-    with pytest.raises(ValueError, match="SCRATCH_NUM_THREADS must be a positive int, got '0'"):
-        threads._threads_at_the_start()
-    with pytest.raises(ValueError, match="SCRATCH_VECTOR_BITS must be 128, 256 or 512, got '64'"):
-        vectors._vector_bits()
-    monkeypatch.delenv("SCRATCH_NUM_THREADS")
-    assert 1 <= threads._threads_at_the_start() <= (os.cpu_count() or 1)
-
-
-# --- memory -----------------------------------------------------------------------------------------------------------
-
-LARGE = (memory.SMALL // 4 + 1,)  # float32 elements
-
-
-def address(array: np.ndarray) -> int:
-    return array.ctypes.data
-
-
-def test_a_block_is_used_again_once_nobody_looks_at_it():
-    first = memory.empty(LARGE, np.dtype(np.float32))
-    view, place = first[1:], address(first)
-    del first
-    second = memory.empty(LARGE, np.dtype(np.float32))
-    assert address(second) != place  # the view still looks at it
-    del view
-    gc.collect()
-    third = memory.empty(LARGE, np.dtype(np.float32))
-    assert address(third) == place
-    assert place % memory.ALIGNMENT == 0
-    assert third.flags.writeable
-    assert third.flags.c_contiguous
-
-
-def test_the_shelf_is_not_endless(monkeypatch):
-    monkeypatch.setattr(memory._shelf, "limit", 0)
-    before = memory._shelf.bytes
-    del_me = memory.empty((LARGE[0] + 1,), np.dtype(np.float32))
-    del del_me
-    gc.collect()
-    assert memory._shelf.bytes <= before
-
-
-def test_an_array_may_outlive_the_modules() -> None:
-    # What a module of C code holds ends after the names of modules that came later, and that somebody holds, are gone.
-    code = "import torch, numpy, scratch; torch.held = scratch.core.memory, scratch.relu.forward(numpy.zeros(1 << 20))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stderr == b""
-
-
-def test_cleared_memory_is_gone() -> None:
-    del_me = memory.empty((LARGE[0] + 2,), np.dtype(np.float32))
-    del del_me
-    assert memory._shelf.bytes > 0
-    memory.clear()
-    assert memory._shelf.bytes == 0
-    assert memory._shelf.take((LARGE[0] + 2) * 4) is None
-
-
-def test_a_cleared_workspace_is_another():
-    with ThreadPoolExecutor(1) as pool:
-        for call in (lambda *wanted: memory.workspace(*wanted), lambda *wanted: pool.submit(memory.workspace, *wanted).result()):
-            before = call("test_core", 10, np.dtype(np.float32))
-            assert call("test_core", 10, np.dtype(np.float32)) is before
-            memory.clear()
-            assert call("test_core", 10, np.dtype(np.float32)) is not before
-
-
-def test_a_workspace_grows_and_stays():
-    name, dtype = "test_core", np.dtype(np.float32)
-    small = memory.workspace(name, 10, dtype)
-    assert small.size >= 10
-    assert address(memory.workspace(name, 5, dtype)) == address(small)
-    assert memory.workspace(name, 1000, dtype).size >= 1000
-    with ThreadPoolExecutor(1) as pool:
-        other = pool.submit(memory.workspace, name, 10, dtype).result()
-    assert address(other) != address(memory.workspace(name, 10, dtype))
 
 
 # --- checks -----------------------------------------------------------------------------------------------------------
@@ -563,22 +240,15 @@ def test_a_kernel_is_compiled_anew_when_a_file_of_its_words_changed(tmp_path):
     assert log_of_half() == pytest.approx(math.log(1 / 4))
 
 
-def test_large_blocks_begin_at_different_places():
-    starts = set()
-    for _ in range(memory.PLACES):
-        block = memory._aligned(memory.LARGE, np.dtype(np.uint8))
-        assert block.base is not None
-        starts.add((block.ctypes.data - block.base.ctypes.data) // memory.ALIGNMENT)
-    assert len(starts) == memory.PLACES
-
-
-def test_what_kernels_read_at_every_step_begins_at_a_cache_line():
-    layer = modules.Linear(300, 200)
-    layer.weight.grad = memory.copy(np.ones((200, 300), np.float32))
-    optimizer = sgd.SGD([layer.weight], lr=0.1, momentum=0.9)
-    optimizer.step()
-    first = [layer.weight.data, layer.weight.grad, optimizer._velocities[0]]
-    optimizer.load_state_dict(optimizer.state_dict())
-    for array in (*first, optimizer._velocities[0]):
-        assert array is not None
-        assert array.ctypes.data % memory.ALIGNMENT == 0
+def test_the_environments_choices(monkeypatch):
+    monkeypatch.setenv("SCRATCH_NUM_THREADS", "3")
+    monkeypatch.setenv("SCRATCH_VECTOR_BITS", "128")
+    assert (threads._threads_at_the_start(), vectors._vector_bits()) == (3, 128)
+    monkeypatch.setenv("SCRATCH_NUM_THREADS", "0")
+    monkeypatch.setenv("SCRATCH_VECTOR_BITS", "64")
+    with pytest.raises(ValueError, match="SCRATCH_NUM_THREADS must be a positive int, got '0'"):
+        threads._threads_at_the_start()
+    with pytest.raises(ValueError, match="SCRATCH_VECTOR_BITS must be 128, 256 or 512, got '64'"):
+        vectors._vector_bits()
+    monkeypatch.delenv("SCRATCH_NUM_THREADS")
+    assert 1 <= threads._threads_at_the_start() <= (os.cpu_count() or 1)
