@@ -1,4 +1,4 @@
-"""An exception at every single step of memory.py and threads.py, one run for each: what is left behind?
+"""An exception at every single step of memory.py and threads.py, one run for each: nothing may be left behind.
 
 ``python -m parity_tests.sweeps NAME``, a process of its own: a step is an opcode, and whoever traces opcodes disturbs coverage.
 A signal's handler may raise at most of them, and in other versions of Python at others.
@@ -67,9 +67,13 @@ def _apart(action: Callable[[], None]) -> Iterator[None]:
     yield
 
 
+def _meet(barrier: threading.Barrier) -> None:
+    barrier.wait()
+
+
 def all_take_part(count: int) -> None:
     together = threading.Barrier(count, timeout=LIMIT)
-    threads.for_each(lambda first, last: together.wait() and None, count, ranges_per_thread=1)
+    threads.for_each(lambda first, last: _meet(together), count, ranges_per_thread=1)
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
@@ -130,9 +134,9 @@ def errors() -> None:
             threads.for_each(run, 9, array)
 
     for _ in interrupted(action):
-        gc.collect()  # an error and its frames, unless the exception came just before they were separated
+        gc.collect(0)  # an error and its frames, where the exception came just before they were separated
         assert arrays.pop()() is None, "an array outlived its call"
-        threads.for_each(lambda first, last: both.wait() and None, 2)
+        threads.for_each(lambda first, last: _meet(both), 2)
 
 
 def pools() -> None:
