@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextvars
 import gc
 import subprocess
@@ -91,11 +92,18 @@ def test_an_exception_at_any_step_leaves_nothing_behind(sweep):
 
 @pytest.mark.usefixtures("_threads")
 def test_without_a_new_thread_the_caller_does_it_all(monkeypatch):
+    start, asked = _thread.start_new_thread, []
+
+    def fail_once(*arguments: Any) -> int:
+        asked.append(arguments)
+        if len(asked) == 1:
+            raise RuntimeError("can't start new thread")
+        return start(*arguments)
+
+    monkeypatch.setattr(_thread, "start_new_thread", fail_once)
     scratch.set_num_threads(2)
     done: list[int] = []
-    with monkeypatch.context() as patched:
-        patched.setattr(threads._Thread, "start", lambda thread: (_ for _ in ()).throw(RuntimeError("can't start new thread")))
-        threads.for_each(lambda first, last: done.extend(range(first, last)), 8)
+    threads.for_each(lambda first, last: done.extend(range(first, last)), 8)
     assert done == list(range(8))
     both = threading.Barrier(2, timeout=60)
 

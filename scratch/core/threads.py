@@ -14,6 +14,7 @@ at once (workqueue) or in a forked child (omp); and a kernel with ``parallel=Tru
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import collections
 import contextlib
@@ -24,6 +25,7 @@ import operator
 import os
 import queue
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from typing import Any, SupportsIndex
@@ -152,8 +154,10 @@ class _Pool:
 
     def __init__(self, size: int) -> None:
         self.size = size  # threads, with the one that calls
-        self.seats = collections.deque(range(size - 1))  # of threads that may still begin
-        self.threads: collections.deque[_Thread] = collections.deque()
+        self.seats = collections.deque([(self,)] * (size - 1))  # of threads that may still begin
+        # Each step takes a seat and begins a thread, in one call in C.
+        self.beginning = map(_thread.start_new_thread, itertools.repeat(_begin), iter(self.seats.pop, None))
+        self.threads: list[_Thread] = []
         self.idle: collections.deque[_Rest] = collections.deque()  # the last to rest is the first
         self.waiting: collections.deque[_Call] = collections.deque()  # as often as threads are wanted
         self.closed = False
@@ -175,8 +179,12 @@ class _Pool:
         if self.seats and not self.closed:
             # Compiled here: no thread is there yet, and no fork has to wait for one.
             _watch(np.ones(1, np.int64), 1, 0, np.empty(1, np.int64))
-            with contextlib.suppress(RuntimeError):  # the system has no more threads
-                _Thread(self).start()
+            try:
+                next(self.beginning)
+            except IndexError:  # another call was faster
+                pass
+            except RuntimeError:  # the system has no more threads
+                self.seats.append((self,))
 
     def take_back(self, call: _Call) -> None:
         """The places that no thread has taken; then sleep until the others are done, or about to be."""
@@ -226,19 +234,8 @@ class _Thread(threading.Thread):
         self.call: _Call | None = None  # the last one
 
     def run(self) -> None:
-        try:
-            seat = self.pool.seats.pop()
-        except IndexError:  # calls at the same time began threads for the same one
-            return
-        self.pool.threads.append(self)
-        try:
-            self._help_all()
-        finally:
-            self.pool.threads.remove(self)
-            self.pool.seats.append(seat)
-
-    def _help_all(self) -> None:
         pool, place = self.pool, None
+        pool.threads.append(self)
         while True:
             rest = _Rest(self)
             pool.idle.appendleft(rest)  # before its caller goes on, who may want this thread again
@@ -260,6 +257,14 @@ class _Thread(threading.Thread):
             place = None if self.call is None else next(self.call.places, None)
             if self.call is not None and place is not None:
                 self.call.help()
+
+
+def _begin(pool: _Pool) -> None:
+    """Begin a thread, in one that no signal interrupts: an interrupted Thread.start leaves locks of Python's that hang it."""
+    try:
+        _Thread(pool).start()
+    except Exception:  # the system has no more threads, or memory for one
+        pool.seats.append((pool,))
 
 
 @kernel
@@ -297,6 +302,8 @@ def _after_fork() -> None:
 def _end_threads() -> None:
     for pool in list(_pools):
         pool.close()
+        while len(pool.threads) + len(pool.seats) < pool.size - 1:  # one is about to begin
+            time.sleep(0.001)
     for thread in threading.enumerate():
         if isinstance(thread, _Thread) and thread.is_alive():
             thread.join()
