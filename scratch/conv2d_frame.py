@@ -66,7 +66,7 @@ def fill_frame(batch: np.ndarray, frame: Frame, limit: Any = None) -> np.ndarray
     """
     N, C, H, W = batch.shape
     # Copies move whole vectors, so they may read past the last cell.
-    framed = memory.workspace("framed", N * frame.image + VECTORS * lanes(batch), batch.dtype)
+    framed = memory.workspace(N * frame.image + VECTORS * lanes(batch), batch.dtype)
     within = np.empty(N * C, np.bool_)
     for_each(_frame_kernel, N * C, batch.reshape(N * C, H, W), frame, limit or batch.dtype.type(0), framed, within)
     if limit is not None and not within.all():

@@ -91,13 +91,13 @@ def _correlate(
     G, M, _, _ = matrix.shape
     # The bias is the weight of one more tap, whose cell is always 1.
     K = len(taps) + 1
-    weights = memory.workspace("weights", G * math.ceil(M / ROWS) * K * ROWS, out.dtype)
+    weights = memory.workspace(G * math.ceil(M / ROWS) * K * ROWS, out.dtype)
     for_each(_pack_kernel, G * math.ceil(M / ROWS), matrix, which, bias, weights)
     columns = VECTORS * lanes(out)
 
     def run(first: int, last: int) -> None:
-        panels = memory.workspace("columns", PANELS * (K + 1) * columns, out.dtype)
-        tile = memory.workspace("tile", ROWS * columns, out.dtype)
+        panels = memory.workspace(PANELS * (K + 1) * columns, out.dtype)
+        tile = memory.workspace(ROWS * columns, out.dtype)
         _correlate_kernel(first, last, framed, frame, taps, weights, grid, panels, tile, out, G)
 
     for_each(run, G * math.ceil(N * grid.rows * grid.columns / columns))
@@ -261,9 +261,9 @@ def _grad_weight(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, geomet
     matrix = grad_weight.reshape(OC, K)
 
     def run(first: int, last: int) -> None:
-        columns = memory.workspace("columns", ROWS * PIXELS + lanes(x), x.dtype)
-        panels = memory.workspace("panels", PIXELS * len(channels), x.dtype)
-        tiles = memory.workspace("tiles", (last - first) * ROWS * len(channels), x.dtype)
+        columns = memory.workspace(ROWS * PIXELS + lanes(x), x.dtype)
+        panels = memory.workspace(PIXELS * len(channels), x.dtype)
+        tiles = memory.workspace((last - first) * ROWS * len(channels), x.dtype)
         _grad_weight_kernel(
             first, last, g, framed, frame, taps, channels, grid, len(x), geometry.groups, columns, panels, tiles, matrix
         )

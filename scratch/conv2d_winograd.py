@@ -187,9 +187,9 @@ def _correlate(x: np.ndarray, top: int, left: int, filters: Filters, bias: np.nd
     grid = Grid(rows, columns, 2 * frame.row, 0, 0, 2, 2)
 
     def run(first: int, last: int) -> None:
-        V = memory.workspace("columns", PLACES * (K + 1) * width, x.dtype)
-        products = memory.workspace("tiles", PLACES * panels * ROWS * width, x.dtype)
-        squares = memory.workspace("squares", 4 * width + lanes(x), x.dtype)
+        V = memory.workspace(PLACES * (K + 1) * width, x.dtype)
+        products = memory.workspace(PLACES * panels * ROWS * width, x.dtype)
+        squares = memory.workspace(4 * width + lanes(x), x.dtype)
         _correlate_kernel(first, last, framed, frame, patches, spans, U, bias, grid, V, products, squares, out, filters.groups)
 
     for_each(run, filters.groups * math.ceil(N * rows * columns / width))
@@ -208,12 +208,12 @@ def _transformed(filters: Filters, corners: np.ndarray) -> np.ndarray:
     side = lanes(filters.weight)
     whole = math.ceil(ROWS / side) * side
     panels = filters.groups * math.ceil(filters.M / ROWS)
-    U = memory.workspace("weights", panels * PLACES * (len(corners) * filters.C + 1) * ROWS, filters.weight.dtype)
+    U = memory.workspace(panels * PLACES * (len(corners) * filters.C + 1) * ROWS, filters.weight.dtype)
 
     limit, within = _limit(filters.weight.dtype), np.empty(panels, np.bool_)
 
     def run(first: int, last: int) -> None:
-        cells = memory.workspace("cells", (filters.C * KH * KW + 1) * whole, filters.weight.dtype)
+        cells = memory.workspace((filters.C * KH * KW + 1) * whole, filters.weight.dtype)
         _weight_kernel(first, last, filters.weight, filters.M, filters.C, filters.steps, KH * KW, taps, limit, cells, U, within)
 
     for_each(run, panels)
@@ -348,7 +348,7 @@ def _grad_weight(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, geomet
     # The product wants channels side by side, so x is framed with its channels last; the last panel may read past them.
     pixels = (N, 2 * rows - 1 + pieces.reach[0], 2 * columns - 1 + pieces.reach[1])
     depth = groups * C + width
-    x_framed = memory.workspace("framed channels last", math.prod(pixels) * depth, x.dtype)[: math.prod(pixels) * depth]
+    x_framed = memory.workspace(math.prod(pixels) * depth, x.dtype)
     for_each(_channels_last_kernel, N * pixels[1], x, geometry.top, geometry.left, x_framed.reshape(-1, *pixels[1:], depth))
     g_frame = _frame(grad_out.shape, 0, 0, 2 * rows, 2 * columns)
     g_framed = fill_frame(grad_out, g_frame, _limit(x.dtype))
@@ -365,10 +365,10 @@ def _grad_weight(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, geomet
     grad_weight = memory.empty_like(weight)
 
     def run(first: int, last: int) -> None:
-        U = memory.workspace("weights", PLACES * (math.ceil(M / ROWS) * ROWS + 1) * TILES, x.dtype)
-        V = memory.workspace("columns", (last - first) * PLACES * TILES * width, x.dtype)
-        sums = memory.workspace("tiles", (last - first) * sums_size, x.dtype)
-        sums[: (last - first) * sums_size] = 0
+        U = memory.workspace(PLACES * (math.ceil(M / ROWS) * ROWS + 1) * TILES, x.dtype)
+        V = memory.workspace((last - first) * PLACES * TILES * width, x.dtype)
+        sums = memory.workspace((last - first) * sums_size, x.dtype)
+        sums[:] = 0
         _grad_weight_kernel(
             first, last, g_framed, g_frame, _patch(g_frame, 2), x_framed, pixels, depth, patches, pieces.taps,
             piece, channel, needed, grid, U, V, sums, grad_weight, groups,

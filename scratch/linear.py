@@ -172,7 +172,7 @@ def numba_backward(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, has_
     panels = _feature_panels(x.reshape(rows, IN))
 
     def run(first: int, last: int) -> None:
-        g_panel = memory.workspace("panel", rows * ROWS, g.dtype)
+        g_panel = memory.workspace(rows * ROWS, g.dtype)
         _grad_weight_kernel(first, last, g, g_panel, panels, grad_weight)
 
     for_each(run, math.ceil(OUT / ROWS))
@@ -193,7 +193,7 @@ def _batch_panels(matrix: np.ndarray) -> np.ndarray:
     """(rows,K) -> flat (⌈rows/COLUMNS⌉, K, COLUMNS), zero where there is no row."""
     rows, K = matrix.shape
     columns = VECTORS * lanes(matrix)
-    panels = memory.workspace("batch panels", math.ceil(rows / columns) * K * columns, matrix.dtype)
+    panels = memory.workspace(math.ceil(rows / columns) * K * columns, matrix.dtype)
     for_each(_batch_panels_kernel, math.ceil(rows / columns) * K, matrix, panels, values=columns)
     return panels
 
@@ -219,7 +219,7 @@ def _feature_panels(matrix: np.ndarray) -> np.ndarray:
     rows, K = matrix.shape
     columns = VECTORS * lanes(matrix)
     count = math.ceil(K / columns)
-    panels = memory.workspace("feature panels", count * rows * columns, matrix.dtype)
+    panels = memory.workspace(count * rows * columns, matrix.dtype)
     for_each(_feature_panels_kernel, count, matrix, panels, values=rows * columns)
     return panels
 
@@ -241,8 +241,8 @@ def _product(weight: np.ndarray, transposed: bool, panels: np.ndarray, result: n
     tiles_at_once = GROUP * math.ceil(len(result) / (VECTORS * lanes(result)))
 
     def run(first: int, last: int) -> None:
-        block = memory.workspace("block", GROUP * ROWS * BLOCK, result.dtype)
-        tiles = memory.workspace("tiles", tiles_at_once * ROWS * VECTORS * lanes(result), result.dtype)
+        block = memory.workspace(GROUP * ROWS * BLOCK, result.dtype)
+        tiles = memory.workspace(tiles_at_once * ROWS * VECTORS * lanes(result), result.dtype)
         _product_kernel(first, last, weight, transposed, panels, block, tiles, result)
 
     for_each(run, math.ceil(result.shape[1] / (GROUP * ROWS)))

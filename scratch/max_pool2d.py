@@ -213,8 +213,8 @@ def numba_forward(x: np.ndarray, geometry: Geometry) -> tuple[np.ndarray, tuple[
     number = np.dtype(f"i{x.itemsize}")  # of a cell, in as many lanes as there are values
 
     def run(first: int, last: int) -> None:
-        cells, largest = (memory.workspace(name, size * side, x.dtype) for name, size in (("cells", H * W), ("largest", outputs)))
-        index, turned = (memory.workspace(name, outputs * side, number) for name in ("index", "turned index"))
+        cells, largest = (memory.workspace(size * side, x.dtype) for size in (H * W, outputs))
+        index, turned = (memory.workspace(outputs * side, number) for _ in range(2))
         _forward_kernel(first, last, _planes(x), geometry, W, cells, largest, index, turned, _planes(out), _planes(indices))
 
     for_each(run, math.ceil(N * C / side), values=H * W * side)

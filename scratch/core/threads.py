@@ -14,20 +14,25 @@ at once (workqueue) or in a forked child (omp); and a kernel with ``parallel=Tru
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import collections
 import contextlib
 import contextvars
 import functools
 import itertools
+import operator
 import os
+import queue
 import threading
+import time
+import weakref
 from collections.abc import Callable
 from typing import Any, SupportsIndex
 
 import numpy as np
 
-from scratch.core import checks, cores, environment
+from scratch.core import checks, cores, environment, forks
 from scratch.core.jit import JIT_OFF, kernel
 from scratch.core.vectors import look
 
@@ -37,11 +42,12 @@ WORTH_A_THREAD = 1 << 17  # values to go through: with fewer, a core is done bef
 LINGER = 1 if JIT_OFF else 1 << 13
 # More looks after the flag is set, before the thread asks for the GIL: the caller, who holds it, is in its own kernel by then.
 GRACE = 200
+FOREVER = 1 << 62  # looks
 
 
 def get_num_threads() -> int:
     """How many threads a kernel is split over."""
-    return _num_threads
+    return _pools[-1].size
 
 
 def set_num_threads(n: SupportsIndex) -> None:
@@ -53,11 +59,12 @@ def set_num_threads(n: SupportsIndex) -> None:
         TypeError: ``n`` is not an int.
         ValueError: ``n`` is below 1.
     """
-    global _num_threads
     environment.check()
-    _num_threads = checks.integer("set_num_threads", "n", n, low=1)
-    _pools.append(_Pool())
-    _pools.pop(0).close()  # one of the pools before: each call of several at once closes another one
+    _pools.append(_Pool(checks.integer("set_num_threads", "n", n, low=1)))
+    for pool in _pools[:-1]:  # a pool leaves the list when it is closed: where this is interrupted, the next call closes it
+        pool.close()
+        with contextlib.suppress(ValueError):  # another thread was faster
+            _pools.remove(pool)
 
 
 def for_each(run: Callable[..., None], n: int, *arguments: Any, ranges_per_thread: int = 4, values: int | None = None) -> None:
@@ -68,7 +75,8 @@ def for_each(run: Callable[..., None], n: int, *arguments: Any, ranges_per_threa
     they are not worth a thread; without it every piece is.
     """
     environment.check()
-    threads = min(_num_threads, n)
+    pool = _pools[-1]
+    threads = min(pool.size, n)
     if values is not None:
         threads = min(threads, n * values // WORTH_A_THREAD)
     if threads <= 1:
@@ -78,205 +86,228 @@ def for_each(run: Callable[..., None], n: int, *arguments: Any, ranges_per_threa
     count = min(n, ranges_per_thread * threads)
     bounds = [n * i // count for i in range(count + 1)]
     ranges = iter(list(itertools.pairwise(bounds)))  # a list's iterator hands each range out exactly once
+    context = contextvars.copy_context()  # np.errstate and use_rung hold in the other threads too
+    errors: list[BaseException] = []
 
     def work() -> None:
+        for first, last in ranges:
+            run(first, last, *arguments)
+
+    def help_out() -> None:
         try:
-            for first, last in ranges:
-                run(first, last, *arguments)
-        except BaseException:
-            collections.deque(ranges, maxlen=0)  # nobody begins another
-            raise
-
-    pool = _pools[-1]
-    shares = [_Share(work, pool) for _ in range(threads - 1)]
-    errors: list[BaseException | None] = []
-    try:
-        for share in shares:
-            pool.give(share)
-        work()
-    finally:
-        _end(shares, errors)
-    error = next(filter(None, errors), None)
-    if error is not None:
-        try:
-            raise error
-        finally:
-            errors.clear()
-            del error  # or else a frame and the error keep each other, and all arrays, alive
-
-
-def _end(shares: list[_Share], errors: list[BaseException | None]) -> None:
-    """Wait for all shares, and note their errors and what interrupts the waiting: until all have ended, arrays are written to."""
-    while shares:
-        try:
-            while shares:
-                errors.append(shares[-1].end())
-                shares.pop()
-        except BaseException as interrupt:
-            errors.insert(0, interrupt)  # the first to be raised
-
-
-class _Share:
-    """What another thread is to do of the caller's work: as many ranges as it can get."""
-
-    def __init__(self, work: Callable[[], None], pool: _Pool) -> None:
-        # np.errstate and use_rung hold in the other thread too.
-        self.work: Callable[..., None] = functools.partial(contextvars.copy_context().run, work)
-        self.pool = pool
-        self.held = threading.Lock()  # by the thread that does the share, until it is done; by the caller who ends it
-        self.begun = False
-        self.without_gil = np.zeros(1, np.int64)  # 1 when the thread has done the share, and let go of the GIL
-        self.error: BaseException | None = None
-
-    def do(self) -> bool:
-        """Whether it is this thread that holds the share now, and has done what there was to do."""
-        if not self.held.acquire(blocking=False):
-            return False
-        self.begun, work, self.work = True, self.work, _nothing
-        try:
-            work()
+            context.copy().run(work)
         except BaseException as error:
-            self.error = error
-        return True
+            _use_up(ranges)  # no thread begins another
+            errors.append(error)
 
-    def end(self) -> BaseException | None:
-        """Wait until the share is done, if it was begun. Afterwards it keeps neither work, and with it arrays, nor error.
+    call = _Call(help_out, threads - 1)
+    # Other threads write to arrays until the end, so no exception may get past it. One may come between any two steps in
+    # Python, but not within a call in C. So the end is one: begin no range, take the places left, wait for the others.
+    steps: list[Callable[[], Any]] = [functools.partial(_use_up, ranges), functools.partial(_use_up, call.taking), call.waiting]
+    end, end_again = map(operator.call, steps), map(operator.call, steps)
+    try:
+        try:
+            for _ in range(threads - 1):
+                pool.give(call)
+            work()
+            pool.take_back(call)
+        finally:
+            _use_up(end)
+        if call.lost:
+            raise RuntimeError("for_each: the process forked in the middle of a kernel, and the child lacks its other threads")
+        if errors:
+            raise errors[0]
+    finally:
+        _use_up(end_again)  # for an exception just before the first end; else there is nothing left to do
+        errors.clear()  # or else a frame and the error keep each other, and all arrays, alive
 
-        Whoever is interrupted may call this again.
-        """
-        if self.held.locked():
-            _watch(self.without_gil, LINGER, 0, np.empty(1, np.int64))
-        with self.held:
-            self.work = _nothing
-            error, self.error = self.error, None
-        if not self.begun:
-            self.pool.forget(self)
-        return error
+
+_use_up: Callable[..., Any] = functools.partial(collections.deque, maxlen=0)  # an iterator, to its end, in one call in C
 
 
-def _nothing() -> None:
-    pass
+class _Call:
+    """What other threads see of a call of for_each: places, of which each thread that helps takes one.
+
+    It may wait for a thread longer than the call lasts, so it keeps no array.
+    """
+
+    def __init__(self, help_out: Callable[[], None], places: int) -> None:
+        self.help_out = weakref.ref(help_out)
+        self.places = iter(list(range(places)))  # hands each out exactly once
+        self.ended = np.zeros(places, np.int64)  # 1 where nobody is at work (any more), or holds the GIL
+        self.bells: queue.SimpleQueue[None] = queue.SimpleQueue()  # one for each thread that is done
+        self.taking = map(self.ended.__setitem__, self.places, itertools.repeat(1))
+        self.waiting = functools.partial(_watch, self.ended, FOREVER, 0, np.empty(1, np.int64))
+        self.lost = False  # in a forked child
+
+    def help(self) -> None:
+        """By a thread that has taken a place: until it has ended, the caller waits, and the function is there."""
+        help_out = self.help_out()
+        assert help_out is not None
+        help_out()
 
 
 class _Pool:
-    """Threads, and shares that wait for one. A share waits only while no thread is idle."""
+    """Threads, and calls that wait for them.
 
-    def __init__(self) -> None:
-        self.lock = threading.RLock()  # taken again where a signal's handler, or a finalizer, calls a kernel meanwhile
-        self.threads = 0
+    Like memory.py it has no lock: what is handed over changes hands by one call in C. A thread takes its work by itself, so
+    waking it too often does no harm; and it is woken before it is nobody's to wake.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size  # threads, with the one that calls
+        self.seats = collections.deque([(self,)] * (size - 1))  # of threads that may still begin
+        # Each step takes a seat and begins a thread, in one call in C.
+        self.beginning = map(_thread.start_new_thread, itertools.repeat(_begin), iter(self.seats.pop, None))
+        self.threads: list[_Thread] = []
+        self.idle: collections.deque[_Rest] = collections.deque()  # the last to rest is the first
+        self.waiting: collections.deque[_Call] = collections.deque()  # as often as threads are wanted
         self.closed = False
-        self.idle: list[_Thread] = []
-        self.waiting: list[_Share] = []
 
-    def give(self, share: _Share) -> None:
+    def give(self, call: _Call) -> None:
         """To an idle thread or a new one; if there are enough, to the first that has nothing else to do.
 
-        To nobody where the pool is closed or the system has no more threads: the caller does it all then.
+        To no thread where the pool is closed or the system has no more: the caller does it all then.
         """
-        with self.lock:
-            thread = self.idle.pop() if self.idle else None
-            new = thread is None and not self.closed and self.threads < _num_threads - 1
-            self.threads += new
-            if thread is None and not new and not self.closed:
-                self.waiting.append(share)
-        if thread is not None:
-            thread.wake(share)
-        elif new:
+        self.waiting.append(call)
+        while self.idle:
             try:
-                # Compiled here: if this process forked while another thread compiles, the child would wait for Numba's lock
-                # forever.
-                _watch(np.ones(1, np.int64), 1, 0, np.empty(1, np.int64))
-                _Thread(self, share).start()
-            except BaseException as error:
-                with self.lock:
-                    self.threads -= 1
-                if not isinstance(error, RuntimeError):  # the system has no more threads
-                    raise
+                rest = self.idle[0]
+                rest.wake()
+                self.idle.remove(rest)
+            except (IndexError, ValueError):  # another call was faster: it goes on with the next
+                continue
+            return
+        if self.seats and not self.closed:
+            # Compiled here: no thread is there yet, and no fork has to wait for one.
+            _watch(np.ones(1, np.int64), 1, 0, np.empty(1, np.int64))
+            try:
+                next(self.beginning)
+            except IndexError:  # another call was faster
+                pass
+            except RuntimeError:  # the system has no more threads
+                self.seats.append((self,))
 
-    def forget(self, share: _Share) -> None:
-        """The share, unless a thread has taken it."""
-        with self.lock, contextlib.suppress(ValueError):
-            self.waiting.remove(share)
+    def take_back(self, call: _Call) -> None:
+        """The places that no thread has taken; then sleep until the others are done, or about to be."""
+        left = len(list(call.taking))
+        with contextlib.suppress(ValueError):  # threads that found no place have been here
+            for _ in range(left):
+                self.waiting.remove(call)
+        if left < len(call.ended) and not _watch(call.ended, LINGER, 0, np.empty(1, np.int64)):
+            for _ in range(len(call.ended) - left):
+                call.bells.get()
 
-    def more_for(self, thread: _Thread) -> _Share | None:
-        """The next share; if there is none the thread is idle from now on."""
-        with self.lock:
-            if self.waiting:
-                return self.waiting.pop()
-            if self.closed:
-                thread.wake(None)
-            else:
-                self.idle.append(thread)
+    def next(self) -> _Call | None:
+        try:
+            return self.waiting.popleft()
+        except IndexError:
             return None
 
     def close(self) -> None:
         """Let the threads come to their end, and wait for those that are idle."""
-        with self.lock:
-            self.closed = True
-            idle, self.idle = self.idle, []
-        for thread in idle:
-            thread.wake(None)
-            thread.join()
+        self.closed = True
+        for rest in list(self.idle):
+            rest.wake()
+            rest.thread.join()
 
 
-class _Thread(threading.Thread):
-    """Does one share after the other, until it is woken up for None."""
+class _Rest:
+    """A thread's rest, from one call to the next."""
 
-    def __init__(self, pool: _Pool, share: _Share) -> None:
-        super().__init__(name="scratch", daemon=True)
-        self.pool = pool
-        self.share: _Share | None = share
+    def __init__(self, thread: _Thread) -> None:
+        self.thread = thread
         self.called = np.zeros(1, np.int64)  # 1 when it is called, for whoever is awake to see it
         self.asleep = threading.Lock()
         self.asleep.acquire()
 
-    def wake(self, share: _Share | None) -> None:
-        """Let it do the share; for None, end. Whoever was interrupted may call this again."""
-        self.share = share
+    def wake(self) -> None:
         self.called[0] = 1
-        with contextlib.suppress(RuntimeError):  # it was awake already
+        with contextlib.suppress(RuntimeError):  # it was woken before
             self.asleep.release()
 
+
+class _Thread(threading.Thread):
+    """Helps one call after the other, until its pool is closed."""
+
+    def __init__(self, pool: _Pool) -> None:
+        super().__init__(name="scratch", daemon=True)
+        self.pool = pool
+        self.call: _Call | None = None  # the last one
+
     def run(self) -> None:
-        while (share := self.share) is not None:
-            begun = share.do()
-            self.called[0] = 0
-            more = self.pool.more_for(self)
-            if begun:
-                share.held.release()  # its caller may go on, and finds this thread idle
-            if more is not None:
-                share.without_gil[0] = 1
-                self.share = more
+        pool, place = self.pool, None
+        pool.threads.append(self)
+        while True:
+            rest = _Rest(self)
+            pool.idle.appendleft(rest)  # before its caller goes on, who may want this thread again
+            if self.call is None or place is None:
+                ended = np.empty(1, np.int64)
             else:
-                _watch(self.called, LINGER, GRACE, share.without_gil)
-                self.asleep.acquire()
+                ended = self.call.ended[place : place + 1]
+                self.call.bells.put(None)
+            call = pool.next()  # one that comes later finds this thread idle
+            if call is not None or pool.closed:
+                ended[0] = 1
+            elif not _watch(rest.called, LINGER, GRACE, ended):
+                rest.asleep.acquire()
+            with contextlib.suppress(ValueError):  # the call that woke it was faster
+                pool.idle.remove(rest)
+            self.call = call or pool.next()
+            if self.call is None and pool.closed:
+                return
+            place = None if self.call is None else next(self.call.places, None)
+            if self.call is not None and place is not None:
+                self.call.help()
+
+
+def _begin(pool: _Pool) -> None:
+    """Begin a thread, in one that no signal interrupts: an interrupted Thread.start leaves locks of Python's that hang it."""
+    try:
+        _Thread(pool).start()
+    except Exception:  # the system has no more threads, or memory for one
+        pool.seats.append((pool,))
 
 
 @kernel
-def _watch(flag: np.ndarray, looks: int, grace: int, without_gil: np.ndarray) -> bool:
-    """Whether ``flag`` becomes 1 while this thread looks at it, neither holding the GIL nor asleep.
+def _watch(flags: np.ndarray, looks: int, grace: int, without_gil: np.ndarray) -> bool:
+    """Whether all ``flags`` become 1 while this thread looks at them, neither holding the GIL nor asleep.
 
     ``without_gil`` becomes 1 at once: compiled code runs when the GIL is gone, so whoever waits for that can tell.
     """
     without_gil[0] = 1
+    seen = 0
     for _ in range(looks):
-        if look(flag) == 1:
-            for _ in range(grace):
-                look(flag)
-            return True
+        if look(flags[seen:]) == 1:
+            seen += 1
+            if seen == flags.size:
+                for _ in range(grace):
+                    look(flags)
+                return True
     return False
 
 
-def _forget_pool() -> None:
-    _pools[:] = [_Pool()]
+def _after_fork() -> None:
+    """In a child: a pool of its own, and no waiting for threads that it does not have."""
+    for pool in _pools:
+        for thread in pool.threads:
+            call = thread.call
+            if call is not None:
+                _use_up(call.taking)
+                call.lost = not call.ended.all()
+                call.ended[:] = 1
+                for _ in call.ended:
+                    call.bells.put(None)
+    _pools[:] = [_Pool(get_num_threads())]
 
 
 def _end_threads() -> None:
-    for pool in _pools:
+    for pool in list(_pools):
         pool.close()
+        while len(pool.threads) + len(pool.seats) < pool.size - 1:  # one is about to begin
+            time.sleep(0.001)
     for thread in threading.enumerate():
-        if isinstance(thread, _Thread):
-            thread.wake(None)  # it may be nobody's: a caller was interrupted before it woke it
+        if isinstance(thread, _Thread) and thread.is_alive():
             thread.join()
 
 
@@ -284,8 +315,8 @@ def _threads_at_the_start() -> int:
     return environment.choice("SCRATCH_NUM_THREADS", range(1, 10**9), "a positive int", cores.available_cores)
 
 
-_num_threads = _threads_at_the_start()
-_pools = [_Pool()]  # the last is in use; a list, whose changes are atomic
+_pools = [_Pool(_threads_at_the_start())]  # the last is in use; a list, whose changes are atomic
 atexit.register(_end_threads)  # a thread that comes back from compiled code when the interpreter is gone would abort
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pool)  # a forked child inherits the pool but none of its threads
+    os.register_at_fork(after_in_child=_after_fork)
+    forks.wait_for_compilers()

@@ -1,0 +1,194 @@
+"""An exception at every single step of memory.py and threads.py, one run for each: nothing may be left behind.
+
+``python -m parity_tests.sweeps NAME``, a process of its own: a step is an opcode, and whoever traces opcodes disturbs coverage.
+A signal's handler may raise at most of them, and in other versions of Python at others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+import itertools
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+import scratch
+from scratch.core import memory, threads
+
+FILES = (memory.__file__, threads.__file__)
+LIMIT = 60  # seconds for whatever may hang
+
+
+class Interrupt(BaseException):
+    pass
+
+
+def interrupted(action: Callable[[], None]) -> Iterator[bool]:
+    """Run the action again and again, with an exception at its first step, its second, and so on; yields whether it came out."""
+    for step in itertools.count(1):
+        left = step
+
+        def trace(frame: FrameType, event: str, _: Any) -> Any:
+            nonlocal left
+            if frame.f_code.co_filename not in FILES or frame.f_code.co_name == "_watch":  # which is compiled
+                return None
+            frame.f_trace_opcodes, frame.f_trace_lines = True, False
+            if event == "opcode":
+                left -= 1
+                if left == 0:
+                    raise Interrupt
+            return trace
+
+        came = False
+        sys.settrace(trace)
+        try:
+            next(_apart(action))
+        except Interrupt:
+            came = True
+        finally:
+            sys.settrace(None)
+        if left > 0:
+            print(f"{step - 1} steps")
+            return
+        yield came
+
+
+def _apart(action: Callable[[], None]) -> Iterator[None]:
+    """A generator has exceptions of its own: where one comes just as another has been handled, Python keeps that other one."""
+    action()
+    yield
+
+
+def _meet(barrier: threading.Barrier) -> None:
+    barrier.wait()
+
+
+def all_take_part(count: int) -> None:
+    together = threading.Barrier(count, timeout=LIMIT)
+    threads.for_each(lambda first, last: _meet(together), count, ranges_per_thread=1)
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + LIMIT
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.0001)
+
+
+def calls(count: int = 3) -> None:
+    """No range is worked on when the exception is out, no array outlives it, all threads take part in the next call."""
+    scratch.set_num_threads(count)
+    all_take_part(count)
+    at_work = [0]
+    arrays: list[weakref.ref[np.ndarray]] = []
+
+    def run(first: int, last: int, array: np.ndarray) -> None:
+        at_work.append(0)
+        time.sleep(0.0002)
+        array[first:last] += 1
+        at_work.pop()
+
+    def action() -> None:
+        array = np.zeros(9)
+        arrays.append(weakref.ref(array))
+        threads.for_each(run, 9, array)
+        assert (array == 1).all()
+
+    for number, came in enumerate(interrupted(action)):
+        assert came, "an exception was swallowed"
+        assert len(at_work) == 1, "a thread is still at work"
+        assert arrays.pop()() is None, "an array outlived its call"
+        if number % 2:
+            time.sleep(0.001)  # let them fall asleep
+        all_take_part(count)
+        [pool] = threads._pools
+        assert not pool.waiting
+        wait_until(lambda pool=pool: len(pool.idle) == count - 1)  # type: ignore[misc]
+        assert len(pool.threads) == count - 1
+        assert not pool.seats
+
+
+def errors() -> None:
+    """An exception in another thread, and one in the caller."""
+    scratch.set_num_threads(2)
+    caller, both = threading.get_ident(), threading.Barrier(2, timeout=LIMIT)
+    arrays: list[weakref.ref[np.ndarray]] = []
+
+    def run(first: int, last: int, array: np.ndarray) -> None:
+        if threading.get_ident() != caller:
+            raise MemoryError
+        time.sleep(0.0002)
+
+    def action() -> None:
+        array = np.zeros(9)
+        arrays.append(weakref.ref(array))
+        with contextlib.suppress(MemoryError):
+            threads.for_each(run, 9, array)
+
+    for _ in interrupted(action):
+        gc.collect(0)  # an error and its frames, where the exception came just before they were separated
+        assert arrays.pop()() is None, "an array outlived its call"
+        threads.for_each(lambda first, last: _meet(both), 2)
+
+
+def pools() -> None:
+    """set_num_threads: no thread is left behind asleep."""
+
+    def action() -> None:
+        scratch.set_num_threads(3)
+        scratch.set_num_threads(2)
+
+    for _ in interrupted(action):
+        scratch.set_num_threads(3)
+        all_take_part(3)
+        assert len(threads._pools) == 1
+        wait_until(lambda: sum(isinstance(thread, threads._Thread) for thread in threading.enumerate()) == 2)
+
+
+def blocks() -> None:
+    """No block is lent twice, none is lost, and the shelf counts right."""
+    float32 = np.dtype(np.float32)
+    shelf = memory._shelf
+    shelf.limit = 1 << 21
+
+    def action() -> None:
+        size = memory.SMALL // 4 + next(sizes)
+        first, second = memory.empty((size,), float32), memory.workspace(size, float32)
+        view = first[1:]
+        del first
+        third, fourth = memory.copy(view), memory.workspace(size, float32)
+        assert len({array.ctypes.data for array in (view, second, third, fourth)}) == 4
+        del view, third
+        memory.empty((size,), float32)
+
+    def none_is_lost(free: int) -> bool:
+        return sum(type(thing) is memory._Block for thing in gc.get_objects()) == free
+
+    def lying() -> int:
+        return sum(size * len(some) for size, some in shelf.blocks.items())
+
+    sizes = itertools.cycle(range(1, 20))
+    for came in interrupted(action):
+        assert came, "an exception was swallowed"
+        assert shelf.bytes >= lying()
+        free = [*shelf.freed, *itertools.chain(*shelf.blocks.values())]
+        assert len(set(free)) == len(free)
+        wait_until(functools.partial(none_is_lost, len(free)))  # a block that is neither free nor lent would be so for ever
+        memory.empty((memory.SMALL,), float32)
+        assert lying() <= shelf.limit
+    shelf.bytes = shelf.limit + 1
+    memory.empty((memory.SMALL,), float32)
+    assert shelf.bytes == lying()
+
+
+if __name__ == "__main__":
+    gc.freeze()  # collecting is quick then
+    globals()[sys.argv[1]]()

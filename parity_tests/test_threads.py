@@ -1,0 +1,258 @@
+"""The threads that run kernels: every piece is done once, no array outlives its call, no thread gets lost."""
+
+from __future__ import annotations
+
+import _thread
+import contextvars
+import gc
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+import scratch
+from scratch.core import jit, threads
+
+
+@pytest.fixture
+def _threads():
+    before = scratch.get_num_threads()
+    yield
+    scratch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("_threads")
+@pytest.mark.parametrize("n", [1, 2, 7])
+def test_for_each_does_every_piece_once(n):
+    scratch.set_num_threads(n)
+    assert scratch.get_num_threads() == n
+    for pieces in (0, 1, 5, 100):
+        done = np.zeros(pieces, np.int64)
+
+        def run(first: int, last: int, done: np.ndarray = done) -> None:
+            done[first:last] += 1
+
+        threads.for_each(run, pieces)
+        assert (done == 1).all()
+
+
+@pytest.mark.usefixtures("_threads")
+def test_an_error_in_a_thread_reaches_the_caller_and_keeps_no_array():
+    scratch.set_num_threads(2)
+    caller, both = threading.get_ident(), threading.Barrier(2, timeout=60)
+
+    def run(first: int, last: int, array: np.ndarray) -> None:
+        both.wait()
+        if threading.get_ident() != caller:
+            raise MemoryError
+
+    def call() -> weakref.ref[np.ndarray]:
+        array = np.empty(1 << 20)
+        with pytest.raises(MemoryError):
+            threads.for_each(run, 2, array)
+        return weakref.ref(array)
+
+    gc.disable()
+    try:
+        assert call()() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.usefixtures("_threads")
+def test_an_interrupt_waits_for_the_others():
+    scratch.set_num_threads(3)
+    caller, all_three = threading.get_ident(), threading.Barrier(3, timeout=60)
+    done: list[int] = []
+
+    def run(first: int, last: int) -> None:
+        all_three.wait()
+        if threading.get_ident() == caller:
+            raise KeyboardInterrupt
+        time.sleep(0.1)
+        done.append(first)
+
+    with pytest.raises(KeyboardInterrupt):
+        threads.for_each(run, 3)
+    assert len(done) == 2
+
+
+@pytest.mark.parametrize("sweep", ["calls", "errors", "pools", "blocks"])
+def test_an_exception_at_any_step_leaves_nothing_behind(sweep):
+    run = subprocess.run([sys.executable, "-m", "parity_tests.sweeps", sweep], capture_output=True, text=True, timeout=600)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert int(run.stdout.split()[0]) > 100
+
+
+@pytest.mark.usefixtures("_threads")
+def test_without_a_new_thread_the_caller_does_it_all(monkeypatch):
+    start, asked = _thread.start_new_thread, []
+
+    def fail_once(*arguments: Any) -> int:
+        asked.append(arguments)
+        if len(asked) == 1:
+            raise RuntimeError("can't start new thread")
+        return start(*arguments)
+
+    monkeypatch.setattr(_thread, "start_new_thread", fail_once)
+    scratch.set_num_threads(2)
+    done: list[int] = []
+    threads.for_each(lambda first, last: done.extend(range(first, last)), 8)
+    assert done == list(range(8))
+    both = threading.Barrier(2, timeout=60)
+
+    def run(first: int, last: int) -> None:
+        both.wait()
+
+    threads.for_each(run, 2)  # the next may have one
+
+
+@pytest.mark.usefixtures("_threads")
+def test_after_an_error_the_others_end_what_they_began_and_begin_nothing():
+    scratch.set_num_threads(2)
+    caller, both = threading.get_ident(), threading.Barrier(2, timeout=60)
+    done: list[int] = []
+
+    def run(first: int, last: int) -> None:
+        if not done:
+            both.wait()
+        if threading.get_ident() == caller:
+            raise MemoryError
+        time.sleep(0.1)
+        done.append(first)
+
+    with pytest.raises(MemoryError):
+        threads.for_each(run, 8)
+    assert len(done) == 1
+
+
+@pytest.mark.usefixtures("_threads")
+def test_threads_end_when_fewer_are_wanted():
+    for n in (5, 2, 1):
+        scratch.set_num_threads(n)
+        threads.for_each(lambda first, last: time.sleep(0.01), 40)
+        assert len([thread for thread in threading.enumerate() if thread.name == "scratch"]) == n - 1
+
+
+@pytest.mark.usefixtures("_threads")
+def test_a_thread_that_sleeps_is_woken_up():
+    scratch.set_num_threads(2)
+    for pause in (0, 0.05, 0):
+        time.sleep(pause)
+        both = threading.Barrier(2, timeout=60)
+
+        def run(first: int, last: int, both: threading.Barrier = both) -> None:
+            both.wait()
+
+        threads.for_each(run, 2)  # ends only when two threads take part
+
+
+def test_who_watches_sees_the_flag():
+    flag, left = np.zeros(1, np.int64), np.zeros(1, np.int64)
+    assert not threads._watch(flag, 5, 5, left)
+    assert left == 1
+    with ThreadPoolExecutor(1) as pool:
+        left[0] = 0
+        looks = 1 if jit.JIT_OFF else 1 << 34  # minutes
+        flag[0] = jit.JIT_OFF
+        watching = pool.submit(threads._watch, flag, looks, 5, left)
+        while not left:
+            time.sleep(0.001)
+        flag[0] = 1
+        assert watching.result(timeout=60)
+
+
+@pytest.mark.usefixtures("_threads")
+@pytest.mark.parametrize("begun", [False, True])
+def test_no_array_outlives_its_call(monkeypatch, begun):
+    scratch.set_num_threads(2)
+    given: list[Any] = []
+    both = threading.Barrier(1 + begun, timeout=60)
+    give = threads._Pool.give
+
+    def give_or_keep(pool: Any, share: Any) -> None:
+        given.append(share)
+        if begun:
+            give(pool, share)
+
+    monkeypatch.setattr(threads._Pool, "give", give_or_keep)
+
+    def run(first: int, last: int, array: np.ndarray) -> None:
+        both.wait()
+
+    array = np.empty(1 << 20)
+    gone = weakref.ref(array)
+    context = contextvars.copy_context()
+    context.run(contextvars.ContextVar[np.ndarray]("array").set, array)
+    context.run(threads.for_each, run, 2, array)
+    del array, context
+    assert given
+    assert gone() is None
+
+
+@pytest.mark.usefixtures("_threads")
+def test_many_callers_leave_nothing_behind():
+    scratch.set_num_threads(3)
+
+    def call() -> None:
+        for _ in range(200):
+            threads.for_each(lambda first, last: None, 8)
+
+    with ThreadPoolExecutor(4) as pool:
+        for caller in [pool.submit(call) for _ in range(4)]:
+            caller.result(timeout=120)
+    [pool_in_use] = threads._pools
+    assert not pool_in_use.waiting
+    assert len(pool_in_use.threads) == len([thread for thread in threading.enumerate() if thread.name == "scratch"])
+
+
+def test_a_fork_finds_no_thread_that_compiles_and_the_end_no_thread_that_runs():
+    code = """
+import atexit, sys, threading
+def look_for_threads():
+    left = [thread for thread in threading.enumerate() if thread.name == "scratch"]
+    if left:
+        print(left, file=sys.stderr)
+atexit.register(look_for_threads)  # before scratch is imported, so it is called after scratch's own
+import scratch
+from scratch.core import jit, threads
+
+start = threads._Thread.start
+def start_checked(thread):
+    assert jit.JIT_OFF or threads._watch.signatures  # or else the thread would compile it, which a fork must not meet
+    start(thread)
+threads._Thread.start = start_checked
+scratch.set_num_threads(3)
+threads.LINGER = 1 << 34  # minutes
+threads.for_each(lambda first, last: None, 8)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+@pytest.mark.usefixtures("_threads")
+def test_threads_may_be_numpys_int():
+    scratch.set_num_threads(np.int64(2))
+    assert type(scratch.get_num_threads()) is int
+
+
+@pytest.mark.parametrize(
+    ("n", "error", "message"),
+    [
+        (0, ValueError, "at least 1, got 0"),
+        (-1, ValueError, "at least 1, got -1"),
+        (1.5, TypeError, "an int, got 1.5"),
+        (True, TypeError, "an int, got True"),
+        ("2", TypeError, "an int, got '2'"),
+        (None, TypeError, "an int, got None"),
+    ],
+)
+def test_threads_are_a_positive_int(n, error, message):
+    with pytest.raises(error, match=f"set_num_threads: n must be {message}"):
+        scratch.set_num_threads(n)
