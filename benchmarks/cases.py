@@ -199,6 +199,16 @@ LADDER: tuple[Layer, ...] = (
 # Every rung but the naive one at a size that the last are made for. Not in a default run: --ops "conv3 rungs".
 AT_SIZE: tuple[Layer, ...] = (_conv("conv3 rungs", (256, 13, 13), 384, 3, source="pool2", group="rungs", padding=1),)
 
+# Convolutions of growing size, to see from which on each rung is worth its price: channels in and out, height and width.
+CROSSING: tuple[Layer, ...] = tuple(
+    _conv(
+        f"{channels}×{side}×{side}, {batch}", (channels, side, side), channels, 3, source="pool1", group="crossing", batch=batch,
+        padding=1,
+    )
+    for batch in (1, 8)
+    for channels, side in ((4, 6), (4, 13), (8, 13), (16, 13), (16, 27), (32, 27), (64, 27), (96, 27))
+)  # fmt: skip
+
 MILLION = 10**6
 NETWORKS: tuple[Network | Update, ...] = (
     Update("sgd", "one_tower", 62_378_344),

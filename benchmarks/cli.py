@@ -18,7 +18,7 @@ from benchmarks import machine, pairing, screen, starts, tables, traps, twin_tab
 from benchmarks import parts as where
 from benchmarks import report as documents
 from benchmarks import selfcheck as ruler
-from benchmarks.cases import MINI, Case, choose
+from benchmarks.cases import CROSSING, MINI, Case, choose
 from benchmarks.processes import Process
 from benchmarks.results import Report
 from benchmarks.run import CONTROLS, Settings
@@ -113,6 +113,19 @@ def growth(threads: Threads = None, json: Json = Path("runs/growth.json"), seed:
         sweep.run(settings, report, say, done)
     report.save(json)
     render(tables.growth(report))
+    leave(report)
+
+
+@app.command()
+def crossing(threads: Threads = None, quick: Quick = False, json: Json = Path("runs/crossing.json"), seed: Seed = 0) -> None:
+    """From which size on each rung of conv2d is worth its price, and which one the default takes."""
+    effort = pairing.QUICK if quick else pairing.DEFAULT
+    settings = Settings(list(CROSSING), effort, threads=threads or machine.cores(), seed=seed)
+    report = Report(settings=describe(settings, "crossing"))
+    with interruptible(report), progress(settings.cases) as (say, done):
+        run_cases(settings, report, say, done)
+    report.save(json)
+    render(tables.crossing(report))
     leave(report)
 
 

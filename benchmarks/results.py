@@ -107,7 +107,7 @@ class Report:
 
     def _controls(self) -> list[Row]:
         # A sweep takes three rounds a point: it shows how a cost grows over a hundredfold, not who is faster.
-        rows = [row for row in self.rows if row.group != "growth"]
+        rows = [row for row in self.rows if row.group not in ("growth", "crossing")]
         # A run of the ladder judges itself; merged with a run of layers, it does not judge that one.
         return [row for row in rows if row.group not in ("ladder", "rungs")] or rows
 

@@ -44,8 +44,10 @@ class Settings:
 
     def sides(self, case: Case) -> list[Side]:
         """Who is timed on ``case``: scratch first, its fastest rung last, then torch, then the twins of an A/A row."""
-        if case.group == "ladder":
+        if case.group in ("ladder", "crossing"):
             ours = [Side("scratch", rung) for rung in rungs(case)]
+            if case.group == "crossing":
+                ours.append(Side("scratch"))  # whichever rung it takes
             theirs = [Side("torch", "eager", self.device)]
         else:
             wanted = {"all"} if case.group == "rungs" else set(self.rungs)
@@ -62,7 +64,7 @@ class Settings:
     @property
     def controls(self) -> list[str]:
         """The cases that get A/A rows; there is always one, for without it no run is trusted. Sweeps compare nobody."""
-        names = [case.name for case in self.cases if case.group != "growth"]
+        names = [case.name for case in self.cases if case.group not in ("growth", "crossing")]
         return [name for name in CONTROLS if name in names] or names[:1]
 
 

@@ -18,7 +18,7 @@ from scratch.core import memory
 def prepare(side: Side, case: Case, arrays: Arrays, copies: int) -> Subject:
     """The case in scratch, with the side's rung in force for this whole process."""
     if side.mode:
-        scratch.use_rung(side.mode, process=True)
+        scratch.set_rung(side.mode, process=True)
     if isinstance(case, Layer):
         return LayerInScratch(case, arrays, copies, slowdown(side, case))
     if isinstance(case, Update):

@@ -21,7 +21,7 @@ console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)  
 @contextmanager
 def progress(cases: list[Case]) -> Iterator[tuple[Callable[[str], None], Callable[[Case], None]]]:
     """A bar with the time left on a terminal, and elsewhere a line for each case."""
-    weights = {"network": 4, "growth": 4, "ladder": 0.5}  # how long cases take beside each other, roughly
+    weights = {"network": 4, "growth": 4, "ladder": 0.5, "crossing": 0.5}  # how long cases take beside each other, roughly
     columns = [TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=sum(weights.get(case.group, 1) for case in cases))

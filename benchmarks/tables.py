@@ -40,7 +40,7 @@ def comparison(report: Report) -> Table:
     modes = [mode for mode in TORCH if f"torch {mode}{device}" in sides]
     rows = []
     for row in report.rows:
-        if row.group in ("ladder", "rungs", "growth"):
+        if row.group in ("ladder", "rungs", "growth", "crossing"):
             continue
         if not row.rounds:
             rows.append([row.case, "", row.shape, _missing(row)] + [""] * (len(modes) + 3))
@@ -84,6 +84,26 @@ def ladder(report: Report) -> Table:
         ["operation", "pass", "rung", "time", "times as fast as the rung before"],
         rows,
         "So small an input does not show what the last rungs are for; the picture of conv3's ladder, at its own size, does.",
+    )
+
+
+def crossing(report: Report) -> Table:
+    """Each rung of conv2d on convolutions of growing size, and which of them the default takes."""
+    rows_of = [row for row in report.rows if row.group == "crossing" and row.rounds]
+    sides = list(dict.fromkeys(side for row in rows_of for side in row.sides if side != "scratch"))
+    rows = []
+    for row in rows_of:
+        times = {side: milliseconds(sum(row.seconds(phase, side) for phase in row.phases)) for side in row.sides}
+        default = f"scratch {row.ran['scratch']}"
+        cells = [f"**{times[side]}**" if side == default else times.get(side, "–") for side in sides]
+        rows.append([row.shape, str(row.batch), f"{row.flops['forward'] / 2:,.0f}", *cells])
+    threads = ", ".join(sorted({f"{row.threads} threads" for row in rows_of}))
+    return Table(
+        f"conv2d by every rung, 3×3 windows, as many channels out as in, forward and backward, milliseconds ({threads})",
+        ["input", "images", "multiplications", *(side.removeprefix("scratch ") for side in sides)],
+        rows,
+        "Bold is the rung that the default takes: it goes by the number of multiplications, and by the channels "
+        "(the end of `scratch/conv2d.py`).",
     )
 
 
@@ -167,6 +187,7 @@ def series(report: Report) -> Iterator[tuple[str, str, list[Row]]]:
 BLOCKS: dict[str, Callable[[Report], Table]] = {
     "comparison": comparison,
     "ladder": ladder,
+    "crossing": crossing,
     "controls": controls,
     "memory": memory,
     "starts": starts,

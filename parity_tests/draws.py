@@ -33,6 +33,9 @@ def _palettes(dtype: np.dtype[Any]) -> dict[str, np.ndarray]:
     wide = reals * np.ldexp(dtype.type(1), (steps * 7) % 25 - 12)
     scale = info.maxexp // 4
     odd = np.array([-np.inf, np.nan, np.inf, -0.0, 0.0, info.smallest_subnormal, -info.tiny / 4, info.tiny])[steps % 8]
+    # Sums of a few products of two such numbers are near the largest number, on either side of it; likewise squares.
+    near_the_root = np.ldexp(reals, info.maxexp // 2 - 2 - steps % 5)
+    near_the_largest = np.ldexp(reals, info.maxexp - 2 - steps % 5)
     few_special = np.where(steps < 240, reals, odd)
     many_special = np.where(steps < 128, integers, odd)
     mostly_special = np.where(steps % 4 < 3, -np.inf, integers)  # as masks have it; whole windows and rows of -inf
@@ -42,6 +45,8 @@ def _palettes(dtype: np.dtype[Any]) -> dict[str, np.ndarray]:
         "after relu": np.maximum(reals, 0),  # half of it tied zeros
         "wide": wide.astype(dtype),
         "huge": np.ldexp(reals, scale).astype(dtype),
+        "near the root": near_the_root.astype(dtype),
+        "near the largest": near_the_largest.astype(dtype),
         "tiny": np.ldexp(reals, -scale).astype(dtype),
         "subnormal": (np.round(reals * 8) * info.smallest_subnormal).astype(dtype),
         "few special": few_special.astype(dtype),

@@ -44,7 +44,7 @@ class Steps:
             parameter.grad = gradient
             optimizer.step()
         out = parameter.data
-        return out, SimpleNamespace(rung=self.module.RUNGS.chosen()[0]) if isinstance(out, np.ndarray) else None
+        return out, SimpleNamespace(rung=self.module.RUNGS.chosen()) if isinstance(out, np.ndarray) else None
 
     def backward(self, grad_out: Any, cache: Any) -> tuple[()]:
         return ()

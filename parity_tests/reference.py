@@ -232,12 +232,12 @@ def adaptive_avg_pool2d(rounding: Rounding, x: Any, *, output_size: Any) -> Resu
     def overlap(axis: int) -> int:
         return int(np.count_nonzero(rows, axis).max(initial=0) * np.count_nonzero(columns, axis).max(initial=0))
 
-    def pool(image: np.ndarray) -> np.ndarray:
+    def pool(image: np.ndarray, of_window: Callable[..., np.ndarray] = np.mean) -> np.ndarray:
         # One window after the other: a matrix product would let an infinity outside a window, times 0, in.
         out = np.empty((*image.shape[:-2], OH, OW), image.dtype)
         for oh, ow in itertools.product(range(OH), range(OW)):
             cells = np.ix_(rows[oh] > 0, columns[ow] > 0)
-            out[..., oh, ow] = image[(..., *cells)].mean((-2, -1))
+            out[..., oh, ow] = of_window(image[(..., *cells)], (-2, -1))
         return out
 
     def unpool(g: np.ndarray) -> np.ndarray:
@@ -247,4 +247,8 @@ def adaptive_avg_pool2d(rounding: Rounding, x: Any, *, output_size: Any) -> Resu
             grad[(..., *cells)] += g[..., oh : oh + 1, ow : ow + 1] * (rows[oh].max() * columns[ow].max())
         return grad
 
-    return (rounding.linear(pool, x, overlap(1) + 2),), lambda g: (rounding.linear(unpool, g, overlap(0) + 2),)
+    means = rounding.linear(pool, x, overlap(1) + 2)
+    # The mean is a sum that is divided: where the sum may overflow nothing is promised.
+    sums = rounding.linear(lambda image: pool(image, np.sum), x, overlap(1) + 2)
+    means = Bounded(means.value, np.where(np.isinf(sums.error), np.inf, means.error), rounding)
+    return (means,), lambda g: (rounding.linear(unpool, g, overlap(0) + 2),)

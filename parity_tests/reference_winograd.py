@@ -6,12 +6,14 @@ whole: the error is at most gamma_n times the same formula with all signs plus, 
 an input to the result. That formula is no longer |g|·|d|: it
 counts cells beside the window, which cancel in the value but not in its rounding.
 
-The halves in G are exact but where they underflow; that error, of a few eta, is then multiplied by what V holds.
+The halves in G are exact: taps that are too small to be halved the rung leaves to others. So it does with numbers so large that
+this formula of all pluses might overflow; where it takes a call, it owes a result wherever the definition has one.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -25,22 +27,38 @@ G = np.abs(np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]]))
 ROUNDINGS = {"B": 2, "A": 4, "G": 4, "Aᵀ": 2}  # of each sandwich: the additions of its longest row, once down and once across
 
 
-def takes(x: Any, weight: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1, **_: Any) -> bool:
+def takes(x: Any, weight: Any, bias: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: Any = 1) -> bool:
     """Whether the rung takes the call."""
     window = np.array(weight.shape[2:])
     sides = np.isin(window, (3, 5, 6)).all() and (isinstance(padding, str) or (np.array(padding) < window).all())
-    ones = np.max(stride) == 1 and np.max(dilation) == 1
-    return bool(sides and ones and x.size and tame(x) and tame(weight))
+    if not (sides and np.max(stride) == 1 and np.max(dilation) == 1 and x.size):
+        return False
+    info = np.finfo(x.dtype)
+    tiny = (weight != 0) & (np.abs(weight) < 4 * info.tiny)
+    within = limit(x, weight, padding, groups)
+    bounded = [(x, within), (weight, within)] + [(bias, info.max / 2)] * (bias is not None)
+    return not np.any(tiny) and all((np.abs(array) <= largest).all() for array, largest in bounded)  # never of NaN
 
 
-def tame(array: np.ndarray) -> bool:
-    return bool((np.abs(array) <= np.finfo(array.dtype).max / 16).all())
+def limit(x: Any, weight: Any, padding: Any, groups: int) -> Any:
+    """The largest number that it takes in x, weight and grad_out: with larger ones |A|·[(|G| g |G|ᵀ) ⊙ (|B| d |B|ᵀ)]·|A|ᵀ and the
+    like for the gradients, summed over all channels or tiles, may exceed half of the largest float.
+    """
+    OC, C, KH, KW = weight.shape
+    total = {"same": (KH - 1, KW - 1), "valid": (0, 0)}[padding] if isinstance(padding, str) else 2 * np.broadcast_to(padding, 2)
+    OH, OW = np.array(x.shape[-2:]) + total - (KH - 1, KW - 1)
+    tiles = math.prod(x.shape[:-3]) * -(-OH // 2) * -(-OW // 2)
+    terms = max(-(-KH // 3) * -(-KW // 3) * max(C, OC // groups), tiles)
+    ones = np.ones((4, 4))
+    forward = (A @ (G @ np.ones((3, 3)) @ G.T * (B @ ones @ B.T)) @ A.T).max()
+    weights = (G.T @ (A.T @ np.ones((2, 2)) @ A * (B @ ones @ B.T)) @ G).max()
+    return x.dtype.type(np.sqrt(np.finfo(x.dtype).max / 2 / (max(forward, weights) * terms)))
 
 
 def conv2d(rounding: Rounding, x: Any, weight: Any, bias: Any = None, **params: Any) -> reference.Result:
     """What the definition gives, with the rung's own bound where that is the larger."""
     (out,), direct = reference.conv2d(rounding, x, weight, bias, **params)
-    if not takes(x, weight, **params):
+    if not takes(x, weight, bias, **params):
         return (out,), direct
     padding, groups = params.get("padding", 0), params.get("groups", 1)
     KH, KW = weight.shape[2:]
@@ -63,9 +81,7 @@ def conv2d(rounding: Rounding, x: Any, weight: Any, bias: Any = None, **params: 
 
     def widened(bound: Bounded, cells: np.ndarray, filters: np.ndarray, *place: int, n: int, bias: Any = 0) -> Bounded:
         magnitude = correlated(cells, _sandwich(G, _cut(filters)), *place) + bias
-        halved = (_sandwich(G, _cut(np.ones_like(filters))) > 0).astype(rounding.work)  # not where a piece has zeros alone
-        underflow = 9 * n * rounding.eta + 4 * rounding.eta * correlated(cells, halved, *place)
-        return _at_least(bound, rounding.gamma(n) * magnitude + underflow, magnitude)
+        return _at_least(bound, rounding.gamma(n) * magnitude + 9 * n * rounding.eta, magnitude)
 
     H, W = x.shape[-2:]
     OH, OW = out.value.shape[-2:]
@@ -76,7 +92,7 @@ def conv2d(rounding: Rounding, x: Any, weight: Any, bias: Any = None, **params: 
 
     def backward(grad_out: np.ndarray) -> reference.Gradients:
         grad_x, grad_weight, grad_bias = direct(grad_out)
-        if grad_x is None or grad_weight is None or not tame(grad_out):
+        if grad_x is None or grad_weight is None or not (np.abs(grad_out) <= limit(x, weight, padding, groups)).all():
             return grad_x, grad_weight, grad_bias
         g = np.abs(grad_out.reshape(-1, groups, M, OH, OW).astype(rounding.work))
         flipped = filters.swapaxes(1, 2)[..., ::-1, ::-1]

@@ -78,9 +78,9 @@ def _special(case: Case) -> bool:
 
 
 def _not_for_the_fast(rung: str, case: Case) -> bool:
-    x, weight, _ = case.arrays
+    x, weight, bias = case.arrays
     if rung == "winograd":
-        return not reference_winograd.takes(x, weight, **case.params)
+        return not reference_winograd.takes(x, weight, bias, **case.params)
     return rung == "implicit_gemm" and (x.size == 0 or not np.isfinite(weight).all())
 
 

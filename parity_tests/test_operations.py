@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -54,6 +56,77 @@ def test_a_number_without_bounds_reaches_what_sees_it_alone(rung, array, value, 
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("rung", SPEC["conv2d"].rungs[2:])
+def test_nothing_overflows_on_the_way_to_a_result_that_does_not(rung, dtype):
+    """Numbers of all sizes up to the largest, in each array another: wherever the definition has a number, so has the rung."""
+    rng, ran = np.random.default_rng(0), Counter[str]()
+    room = np.finfo(dtype).maxexp - 4  # for products: no result is a sum of more than 60, of any signs
+    for _ in range(100):
+        x = int(rng.choice([0, room // 2 - int(rng.integers(4)), int(rng.integers(room))]))
+        weight = int(rng.choice([0, room // 2, room - x]))
+        weight = min(weight, room - x)
+        exponents = {"x": x, "weight": weight, "grad_out": room - max(x, weight)}
+        arrays = {name: np.ldexp(rng.uniform(-1, 1, shape).astype(dtype), exponents[name]) for name, shape in SHAPES.items()}
+
+        def results(rung: str, arrays: dict[str, np.ndarray] = arrays) -> tuple[list[np.ndarray], str]:
+            with use_rung(conv2d=rung), np.errstate(all="ignore"):
+                out, cache = conv2d.forward(arrays["x"], arrays["weight"])
+                gradients = conv2d.backward(arrays["grad_out"], cache)
+                return [out, *(gradient for gradient in gradients if gradient is not None)], cache.rung.name
+
+        found, name = results(rung)
+        wanted, _ = results("im2col")
+        ran[name] += 1
+        for ours, theirs in zip(found, wanted, strict=True):
+            assert np.array_equal(np.isfinite(ours), np.isfinite(theirs)), (name, exponents)
+    assert ran[rung] >= 20  # it does not leave all of them to others
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("side", [3, 5, 6])
+@pytest.mark.parametrize("N", [1, 40])  # of the three sums that of channels is the longest, or that of tiles
+def test_winograd_is_finite_up_to_its_limit(N, side, dtype):
+    """With the signs that let nothing cancel on the way, at one place of the square and then another."""
+    x, weight = np.empty((N, 8, 9, 9), dtype), np.empty((4, 8, side, side), dtype)
+    geometry = conv2d._geometry(x.shape, weight.shape, 1, 0, 1, 1)
+    limit = conv2d_winograd._limit(x, weight, geometry)
+    grad_out = np.empty((N, 4, geometry.OH, geometry.OW), dtype)
+
+    def signs(array: np.ndarray, row: int, column: int) -> None:
+        h, w = np.ogrid[: array.shape[2], : array.shape[3]]
+        array[...] = limit * np.array([1, -1])[(h * row + w * column) % 2]
+
+    for row, column, of_x in itertools.product((0, 1), (0, 1), (0, 1)):
+        signs(x, row, of_x)
+        signs(weight, row, column)
+        signs(grad_out, of_x, column)
+        with use_rung(conv2d="winograd"):
+            out, cache = conv2d.forward(x, weight)
+            assert cache.rung.name == "winograd"
+            assert all(array is not None and np.isfinite(array).all() for array in (out, *conv2d.backward(grad_out, cache)[:2]))
+            beyond = x.copy()
+            beyond[0, 0, 4, 4] = np.nextafter(limit, dtype.type(np.inf))
+            assert conv2d.forward(beyond, weight)[1].rung.name == "implicit_gemm"
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_a_tap_too_small_to_be_halved_is_no_taps_worth_of_error(dtype):
+    x, weight = np.full((1, 1, 4, 4), np.finfo(dtype).max / 2**20, dtype), np.zeros((1, 1, 3, 3), dtype)
+    weight[0, 0, 0, 0] = np.finfo(dtype).smallest_subnormal
+    x[0, 0, 2:] *= -3
+    with use_rung(conv2d="winograd"):
+        out, cache = conv2d.forward(x / 2**60, weight)
+        gradients = conv2d.backward(out, cache)
+    with use_rung(conv2d="naive"):
+        expected, cache = conv2d.forward(x / 2**60, weight)
+        wanted = conv2d.backward(out, cache)
+    for ours, theirs in zip((out, *gradients[:2]), (expected, *wanted[:2]), strict=True):
+        assert ours is not None
+        assert theirs is not None
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
 @pytest.mark.parametrize("shape", [(5, 7), (6, 7), (5, 8), (3, 41), (1, 1)])
 def test_winograd_writes_its_outputs_and_nothing_beside_them(shape, dtype):
     OH, OW = shape
@@ -62,7 +135,7 @@ def test_winograd_writes_its_outputs_and_nothing_beside_them(shape, dtype):
     bias = np.array([1, -2], dtype)
     memory = np.full(2 * OH * OW + 64, 99, dtype)
     out = memory[32:-32].reshape(1, 2, OH, OW)
-    conv2d_winograd._correlate(x, 0, 0, conv2d_winograd.Filters.of(weight, 1), bias, out)
+    conv2d_winograd._correlate(x, 0, 0, conv2d_winograd.Filters.of(weight, 1), bias, out, dtype.type(9))
     with use_rung(conv2d="im2col"):
         np.testing.assert_array_equal(out, conv2d.forward(x, weight, bias)[0])
     assert np.all(memory[:32] == 99)

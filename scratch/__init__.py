@@ -26,7 +26,7 @@ from scratch import (
     sgd,
     softmax,
 )
-from scratch.core.ladder import use_rung
+from scratch.core.ladder import set_rung, use_rung
 from scratch.core.threads import get_num_threads, set_num_threads
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "max_pool2d",
     "relu",
     "set_num_threads",
+    "set_rung",
     "sgd",
     "softmax",
     "use_rung",

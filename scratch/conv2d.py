@@ -298,7 +298,7 @@ def numba_forward(
     columns = _columns_of_one_image(x, weight, geometry)
     by_group = columns.reshape(G, rows.shape[2], geometry.OH * geometry.OW)
     for n in range(N):
-        for_each(_im2col_kernel, columns.shape[0], x[n], geometry, columns)
+        for_each(_im2col_kernel, columns.shape[0], x[n], geometry, columns, values=columns[0].size)
         # (G, OC/G, C/G·KH·KW) @ (G, C/G·KH·KW, OH·OW) -> (G, OC/G, OH·OW), in place: out[n] needs no transpose
         np.matmul(rows, by_group, out=out[n].reshape(G, OC // G, -1))
     if bias is not None:
@@ -318,11 +318,11 @@ def numba_backward(
     grad_x = np.zeros_like(x) if need_grad_x else None
     for n in range(N):
         g = grad_out[n].reshape(G, OC // G, -1)
-        for_each(_im2col_kernel, columns.shape[0], x[n], geometry, columns)
+        for_each(_im2col_kernel, columns.shape[0], x[n], geometry, columns, values=columns[0].size)
         grad_rows += g @ by_group.swapaxes(1, 2)
         if grad_x is not None:
             np.matmul(rows.swapaxes(1, 2), g, out=by_group)
-            for_each(_col2im_kernel, columns.shape[0], columns, geometry, grad_x[n])
+            for_each(_col2im_kernel, columns.shape[0], columns, geometry, grad_x[n], values=columns[0].size)
     return grad_x, grad_rows.reshape(weight.shape), grad_out.sum(axis=(0, 2, 3)) if has_bias else None
 
 
@@ -364,11 +364,34 @@ def _col2im_kernel(first: int, last: int, columns: np.ndarray, geometry: Geometr
                             grad_image[c, h, w] += columns[c, kh, kw, oh, ow]
 
 
+# --- which of them the default takes ----------------------------------------------------------------------------------
+
+# The last two have a fixed price, whatever the size: they put the image into a frame and pack the weight, forward and for each
+# gradient; winograd also transforms the weight. "python -m benchmarks crossing" shows from where on that pays.
+FRAMED = 1 << 22  # multiplications, forward, by the definition
+TRANSFORMED = 1 << 25
+IMAGES = 8  # numba's price is one for each image: of so many together it is the higher
+CHANNELS = 16  # with fewer, in or out, a transformed number serves too few products
+
+
+def _worth_framing(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, geometry: Geometry) -> bool:
+    return len(x) >= IMAGES or _multiplications(x, weight, geometry) >= FRAMED
+
+
+def _worth_transforming(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, geometry: Geometry) -> bool:
+    OC, C, _, _ = weight.shape
+    return min(C, OC // geometry.groups) >= CHANNELS and _multiplications(x, weight, geometry) >= TRANSFORMED
+
+
+def _multiplications(x: np.ndarray, weight: np.ndarray, geometry: Geometry) -> int:
+    return len(x) * geometry.OH * geometry.OW * weight.size
+
+
 RUNGS = Ladder(
     "conv2d",
     Rung("naive", naive_forward, naive_backward),
     Rung("im2col", im2col_forward, im2col_backward),
     Rung("numba", numba_forward, numba_backward),
-    Rung("implicit_gemm", implicit_gemm_forward, implicit_gemm_backward),
-    Rung("winograd", winograd_forward, winograd_backward),
+    Rung("implicit_gemm", implicit_gemm_forward, implicit_gemm_backward, _worth_framing),
+    Rung("winograd", winograd_forward, winograd_backward, _worth_transforming),
 )

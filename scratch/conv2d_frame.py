@@ -68,7 +68,8 @@ def fill_frame(batch: np.ndarray, frame: Frame, limit: Any = None) -> np.ndarray
     # Copies move whole vectors, so they may read past the last cell.
     framed = memory.workspace(N * frame.image + VECTORS * lanes(batch), batch.dtype)
     within = np.empty(N * C, np.bool_)
-    for_each(_frame_kernel, N * C, batch.reshape(N * C, H, W), frame, limit or batch.dtype.type(0), framed, within)
+    planes = batch.reshape(N * C, H, W)
+    for_each(_frame_kernel, N * C, planes, frame, limit or batch.dtype.type(0), framed, within, values=frame.plane)
     if limit is not None and not within.all():
         raise NotTakenError(f"conv2d: this rung takes numbers within ±{limit:.3g} only")
     return framed
@@ -95,15 +96,16 @@ def _frame_kernel(
             for w in range(W):
                 plane[at + place[w]] = row[w]
             at += row_step
-        within[i] = limit == 0 or all_within(plane, limit)  # 0: nobody asked
+        within[i] = limit == 0 or all_within(plane, limit, zero)  # 0: nobody asked
 
 
 @kernel
-def all_within(flat: np.ndarray, limit: Any) -> bool:
-    """Whether every number is within ±limit; NaN is not."""
+def all_within(flat: np.ndarray, limit: Any, least: Any) -> bool:
+    """Whether the size of every number but 0 is between ``least`` and ``limit``; NaN's is not."""
     within = True
     for i in range(flat.size):
-        within &= abs(flat[i]) <= limit  # no early end: without it LLVM makes vectors of the loop
+        size = abs(flat[i])
+        within &= (size <= limit) & ((size >= least) | (size == 0))  # no early end: without it LLVM makes vectors of the loop
     return within
 
 

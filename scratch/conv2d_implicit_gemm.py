@@ -49,8 +49,8 @@ def implicit_gemm_forward(
     """No column matrix: panels of it are copied from the image into the cache when the register tile needs them."""
     OC, C_group, KH, KW = weight.shape
     G = geometry.groups
-    # grad_x's windows reach into the frame of zeros, and 0 · inf is NaN.
-    if x.size == 0 or not np.isfinite(weight.sum()):
+    # grad_x's windows reach into the frame of zeros, and 0 · inf is NaN. A sum tells fast; it may overflow without an inf.
+    if x.size == 0 or not (np.isfinite(weight.sum()) or np.isfinite(weight).all()):
         raise NotTakenError("conv2d: implicit_gemm takes neither empty arrays nor infinite weights")
     frame = Frame.around_x(x.shape, geometry)
     framed = fill_frame(x, frame)
@@ -92,7 +92,8 @@ def _correlate(
     # The bias is the weight of one more tap, whose cell is always 1.
     K = len(taps) + 1
     weights = memory.workspace(G * math.ceil(M / ROWS) * K * ROWS, out.dtype)
-    for_each(_pack_kernel, G * math.ceil(M / ROWS), matrix, which, bias, weights)
+    weight_panels = math.ceil(M / ROWS)
+    for_each(_pack_kernel, G * weight_panels, matrix, which, bias, weights, values=K * ROWS)
     columns = VECTORS * lanes(out)
 
     def run(first: int, last: int) -> None:
@@ -100,7 +101,7 @@ def _correlate(
         tile = memory.workspace(ROWS * columns, out.dtype)
         _correlate_kernel(first, last, framed, frame, taps, weights, grid, panels, tile, out, G)
 
-    for_each(run, G * math.ceil(N * grid.rows * grid.columns / columns))
+    for_each(run, G * math.ceil(N * grid.rows * grid.columns / columns), values=weight_panels * K * columns)
 
 
 @kernel
@@ -230,7 +231,8 @@ def grad_bias_of(grad_out: np.ndarray) -> np.ndarray:
     """(N,OC,OH,OW) -> (OC,)."""
     N, OC = grad_out.shape[:2]
     grad_bias = np.empty(OC, grad_out.dtype)
-    for_each(_grad_bias_kernel, OC, grad_out.reshape(N, OC, -1), grad_bias)
+    g = grad_out.reshape(N, OC, -1)
+    for_each(_grad_bias_kernel, OC, g, grad_bias, values=g[:, 0].size)
     return grad_bias
 
 
@@ -269,7 +271,8 @@ def _grad_weight(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, geomet
         )
 
     # Every range transposes g for itself; the price of so few is that all wait for the slowest thread.
-    for_each(run, geometry.groups * (len(taps) // ROWS), ranges_per_thread=1)
+    values = len(x) * grid.rows * grid.columns * len(channels)
+    for_each(run, geometry.groups * (len(taps) // ROWS), ranges_per_thread=1, values=values)
     return grad_weight
 
 

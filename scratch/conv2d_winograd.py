@@ -27,7 +27,8 @@ they are more channels, K = pieces·C of them instead of C. A piece only two tap
 pieces one has products at 16 places, two at 12, and the last, 2×2, at 9.
 
 The price is rounding: V is a difference of cells, so an output errs in proportion to cells beside its own window, too. The bound
-of this rung (``parity_tests/reference_winograd.py``) counts them. Halves and sums are exact for small integers.
+of this rung (``parity_tests/reference_winograd.py``) counts them. Halves and sums are exact for small integers. And what cancels
+in the end may be too large for a float on the way: :func:`_limit` says up to which numbers that cannot be.
 """
 
 from __future__ import annotations
@@ -79,9 +80,12 @@ def winograd_forward(
         raise NotTakenError("conv2d: winograd takes no window that lies beside x altogether")
     if x.size == 0:
         raise NotTakenError("conv2d: winograd takes no empty arrays")
-    out = memory.empty((len(x), OC, geometry.OH, geometry.OW), x.dtype)
     biases = np.zeros(OC, x.dtype) if bias is None else bias
-    _correlate(x, geometry.top, geometry.left, Filters.of(weight, geometry.groups), biases, out)
+    if not np.all(np.abs(biases) <= np.finfo(x.dtype).max / 2):
+        raise NotTakenError("conv2d: winograd takes a bias of at most half the largest number")
+    out = memory.empty((len(x), OC, geometry.OH, geometry.OW), x.dtype)
+    filters = Filters.of(weight, geometry.groups)
+    _correlate(x, geometry.top, geometry.left, filters, biases, out, _limit(x, weight, geometry))
     return out, (x, weight, bias is not None, geometry)
 
 
@@ -102,13 +106,25 @@ def _grad_x(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, geometry: G
     grad_x = memory.empty_like(x)
     flipped = Filters.of(weight, geometry.groups, flipped=True)
     nothing = np.zeros(x.shape[1], x.dtype)
-    _correlate(grad_out, KH - 1 - geometry.top, KW - 1 - geometry.left, flipped, nothing, grad_x)
+    limit = _limit(x, weight, geometry)
+    _correlate(grad_out, KH - 1 - geometry.top, KW - 1 - geometry.left, flipped, nothing, grad_x, limit)
     return grad_x
 
 
-def _limit(dtype: np.dtype[Any]) -> Any:
-    """Up to this size every sum over a square is finite. Else it may be NaN in outputs whose windows never see the cell."""
-    return dtype.type(np.finfo(dtype).max / PLACES)
+def _limit(x: np.ndarray, weight: np.ndarray, geometry: Geometry) -> Any:
+    """The largest size of numbers in x, weight and grad_out, none of whose sums on the way can overflow, forward or backward.
+
+    An output takes its products from three places of a line, (0, 1, 2) or (1, 2, 3). There V is at most 2, 2, 2, 2 times the
+    largest cell, and U at most 1, 3/2, 3/2, 1 times the largest tap: together 2·1 + 2·3/2 + 2·3/2 = 8, and 8·8 = 64 for lines
+    down and across. A gradient of the weight has |Gᵀ| · |A| · |Bᵀ|, 1·1·2 + 1/2·2·2 + 1/2·2·2 = 6, so 36. So a sum of ``terms``
+    channels or tiles comes to 64 · terms · limit² at most, where the definition's has 9 · terms · limit² in a 3×3 window.
+
+    Kept below half of the largest number, it leaves the other half to what rounding adds, and to the bias.
+    """
+    OC, C, KH, KW = weight.shape
+    channels = len(Pieces.of(KH, KW).taps) * max(C, OC // geometry.groups)  # summed forward, or for grad_x
+    tiles = len(x) * math.ceil(geometry.OH / 2) * math.ceil(geometry.OW / 2)  # summed for grad_weight
+    return x.dtype.type(math.sqrt(np.finfo(x.dtype).max / 2 / 64 / max(channels, tiles)))
 
 
 class Filters(NamedTuple):
@@ -166,22 +182,22 @@ def _patch(frame: Frame, size: int, kh: int = 0, kw: int = 0) -> np.ndarray:
     return frame.taps(1, h[:, None], w % 2 * frame.columns + w // 2)
 
 
-def _correlate(x: np.ndarray, top: int, left: int, filters: Filters, bias: np.ndarray, out: np.ndarray) -> None:
+def _correlate(x: np.ndarray, top: int, left: int, filters: Filters, bias: np.ndarray, out: np.ndarray, limit: Any) -> None:
     """Write out[n,m,h,w] = bias[m] + Σ_{c,kh,kw} filter[g,m,c,kh,kw] · x[n, c, h + kh - top, w + kw - left], 0 beyond x.
 
     Raises:
-        NotTakenError: sums of x's cells, or of the filters' taps, may be infinite.
+        NotTakenError: a cell of x or a tap is beyond ``limit`` or NaN, or a tap so small that its half is not exact.
     """
     N, _, H, W = out.shape
     rows, columns = math.ceil(H / 2), math.ceil(W / 2)
     pieces = Pieces.of(*filters.order.shape)
     frame = _frame(x.shape, top, left, 2 * rows - 1 + pieces.reach[0], 2 * columns - 1 + pieces.reach[1])
-    framed = fill_frame(x, frame, _limit(x.dtype))
+    framed = fill_frame(x, frame, limit)
     patches = np.stack([_patch(frame, 4, kh, kw) for kh, kw in pieces.taps])
     # (PLACES, 2): of the K channels of all pieces the first one with products at the place, and how many there are from it on.
     spans = filters.C * np.stack([pieces.needed.argmax(0), pieces.needed.sum(0)], 1)
     K = len(pieces.taps) * filters.C
-    U = _transformed(filters, pieces.taps)
+    U = _transformed(filters, pieces.taps, limit)
     panels = math.ceil(filters.M / ROWS)
     width = VECTORS * lanes(x)
     grid = Grid(rows, columns, 2 * frame.row, 0, 0, 2, 2)
@@ -192,14 +208,14 @@ def _correlate(x: np.ndarray, top: int, left: int, filters: Filters, bias: np.nd
         squares = memory.workspace(4 * width + lanes(x), x.dtype)
         _correlate_kernel(first, last, framed, frame, patches, spans, U, bias, grid, V, products, squares, out, filters.groups)
 
-    for_each(run, filters.groups * math.ceil(N * rows * columns / width))
+    for_each(run, filters.groups * math.ceil(N * rows * columns / width), values=panels * PLACES * K * width)
 
 
-def _transformed(filters: Filters, corners: np.ndarray) -> np.ndarray:
+def _transformed(filters: Filters, corners: np.ndarray, limit: Any) -> np.ndarray:
     """U = G g Gᵀ of each piece g that begins at one of these corners, as :func:`_weight_kernel` writes it.
 
     Raises:
-        NotTakenError: sums of taps may be infinite.
+        NotTakenError: a tap is beyond ``limit`` or NaN, or so small that half of its half is not exact.
     """
     KH, KW = filters.order.shape
     # (pieces, 9): which of a filter's elements are a piece's taps; -1 beyond the window, where zeros are taken.
@@ -210,15 +226,19 @@ def _transformed(filters: Filters, corners: np.ndarray) -> np.ndarray:
     panels = filters.groups * math.ceil(filters.M / ROWS)
     U = memory.workspace(panels * PLACES * (len(corners) * filters.C + 1) * ROWS, filters.weight.dtype)
 
-    limit, within = _limit(filters.weight.dtype), np.empty(panels, np.bool_)
+    # Down to here a number is a whole multiple of four times the smallest, and so are sums of such.
+    least = filters.weight.dtype.type(4 * np.finfo(filters.weight.dtype).tiny)
+    within = np.empty(panels, np.bool_)
 
     def run(first: int, last: int) -> None:
         cells = memory.workspace((filters.C * KH * KW + 1) * whole, filters.weight.dtype)
-        _weight_kernel(first, last, filters.weight, filters.M, filters.C, filters.steps, KH * KW, taps, limit, cells, U, within)
+        _weight_kernel(
+            first, last, filters.weight, filters.M, filters.C, filters.steps, KH * KW, taps, limit, least, cells, U, within
+        )
 
-    for_each(run, panels)
+    for_each(run, panels, values=PLACES * len(corners) * filters.C * ROWS)
     if not within.all():
-        raise NotTakenError(f"conv2d: winograd takes weights within ±{limit:.3g} only")
+        raise NotTakenError(f"conv2d: winograd takes weights from ±{least:.3g} to ±{limit:.3g} and 0 only")
     return U
 
 
@@ -233,6 +253,7 @@ def _weight_kernel(
     size: int,
     taps: np.ndarray,
     limit: Any,
+    least: Any,
     cells: np.ndarray,
     U: np.ndarray,
     within: np.ndarray,
@@ -259,7 +280,7 @@ def _weight_kernel(
         for c in range(0, C, together):
             at = group * group_step + c * channel_step
             transpose(weight, at, offsets, together * size, cells, c * size * whole, whole)
-        within[i] = all_within(cells[:zeros], limit)
+        within[i] = all_within(cells[:zeros], limit, least)
         for k in range(len(taps) * C):
             piece, c = divmod(k, C)
             for j in range(len(places)):
@@ -349,9 +370,10 @@ def _grad_weight(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, geomet
     pixels = (N, 2 * rows - 1 + pieces.reach[0], 2 * columns - 1 + pieces.reach[1])
     depth = groups * C + width
     x_framed = memory.workspace(math.prod(pixels) * depth, x.dtype)
-    for_each(_channels_last_kernel, N * pixels[1], x, geometry.top, geometry.left, x_framed.reshape(-1, *pixels[1:], depth))
+    by_pixel = x_framed.reshape(-1, *pixels[1:], depth)
+    for_each(_channels_last_kernel, N * pixels[1], x, geometry.top, geometry.left, by_pixel, values=pixels[2] * depth)
     g_frame = _frame(grad_out.shape, 0, 0, 2 * rows, 2 * columns)
-    g_framed = fill_frame(grad_out, g_frame, _limit(x.dtype))
+    g_framed = fill_frame(grad_out, g_frame, _limit(x, weight, geometry))
     square = ((np.arange(4)[:, None] * pixels[2] + np.arange(4)) * depth).ravel()
     patches = square + (pieces.taps @ (pixels[2], 1) * depth)[:, None]
     # A panel's columns are VECTORS vectors of channels, one piece's behind the other's: each with its piece and first channel.
@@ -375,7 +397,8 @@ def _grad_weight(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, geomet
         )  # fmt: skip
 
     # Pieces have different prices, so there are more ranges with them.
-    for_each(run, groups * panels, ranges_per_thread=min(2, len(pieces.taps)))
+    values = math.ceil(M / ROWS) * PLACES * N * rows * columns * width
+    for_each(run, groups * panels, ranges_per_thread=min(2, len(pieces.taps)), values=values)
     return grad_weight
 
 

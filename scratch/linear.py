@@ -133,6 +133,7 @@ def numpy_backward(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, has_
 FEW = 8  # rows, from which on tiles are the faster
 BLOCK = 128  # steps of a sum at a time
 GROUP = 8  # tiles side by side that share a block
+ONE_THREAD = 1 << 18  # multiplications up to which BLAS has no panels to make and wakes no threads; making them here costs more
 
 
 def numba_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> tuple[np.ndarray, tuple[Any, ...]]:
@@ -175,8 +176,13 @@ def numba_backward(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, has_
         g_panel = memory.workspace(rows * ROWS, g.dtype)
         _grad_weight_kernel(first, last, g, g_panel, panels, grad_weight)
 
-    for_each(run, math.ceil(OUT / ROWS))
+    for_each(run, math.ceil(OUT / ROWS), values=rows * IN)
     return grad_x, grad_weight, g.sum(axis=0) if has_bias else None
+
+
+def _worth_numba(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> bool:
+    rows = math.prod(x.shape[:-1])
+    return rows < FEW or rows * weight.size > ONE_THREAD
 
 
 @kernel
@@ -239,13 +245,14 @@ def _feature_panels_kernel(first: int, last: int, matrix: np.ndarray, panels: np
 def _product(weight: np.ndarray, transposed: bool, panels: np.ndarray, result: np.ndarray) -> None:
     """Fill result (rows,M) = (weight (M,K) · panels (K, rows))'; transposed, weight is (K,M)."""
     tiles_at_once = GROUP * math.ceil(len(result) / (VECTORS * lanes(result)))
+    steps = tiles_at_once * (weight.size // result.shape[1])
 
     def run(first: int, last: int) -> None:
         block = memory.workspace(GROUP * ROWS * BLOCK, result.dtype)
         tiles = memory.workspace(tiles_at_once * ROWS * VECTORS * lanes(result), result.dtype)
         _product_kernel(first, last, weight, transposed, panels, block, tiles, result)
 
-    for_each(run, math.ceil(result.shape[1] / (GROUP * ROWS)))
+    for_each(run, math.ceil(result.shape[1] / (GROUP * ROWS)), values=steps * VECTORS * lanes(result))
 
 
 @kernel
@@ -323,5 +330,5 @@ RUNGS = Ladder(
     "linear",
     Rung("naive", naive_forward, naive_backward),
     Rung("numpy", numpy_forward, numpy_backward),
-    Rung("numba", numba_forward, numba_backward),
+    Rung("numba", numba_forward, numba_backward, _worth_numba),
 )

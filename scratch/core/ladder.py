@@ -1,13 +1,18 @@
 """A ladder of rungs: several implementations of one operation, from the specification up to the fastest.
 
 Each operation's file ends in a table ``RUNGS``. Its order is the order in which to read the file; every rung is
-one idea more than the rung before it. :func:`use_rung` picks the rung that runs; the default is the last, the fastest.
+one idea more than the rung before it. :func:`use_rung` and :func:`set_rung` choose the rung that runs. By default that is the
+last one whose fixed price the work is worth (:attr:`Rung.worth_it`), the fastest for arguments of that size.
 """
 
 from __future__ import annotations
 
+import functools
+import threading
+import warnings
+import weakref
 from collections.abc import Callable, Iterator, Mapping
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +23,10 @@ from scratch.core import checks
 
 class NotTakenError(ValueError):
     """A rung's word that it does not take these arguments; the rung below it is asked next."""
+
+
+def _always(*_: Any) -> bool:
+    return True
 
 
 def _no_backward(*_: Any) -> tuple[Any, ...]:
@@ -32,6 +41,10 @@ class Rung:
     were checked, are C-contiguous and in native byte order; it never writes to them, unless the operation hands it one to
     write to, ``out``.
 
+    ``worth_it(*arguments)`` tells whether forward and backward together are faster here than on the rungs below: no where the
+    work is small, and the rung's fixed price is more than it saves. Only the default asks. A rung that was chosen by name
+    runs whatever it can compute.
+
     An optimizer's rung is another matter: its ``forward`` writes to the parameter and returns None, run by
     :meth:`Ladder.run`, and there is no ``backward``.
     """
@@ -39,6 +52,7 @@ class Rung:
     name: str
     forward: Callable[..., Any]
     backward: Callable[..., tuple[Any, ...]] = _no_backward
+    worth_it: Callable[..., bool] = _always
 
     @property
     def idea(self) -> str:
@@ -56,6 +70,9 @@ class Cache:
     out_shape: tuple[int, ...]  # as the caller saw it, so without N where the input came without
     dtype: np.dtype[Any]
     unbatched: bool
+
+    def __repr__(self) -> str:
+        return f"<cache of {self.operation}.forward by {self.rung.name}: {self.dtype} {self.out_shape}>"
 
 
 class Ladder(Mapping[str, Rung]):
@@ -78,25 +95,27 @@ class Ladder(Mapping[str, Rung]):
     def __repr__(self) -> str:
         return f"<{self.operation}: {' → '.join(self)}>"
 
-    def chosen(self) -> list[Rung]:
-        """The rung in force, then the rungs below it, to be asked in this order."""
-        rungs = list(self._rungs.values())
-        choice = {**_process_choice, **_context_choice.get()}
-        name = choice.get(self.operation, choice.get(""))
-        if name in self._rungs:
-            rungs = rungs[: list(self._rungs).index(name) + 1]
-        return rungs[::-1]
+    def chosen(self) -> Rung | None:
+        """The rung that was chosen by name; None where the default is in force."""
+        for choice in _choices():
+            if name := choice.get(self.operation) or choice.get(""):
+                return self._rungs.get(name)
+        return None
 
     def run(self, *arguments: Any) -> tuple[Any, Rung]:
         """What the rung in force, or the first below it that takes the arguments, made of them, and that rung."""
-        *higher, lowest = self.chosen()
+        chosen, names = self.chosen(), list(self._rungs)
+        lowest, *higher = names if chosen is None else names[: names.index(chosen.name) + 1]
         with np.errstate(all="ignore"):  # inf and NaN are values like any other, here as in torch
-            for rung in higher:
+            for rung in map(self._rungs.__getitem__, reversed(higher)):
+                if chosen is None and not rung.worth_it(*arguments):
+                    continue
                 try:
                     return rung.forward(*arguments), rung
                 except NotTakenError:
                     continue
-            return lowest.forward(*arguments), lowest  # it takes everything: if it raises, that is the caller's to see
+            rung = self._rungs[lowest]
+            return rung.forward(*arguments), rung  # it takes everything: if it raises, that is the caller's to see
 
     def forward(self, *arguments: Any, unbatched: bool = False) -> tuple[Any, Cache]:
         """Run the forward pass.
@@ -131,51 +150,118 @@ class Ladder(Mapping[str, Rung]):
 
 _LADDERS: dict[str, Ladder] = {}
 
-# Operation → rung; "" stands for every operation. A context's own choice goes before the process's.
+
+# --- the choice of a rung ---------------------------------------------------------------------------------------------
+
+# Operation → rung; "" stands for every operation.
 _process_choice: dict[str, str] = {}
 _context_choice: ContextVar[dict[str, str]] = ContextVar("rung", default={})  # noqa: B039 - replaced, never written to
+# The choices of blocks, the innermost last, each by a lock that is held inside. Nothing but the block's ``with`` keeps the lock
+# alive, so that even a block that ended without a word, at an interrupt, counts no more.
+_Blocks = dict["weakref.ref[threading.Lock]", dict[str, str]]
+_process_blocks: _Blocks = {}
+_context_blocks: ContextVar[_Blocks] = ContextVar("blocks", default={})  # noqa: B039 - replaced, never written to
+
+
+def _choices() -> Iterator[dict[str, str]]:
+    """All choices in force, what counts most first: this context's before the process's, an inner block's before all others."""
+    for blocks, standing in ((_context_blocks.get(), _context_choice.get()), (_process_blocks, _process_choice)):
+        for entered, choice in reversed(list(blocks.items())):
+            inside = entered()
+            if inside is not None and inside.locked():
+                yield choice
+        yield standing
+
+
+def _checked(function: str, name: Any, operations: Mapping[str, Any]) -> dict[str, str]:
+    """The choice as a dict, after a look whether there are such operations and rungs."""
+    if name is not None and not (isinstance(name, str) and any(name in ladder for ladder in _LADDERS.values())):
+        known = sorted({rung for ladder in _LADDERS.values() for rung in ladder})
+        raise ValueError(f"{function}: no operation has a rung {name!r}; the rungs are {known}")
+    for operation, rung in operations.items():
+        if operation not in _LADDERS:
+            raise ValueError(f"{function}: no operation {operation!r}; the operations are {sorted(_LADDERS)}")
+        if not isinstance(rung, str) or rung not in _LADDERS[operation]:
+            raise ValueError(f"{function}: {operation} has no rung {rung!r}; its rungs are {list(_LADDERS[operation])}")
+    return {**({} if name is None else {"": name}), **operations}
+
+
+def set_rung(name: str | None = None, /, *, process: bool = False, **operations: str) -> None:
+    """Choose the rung that runs from here on: ``set_rung("naive")``, or per operation ``set_rung(conv2d="im2col")``.
+
+    The choice holds for the calling thread (more exactly, its :mod:`contextvars` context), so that threads never change each
+    other's rung; with ``process=True`` it holds for every thread that has made no choice of its own. A choice for all operations
+    replaces those for single ones, and any other adds to what was chosen before. An operation that has no rung of that name
+    keeps its default, the fastest. :class:`use_rung` chooses for a block, where it goes before this.
+
+    Raises:
+        TypeError: ``process`` is not a bool.
+        ValueError: no operation, or not the one named, has a rung of that name.
+    """
+    global _process_choice
+    choice = _checked("set_rung", name, operations)
+    if not checks.flag("set_rung", "process", process):
+        _context_choice.set({**({} if name else _context_choice.get()), **choice})
+    elif name:
+        _process_choice = choice
+    else:
+        _process_choice.update(choice)  # one step: no other thread's choice is lost
+
+
+class _OneStep:
+    """``__enter__`` or ``__exit__`` whose call is one step of C: an interrupt comes before it or after it, never in between.
+
+    ``with`` looks both up, calls the one, enters the block, and calls the other when it leaves. Python notices an interrupt while
+    it runs a function of Python's, so a choice that is made or unmade in one might be left behind. Here such a function only
+    runs while ``with`` looks; it makes all ready, and returns the function of C.
+    """
+
+    def __init__(self, look_up: Callable[[Any], Callable[..., Any]]) -> None:
+        self.look_up = look_up
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else self.look_up(instance)
+
+    def __call__(self, instance: Any, *exception: Any) -> Any:
+        """As contextlib.ExitStack calls it, by the class."""
+        return self.look_up(instance)(*exception)
 
 
 class use_rung:  # noqa: N801 - reads as a function, like torch.no_grad
-    """Pick the rung that runs from here on: ``use_rung("naive")``, or per operation ``use_rung(conv2d="im2col")``.
+    """Choose the rung that runs in a block: ``with use_rung("naive"):``, or per operation ``with use_rung(conv2d="im2col"):``.
 
-    As a context manager the choice ends with the block. It holds for the calling thread (more exactly, its
-    :mod:`contextvars` context), so that threads never change each other's rung; with ``process=True`` it holds for every
-    thread that has made no choice of its own. An operation that has no rung of that name keeps its default, the fastest.
+    It holds for the threads that :func:`set_rung`'s choice would hold for. Of several blocks the innermost one counts that speaks
+    of the operation. A choice is for one block, and ends with it, whatever ends it.
 
     Raises:
+        TypeError: ``process`` is not a bool.
         ValueError: no operation, or not the one named, has a rung of that name.
     """
 
     def __init__(self, name: str | None = None, /, *, process: bool = False, **operations: str) -> None:
-        if name is not None and not any(name in ladder for ladder in _LADDERS.values()):
-            known = sorted({rung for ladder in _LADDERS.values() for rung in ladder})
-            raise ValueError(f"use_rung: no operation has a rung {name!r}; the rungs are {known}")
-        for operation, rung in operations.items():
-            if operation not in _LADDERS:
-                raise ValueError(f"use_rung: no operation {operation!r}; the operations are {sorted(_LADDERS)}")
-            if rung not in _LADDERS[operation]:
-                raise ValueError(f"use_rung: {operation} has no rung {rung!r}; its rungs are {list(_LADDERS[operation])}")
-        choice = {**({} if name is None else {"": name}), **operations}
-        self._token: Token[dict[str, str]] | None = None
-        self._before: dict[str, str] | None = None
-        if process:
-            self._before = dict(_process_choice)
-            _set_process_choice(choice)
+        self._choice = _checked("use_rung", name, operations)
+        self._process = checks.flag("use_rung", "process", process)
+        self._inside = threading.Lock()  # held while the block runs
+        message = f"{self!r} has chosen nothing: it takes a block, 'with {self!r}:'; set_rung chooses without one"
+        # Not __del__, a function of Python's that would swallow an interrupt.
+        self._unused: Any = weakref.ref(self, functools.partial(warnings.warn, message, RuntimeWarning, 1))
+
+    @_OneStep
+    def __enter__(self) -> Callable[[], bool]:
+        if self._unused is None:
+            raise RuntimeError(f"use_rung: a choice is for one block, got another block for {self!r}")
+        self._unused = None
+        if self._process:
+            _process_blocks[weakref.ref(self._inside, _process_blocks.pop)] = self._choice
         else:
-            # A choice for all operations replaces whatever was chosen for single ones.
-            self._token = _context_choice.set({**({} if name else _context_choice.get()), **choice})
+            others = {inside: choice for inside, choice in _context_blocks.get().items() if inside() is not None}
+            _context_blocks.set({**others, weakref.ref(self._inside): self._choice})
+        return self._inside.acquire
 
-    def __enter__(self) -> use_rung:
-        return self
+    @_OneStep
+    def __exit__(self) -> Callable[..., None]:
+        return self._inside.__exit__
 
-    def __exit__(self, *exception: object) -> None:
-        if self._token is not None:
-            _context_choice.reset(self._token)
-        elif self._before is not None:
-            _set_process_choice(self._before)
-
-
-def _set_process_choice(choice: dict[str, str]) -> None:
-    global _process_choice
-    _process_choice = choice  # one reference assignment: a thread sees the old choice or the new, never half of each
+    def __repr__(self) -> str:
+        names = [f"{operation}={rung!r}" if operation else repr(rung) for operation, rung in self._choice.items()]
+        return f"use_rung({', '.join(names)})"
