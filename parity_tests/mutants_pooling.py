@@ -141,7 +141,7 @@ SGD = (
     *planting(
         "sgd",
         "numpy",
-        ("the first velocity is dampened", "gain = 1.0", "pass"),
+        ("the first velocity is dampened", "keep, gain = 0.0, 1.0", "keep = 0.0"),
         (
             "the gradient's sign turns after weight decay",
             "d = -grad if maximize else grad\n    if weight_decay != 0:\n        d = d + weight_decay * data",

@@ -309,7 +309,7 @@ def test_one_generator_decides_everything():
         (lambda: AlexNet("vgg"), ValueError, "variant must be one of one_tower, paper, torchvision, mini, got 'vgg'"),
         (lambda: AlexNet(["mini"]), ValueError, r"AlexNet: variant must be one of .*, got \['mini'\]"),
         (lambda: TorchAlexNet("vgg"), ValueError, "variant must be one of one_tower, paper, torchvision, mini, got 'vgg'"),
-        (lambda: AlexNet("mini", init="he"), ValueError, "AlexNet: init must be 'torch' or 'paper', got 'he'"),
+        (lambda: AlexNet("mini", init="he"), ValueError, "AlexNet: init must be one of torch, paper, got 'he'"),
         (lambda: TorchAlexNet("mini", init="he"), ValueError, "AlexNet: init must be 'torch' or 'paper', got 'he'"),
         (lambda: AlexNet("mini", 0), ValueError, "AlexNet: num_classes must be at least 1, got 0"),
         (lambda: AlexNet("mini", 10.0), TypeError, "AlexNet: num_classes must be an int, got 10.0"),

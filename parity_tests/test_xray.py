@@ -177,7 +177,7 @@ def test_page_needs_nothing_else(folder: Path) -> None:
         ("relu --size 40", "relu: arrays must have at most 12,000 cells to fit on a page, got 19,200"),
         ("max_pool2d --padding 2", "max_pool2d: padding must be at most half of kernel_size"),
         ("dropout --p 2", "dropout: p must lie between 0 and 1, got 2.0"),
-        ("sgd --update newton", "sgd: update must be one of ('torch', 'paper'), got 'newton'"),
+        ("sgd --update newton", "sgd: update must be one of torch, paper, got 'newton'"),
         ("network --variant vgg", "AlexNet: variant must be one of"),
         ("norm", "invalid choice: 'norm'"),
     ],

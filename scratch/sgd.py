@@ -109,7 +109,8 @@ class SGD:
         for i, grad in enumerate(gradients):
             if grad is None:
                 continue
-            velocity, keep, gain, rate = self._velocities[i], momentum, 1 - dampening, -lr
+            velocity, gain, rate = self._velocities[i], 1 - dampening, -lr
+            keep = momentum
             if momentum == 0:
                 velocity = None
             elif velocity is None:

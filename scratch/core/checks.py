@@ -198,7 +198,7 @@ def word(operation: str, name: str, value: Any, words: Sequence[str]) -> str:
         ValueError: it is none of them.
     """
     if not isinstance(value, str) or value not in words:
-        raise ValueError(f"{operation}: {name} must be one of {', '.join(map(repr, words))}, got {shown(value)}")
+        raise ValueError(f"{operation}: {name} must be one of {', '.join(words)}, got {shown(value)}")
     return value
 
 
