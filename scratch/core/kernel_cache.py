@@ -58,7 +58,8 @@ class KernelCache:
                 content = _read(folder / name)
                 checksum, code = content[:32], content[32:]
                 if checksum == hashlib.sha256(origin + code).digest() and not self._flushed:
-                    return numba.core.compiler.CompileResult._rebuild(target_context, *pickle.loads(code))
+                    rebuild: Any = numba.core.compiler.CompileResult._rebuild
+                    return rebuild(target_context, *pickle.loads(code))
         except Exception as error:
             warn(f"{type(error).__name__}: {error}")
         return None
@@ -71,7 +72,8 @@ class KernelCache:
             if result.library.has_dynamic_globals or result.lifted:
                 raise ValueError(f"{self._function.__qualname__} holds addresses of this process")
             name, origin = self._origin(sig, result.codegen)
-            code = numba.core.serialize.dumps(result._reduce())
+            serialize: Any = numba.core.serialize
+            code = serialize.dumps(result._reduce())
             refused = []
             for folder in _folders(self._file):
                 try:
@@ -110,10 +112,12 @@ def warn(reason: str) -> None:
 
 
 def _folders(file: Path) -> Iterator[Path]:
-    """Where kernels of a source file are looked for, and kept if it can be written to: beside the file, or the user's."""
+    """Where a source file's kernels are looked for, and kept if it can be written to: the folder named, or one of two."""
     own = f"{file.parent.name}-{hashlib.sha256(os.fsencode(file.parent)).hexdigest()[:16]}"
-    if numba.config.CACHE_DIR:
-        yield Path(numba.config.CACHE_DIR, own)
+    config: Any = numba.config
+    if config.CACHE_DIR:
+        yield Path(config.CACHE_DIR, own)
+        return
     yield file.parent / "__pycache__"
     caches = os.environ.get("XDG_CACHE_HOME", "")
     if not os.path.isabs(caches):
