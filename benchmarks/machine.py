@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import os
 import platform
 import resource
 import subprocess
@@ -18,8 +17,10 @@ import threadpoolctl
 
 
 def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The cores that this process may use, as scratch counts them."""
+    from scratch.core.cores import available_cores  # here, or torch's processes would load scratch as well
+
+    return available_cores()
 
 
 def cache_bytes() -> int:

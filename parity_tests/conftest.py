@@ -26,7 +26,7 @@ NETWORKS = (
     "test_xray_browser",
     "test_docs",
 )
-NOT_QUICK = ("test_mutants", "test_exact", "test_long_sums", *NETWORKS)
+NOT_QUICK = ("test_mutants", "test_exact", "test_long_sums", "test_kernel_cache", "test_environment", *NETWORKS)
 
 for name, examples in PROFILES.items():
     settings.register_profile(

@@ -12,6 +12,7 @@ import numpy as np
 
 from scratch import conv2d, data, local_response_norm, max_pool2d, relu
 from training import datasets
+from training.screen import failing_plainly
 
 
 def main() -> None:
@@ -61,4 +62,5 @@ def walk() -> Iterator[tuple[str, Any]]:
 
 
 if __name__ == "__main__":
-    main()
+    with failing_plainly():
+        main()

@@ -164,14 +164,14 @@ class Workers:
         """Those that torchrun has started, or this one alone.
 
         Raises:
-            ValueError: there is no such device.
+            ValueError: there is no such device; or the environment says nonsense about the processes.
             ConnectionError: another process was lost on the way.
         """
         if options.device not in ("cpu", "cuda") or (options.device == "cuda" and not torch.cuda.is_available()):
             raise ValueError(f"--device must be cpu, or cuda where torch finds a GPU, got {options.device!r}")
-        rank, local_rank, world = (
-            int(os.environ.get(*entry)) for entry in (("RANK", "0"), ("LOCAL_RANK", "0"), ("WORLD_SIZE", "1"))
-        )
+        rank, local_rank, world = (_from_torchrun(*entry) for entry in (("RANK", 0), ("LOCAL_RANK", 0), ("WORLD_SIZE", 1)))
+        if rank >= world:
+            raise ValueError(f"RANK must be below WORLD_SIZE, as torchrun sets them, got {rank} and {world}")
         device = torch.device(options.device)
         if options.device == "cuda":
             # The same bits every time, where CUDA has kernels that give them; else it warns.
@@ -219,6 +219,14 @@ class Workers:
     def moved(self, batches: Iterator[tuple[torch.Tensor, np.ndarray]]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Batches on this process's device."""
         return ((images.to(self.device), torch.from_numpy(labels).to(self.device)) for images, labels in batches)
+
+
+def _from_torchrun(name: str, least: int) -> int:
+    """What torchrun has put into the environment; without it there is one process, number 0."""
+    text = os.environ.get(name, str(least))
+    if not text.isdecimal() or len(text) > 9 or int(text) < least:
+        raise ValueError(f"{name} must be an int of {least} or more, as torchrun sets it, got {text!r}")
+    return int(text)
 
 
 if __name__ == "__main__":

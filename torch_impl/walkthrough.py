@@ -13,6 +13,7 @@ import torch
 
 from torch_impl import conv2d, data, local_response_norm, max_pool2d, relu
 from training import datasets
+from training.screen import failing_plainly
 
 
 def main() -> None:
@@ -63,4 +64,5 @@ def walk() -> Iterator[tuple[str, Any]]:
 
 
 if __name__ == "__main__":
-    main()
+    with failing_plainly():
+        main()

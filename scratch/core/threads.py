@@ -27,7 +27,7 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
-from scratch.core import checks
+from scratch.core import checks, cores, environment
 from scratch.core.jit import JIT_OFF, kernel
 from scratch.core.vectors import look
 
@@ -54,6 +54,7 @@ def set_num_threads(n: SupportsIndex) -> None:
         ValueError: ``n`` is below 1.
     """
     global _num_threads
+    environment.check()
     _num_threads = checks.integer("set_num_threads", "n", n, low=1)
     _pools.append(_Pool())
     _pools.pop(0).close()  # one of the pools before: each call of several at once closes another one
@@ -66,6 +67,7 @@ def for_each(run: Callable[..., None], n: int, *arguments: Any, ranges_per_threa
     every range has a price of its own. ``values`` is how many a piece goes through, where so few may be in all of them that
     they are not worth a thread; without it every piece is.
     """
+    environment.check()
     threads = min(_num_threads, n)
     if values is not None:
         threads = min(threads, n * values // WORTH_A_THREAD)
@@ -279,12 +281,7 @@ def _end_threads() -> None:
 
 
 def _threads_at_the_start() -> int:
-    asked = os.environ.get("SCRATCH_NUM_THREADS")
-    if asked is None:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if not asked.isdecimal() or int(asked) < 1:
-        raise ValueError(f"SCRATCH_NUM_THREADS must be a positive int, got {asked!r}")
-    return int(asked)
+    return environment.choice("SCRATCH_NUM_THREADS", range(1, 10**9), "a positive int", cores.available_cores)
 
 
 _num_threads = _threads_at_the_start()

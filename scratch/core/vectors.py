@@ -10,7 +10,6 @@ see that, or does it badly, these words say it; they are emitted as LLVM code th
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,15 +20,15 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic, register_jitable
 
+from scratch.core import environment
 from scratch.core.jit import JIT_OFF, kernel
 
 
 def _vector_bits() -> int:
-    forced = os.environ.get("SCRATCH_VECTOR_BITS")
-    if forced is not None:
-        if forced not in ("128", "256", "512"):
-            raise ValueError(f"SCRATCH_VECTOR_BITS must be 128, 256 or 512, got {forced!r}")
-        return int(forced)
+    return environment.choice("SCRATCH_VECTOR_BITS", (128, 256, 512), "128, 256 or 512", _host_vector_bits)
+
+
+def _host_vector_bits() -> int:
     features = llvm.get_host_cpu_features()
     return 512 if features.get("avx512f") else 256 if features.get("avx2") else 128
 

@@ -1,0 +1,102 @@
+"""Variables of the environment: a wrong one is one clear line, from an import never, from a command never with a traceback."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import scratch
+from scratch.core import environment, threads, vectors
+from scratch.core.jit import JIT_OFF
+from torch_impl import train
+
+ROOT = Path(__file__).parent.parent
+TRAINED = "weights/mini-fashion-mnist"
+COMPUTE = "import numpy, scratch; print(scratch.relu.forward(numpy.array([-1.0, 2.0]))[0].tolist())"
+GIL_OFF = "import sys; sys._is_gil_enabled = lambda: False\n"  # what a free-threaded Python says
+WANTED = {"SCRATCH_NUM_THREADS": "a positive int", "SCRATCH_VECTOR_BITS": "128, 256 or 512"}
+WRONG = ("abc", "0", "-128", "64.0", "", " 128", "9" * 5000, "1e3", "²")
+CHOICES = {"SCRATCH_NUM_THREADS": threads._threads_at_the_start, "SCRATCH_VECTOR_BITS": vectors._vector_bits}
+
+
+def start(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("SCRATCH_", "NUMBA_NUM"))}
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, env=inherited | environment, capture_output=True, text=True, timeout=300
+    )
+
+
+@pytest.mark.parametrize("name", WANTED)
+@pytest.mark.parametrize("value", WRONG, ids=lambda value: repr(value[:10]))
+def test_a_wrong_choice_is_an_error_once_something_is_computed(monkeypatch, name, value):
+    monkeypatch.setattr(environment, "_wrong", [])
+    default = CHOICES[name]()
+    monkeypatch.setenv(name, value)
+    assert CHOICES[name]() == default
+    with pytest.raises(ValueError, match=re.escape(f"{name} must be {WANTED[name]}, got {value!r}")):
+        scratch.relu.forward(np.ones(2))
+    with pytest.raises(ValueError, match=name):
+        scratch.set_num_threads(2)
+
+
+@pytest.mark.parametrize("name", WANTED)
+def test_a_right_choice_is_taken(monkeypatch, name):
+    monkeypatch.setattr(environment, "_wrong", [])
+    monkeypatch.setenv(name, "256")
+    assert CHOICES[name]() == 256
+    environment.check()  # raises nothing
+
+
+COMMANDS = [
+    ("scratch.predict", f"{TRAINED}/example.png", "--weights", f"{TRAINED}/weights.safetensors"),
+    ("scratch.train", "--max-steps", "1", "--no-pictures"),
+    ("scratch.train", "--max-steps", "1", "--no-pictures", "--threads", "2"),
+    ("scratch.walkthrough",),
+    ("docs.xray", "relu"),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("name", WANTED)
+def test_a_command_says_so_in_a_line(command, name, tmp_path):
+    out = {"scratch.train": ("--out", str(tmp_path / "run")), "docs.xray": ("--out", str(tmp_path / "page.html"))}
+    run = start("-m", *command, *out.get(command[0], ()), **{name: "abc"})
+    assert "Traceback" not in run.stderr
+    assert run.stderr.rstrip().endswith(f"{name} must be {WANTED[name]}, got 'abc'")
+    assert run.returncode in (1, 2)
+    assert list(tmp_path.iterdir()) == []  # before anything is begun
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"RANK": "abc"}, "RANK must be an int of 0 or more, as torchrun sets it, got 'abc'"),
+        ({"LOCAL_RANK": ""}, "LOCAL_RANK must be an int of 0 or more, as torchrun sets it, got ''"),
+        ({"WORLD_SIZE": "0"}, "WORLD_SIZE must be an int of 1 or more, as torchrun sets it, got '0'"),
+        ({"RANK": "1"}, "RANK must be below WORLD_SIZE, as torchrun sets them, got 1 and 1"),  # it would write nothing
+    ],
+    ids=str,
+)
+def test_what_torchrun_sets(monkeypatch, variables, message):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=re.escape(message)), train.Workers.joined(train.TorchOptions()):
+        pass
+
+
+def test_without_the_gil_nothing_is_computed():
+    run = start("-c", f"{GIL_OFF}import scratch\ntry:\n    {COMPUTE}\nexcept ValueError as error:\n    print(error)\n")
+    assert run.stdout.startswith("scratch must run in a Python whose threads share a lock (the GIL)")
+    assert (run.stderr, run.returncode) == ("", 0)
+
+
+@pytest.mark.skipif(JIT_OFF, reason="it is off")
+def test_the_jit_may_be_off():
+    run = start("-c", COMPUTE, NUMBA_DISABLE_JIT="1")
+    assert (run.stdout, run.stderr) == ("[0.0, 2.0]\n", "")
