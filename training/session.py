@@ -14,7 +14,6 @@ after the checkpoint have written, those steps will write again.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import shlex
@@ -30,22 +29,18 @@ from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 
-from training import files, pictures, weights
+from training import files, pictures, resuming, weights
 from training.data_packages import optional
 from training.datasets import Dataset
 from training.evaluation import Evaluation
 from training.interrupts import INTERRUPTED
-from training.options import Options, spelled
+from training.options import Options
 from training.progress import ProgressBar
 from training.run_folder import RunFolder
 from training.schedule import Schedule
 from training.screen import failing_plainly, plain_console
 from training.state import Position
 from training.text import shown
-
-# Options that may differ when an ended run is resumed: where everything is; and what an evaluation depends on, if there is one.
-WITHOUT_STEPS = {"data_dir", "out", "resume"}
-OF_AN_EVALUATION = {"ten_crops", "threads", "workers", "device", "no_pictures"}
 
 Batch = TypeVar("Batch")
 
@@ -204,7 +199,7 @@ class Run:
             "skipped_images": len(self.dataset.train.skipped) + len(self.dataset.test.skipped),
         }
         if self.evaluation is None:  # all was done before
-            summary = self._summary() or summary
+            summary = resuming.summary_of(self.folder, self.position.step) or summary
         elif self.main:
             self._save_weights()
             files.write_bytes(self.folder.summary, json.dumps(summary, indent=1).encode())
@@ -220,22 +215,13 @@ class Run:
     # --- how ----------------------------------------------------------------------------------------------------------
 
     @property
-    def _batches(self) -> int:
-        """In an epoch."""
-        return -(-len(self.dataset.train) // self.options.batch)
-
-    @property
     def _last_step(self) -> int:
-        return self._last_step_of(self.options)
-
-    def _last_step_of(self, options: Options) -> int:
-        whole = options.epochs * self._batches
-        return min(whole, options.max_steps or whole)
+        return resuming.last_step(self.options, self.dataset)
 
     @property
     def _epoch(self) -> int:
         """The epoch of the last step, from 1."""
-        return max(1, -(-self.position.step // self._batches))
+        return max(1, -(-self.position.step // resuming.batches(self.options, self.dataset)))
 
     @property
     def _over(self) -> bool:
@@ -263,7 +249,7 @@ class Run:
         self.position.metrics = self.folder.flush()
         self.position.seconds = self._seconds()
         self.position.schedule = self.schedule.state()
-        state = {"options": asdict(self.options), "data": fingerprint(self.dataset), "position": self.position.state()}
+        state = {"options": asdict(self.options), "data": resuming.fingerprint(self.dataset), "position": self.position.state()}
         self.checkpoints.save(self.position.step, self.learner.arrays(), state)
 
     def _save_weights(self) -> None:
@@ -316,66 +302,20 @@ class Run:
         checkpoint = self.checkpoints.newest(self.console.print)
         if checkpoint is None:
             raise ValueError(f"{self.checkpoints.folder}: its checkpoints were removed just now")
-        saved = self.options.of(checkpoint)
-        self.options.require_same_run(checkpoint.path, saved)
-        if checkpoint.state["data"] != fingerprint(self.dataset):
-            raise ValueError(
-                f"{checkpoint.path}: is of a run on other images than {self.options.data} has now: nothing to go on with"
-            )
-        position = Position.of(
-            checkpoint.path,
-            checkpoint.state["position"],
-            batches=self._batches,
-            last=self._last_step_of(saved),
-            schedule=self.schedule,
-        )
-        if checkpoint.path != self.checkpoints.path(position.step):
-            raise ValueError(f"{checkpoint.path}: must have the name of step {position.step}, of which it is")
-        if position.step > self._last_step:
-            raise ValueError(
-                f"{self.folder.path}: --epochs and --max-steps end the run after step {self._last_step}, "
-                f"but it has taken {position.step} steps already"
-            )
-        checkpoint.require_arrays(self._expected_arrays(position.step))
+        found, position = resuming.checked(checkpoint, self.options, self.dataset, self.schedule, self.learner.arrays())
         if self.main:
             self.folder.require_metrics(checkpoint.path, position.metrics, position.step)
         self.position = position
         self.schedule.restore(position.schedule)
         self.learner.restore(checkpoint.arrays)
-        if self._over:
-            self._resume_finished(saved)
-        else:
+        if not self._over:
             self.console.print(f"{shown(checkpoint.path)}: the run goes on after step {position.step}")
-
-    def _resume_finished(self, saved: Options) -> None:
-        """Evaluate again if that was asked for, or its results are gone; else there is nothing to do."""
-        changed = set(self.options.differences(saved))
-        again = "ten_crops" in changed or self._summary() is None or not self.folder.weights.exists()
-        useless = changed - WITHOUT_STEPS - (OF_AN_EVALUATION if again else set())
-        if useless:
-            flags = ", ".join(map(spelled, sorted(useless)))
-            raise ValueError(
-                f"{self.folder.path}: the run has ended after {self.position.step} steps, where another {flags} changes nothing. "
-                "To go on, give more --epochs or --max-steps; to evaluate again, --ten-crops"
-            )
+            return
+        again = resuming.evaluated_again(self.options, found, position.step, self.folder)
         if again:
             self.position.evaluated = -1
         what = "its last evaluation is made again" if again else "nothing is left to do"
-        self.console.print(f"{shown(self.folder.path)}: the run has ended after {self.position.step} steps; {what}")
-
-    def _expected_arrays(self, step: int) -> dict[str, np.ndarray]:
-        """The arrays that a checkpoint after that step has, with the right dtypes and shapes, and any values."""
-        arrays = {name: array for name, array in self.learner.arrays().items() if name.startswith(weights.NETWORK)}
-        velocities = {"velocity." + name.removeprefix(weights.NETWORK): array for name, array in arrays.items()}
-        return arrays | (velocities if step > 0 and self.options.momentum > 0 else {})
-
-    def _summary(self) -> dict[str, Any] | None:
-        """That of a finished run, unless it is gone or damaged."""
-        try:
-            summary = json.loads(self.folder.summary.read_text())
-        except (OSError, ValueError):
-            return None
-        return summary if isinstance(summary, dict) and summary.get("steps") == self.position.step else None
+        self.console.print(f"{shown(self.folder.path)}: the run has ended after {position.step} steps; {what}")
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         self._interrupted = True
@@ -400,15 +340,6 @@ def _asking_to_stop() -> list[int]:
     hang_up = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []  # Windows has none
     heeded = [number for number in (signal.SIGINT, *hang_up) if signal.getsignal(number) is not signal.SIG_IGN]
     return [*heeded, signal.SIGTERM]
-
-
-def fingerprint(dataset: Dataset) -> str:
-    """What tells a data set from another one, or from itself when images have come or gone: classes and labels."""
-    digest = hashlib.sha256(json.dumps(dataset.classes).encode())
-    for split in (dataset.train, dataset.test):
-        digest.update(b"%d" % len(split))
-        digest.update(split.labels.tobytes())
-    return digest.hexdigest()
 
 
 def command(train: Callable[[Any], object], options: Options) -> None:
