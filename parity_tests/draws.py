@@ -33,8 +33,8 @@ def _palettes(dtype: np.dtype[Any]) -> dict[str, np.ndarray]:
     wide = reals * np.ldexp(dtype.type(1), (steps * 7) % 25 - 12)
     scale = info.maxexp // 4
     odd = np.array([-np.inf, np.nan, np.inf, -0.0, 0.0, info.smallest_subnormal, -info.tiny / 4, info.tiny])[steps % 8]
-    # Sums of a few products of two such numbers are near the largest number, on either side of it; likewise squares.
-    near_the_root = np.ldexp(reals, info.maxexp // 2 - 2 - steps % 5)
+    # A sum of nine products of two such numbers is just below the largest number, one of more is on either side of it.
+    near_the_root = np.ldexp(reals, info.maxexp // 2 - 3)
     near_the_largest = np.ldexp(reals, info.maxexp - 2 - steps % 5)
     few_special = np.where(steps < 240, reals, odd)
     many_special = np.where(steps < 128, integers, odd)
