@@ -67,10 +67,11 @@ def test_a_shelf_of_one_size_keeps_what_fits(shelf):
 def test_sizes_that_are_never_asked_for_again_leave_room(shelf):
     shelf.limit = 1 << 22
     for size in range(100):
-        memory.empty((LARGE[0] + 1000 * size,), np.dtype(np.float32))
+        memory.empty((LARGE[0] + 1 + size,), np.dtype(np.float32))
     place = address(memory.empty(LARGE, np.dtype(np.float32)))
-    memory.empty((LARGE[0] + 1,), np.dtype(np.float32))
+    elsewhere = np.empty(LARGE, np.float32)  # in that place, had the system got it back
     assert address(memory.empty(LARGE, np.dtype(np.float32))) == place
+    assert address(elsewhere) != place
     assert len(shelf.blocks) < 32  # of those that went nothing is left
 
 
