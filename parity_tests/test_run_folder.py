@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from parity_tests.runs import after_step, checkpoints_of, contents, data_of, dataset, run, side_by_side, steps_of, weights_of
-from training import files, run_folder, session
+from training import run_folder, session
 from training.checkpoints import Checkpoints
+from training.options import Options
 from training.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[1]
@@ -74,6 +75,7 @@ CRASHES = """
 import os, sys, time
 from pathlib import Path
 from training.checkpoints import Checkpoints
+from training.options import Options
 from training.run_folder import RunFolder
 
 path = Path(sys.argv[1])
@@ -268,10 +270,27 @@ def test_a_command_that_is_interrupted_prints_a_line(capsys):
         assert capsys.readouterr().err == "interrupted\n"
 
 
-def test_a_screen_that_is_gone_stops_no_run(tmp_path, monkeypatch):
+@pytest.fixture
+def cut():
+    """A stream that nothing reads."""
     read, write = os.pipe()
     os.close(read)
-    with open(write, "w", buffering=1) as cut:
-        monkeypatch.setattr(sys, "stdout", cut)
+    with open(write, "w", buffering=1) as stream:
+        yield stream
+
+
+def test_output_that_is_cut_off_stops_no_run(tmp_path, monkeypatch, cut):
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", cut)
         assert run("scratch", tmp_path)["steps"] == 3
-    assert files.read_header(tmp_path / "weights.safetensors", "weights").arrays
+
+
+def test_a_closed_terminal_changes_no_exit_code(tmp_path, monkeypatch, cut):
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with monkeypatch.context() as patched, after_step(2, lambda _: os.kill(os.getpid(), signal.SIGTERM)):
+        patched.setattr(sys, "stderr", cut)
+        with pytest.raises(SystemExit) as left:
+            session.command(lambda _: run("scratch", tmp_path), Options())
+    signal.signal(signal.SIGTERM, before)
+    assert left.value.code == 130
+    assert checkpoints_of(tmp_path)[-1].name == "step-000000002.safetensors"

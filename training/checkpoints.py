@@ -97,8 +97,10 @@ class Checkpoints:
             files.write(path, KIND, {"content": content, "sha256": checksum(arrays, content)}, arrays)
         except OSError as error:
             raise self.failure(path, error) from error
-        older = [other for other in self.paths() if _step(other) < step and other not in self._passed_over]
-        for useless in [*older[: max(0, len(older) + 1 - self.keep)], *self._passed_over]:
+        others = [other for other in self.paths() if other not in (path, *self._passed_over)]
+        older = [other for other in others if _step(other) < step]
+        newer = others[len(older) :]  # what a run passed over that was stopped before it could save
+        for useless in [*older[: max(0, len(older) + 1 - self.keep)], *newer, *self._passed_over]:
             if useless != path:
                 self._remove_folder(useless)
                 useless.unlink(missing_ok=True)

@@ -20,14 +20,14 @@ if TYPE_CHECKING:  # a command that finds rich absent says so
 PLAIN = (ValueError, OSError, FloatingPointError, ModuleNotFoundError, MemoryError)  # a user can put it right
 
 
-def plain_console(*, quiet: bool = False, stderr: bool = False) -> Console:
+def plain_console(*, quiet: bool = False) -> Console:
     """A console that prints text as it is, in whole lines, brackets and all.
 
     Raises:
         ModuleNotFoundError: rich is not installed.
     """
     console: type[Console] = optional("rich.console", "rich", extra="train").Console
-    stream: Any = _Screen(sys.stderr if stderr else sys.stdout)
+    stream: Any = _Screen(sys.stdout)
     return console(file=stream, quiet=quiet, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
@@ -54,13 +54,20 @@ class _Screen:
         return getattr(self._stream, name)
 
 
+def tell(text: str) -> None:
+    """A line on standard error, if anything is there to read it."""
+    screen = _Screen(sys.stderr)
+    screen.write(f"{text}\n")
+    screen.flush()
+
+
 def complain(error: Exception) -> None:
     """Say on standard error what is wrong; of what the system refuses, first the file, then the reason."""
     if isinstance(error, OSError) and error.filename:
         text = f"{shown(error.filename)}: {error.strerror}"
     else:
         text = shown(error, lines=True)
-    print(f"error: {text}", file=sys.stderr)
+    tell(f"error: {text}")
 
 
 def _drop(stream: TextIO) -> None:
@@ -81,7 +88,7 @@ def failing_plainly() -> Iterator[None]:
         raise SystemExit(1) from error
     except (Exception, KeyboardInterrupt) as error:
         if is_interrupt(error):
-            print("interrupted", file=sys.stderr)
+            tell("interrupted")
             raise SystemExit(INTERRUPTED) from None
         if not isinstance(error, PLAIN):
             raise

@@ -18,7 +18,6 @@ import json
 import math
 import shlex
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -38,7 +37,7 @@ from training.options import Options
 from training.progress import ProgressBar
 from training.run_folder import RunFolder
 from training.schedule import Schedule
-from training.screen import failing_plainly, plain_console
+from training.screen import failing_plainly, plain_console, tell
 from training.state import Position
 from training.text import shown
 
@@ -348,5 +347,5 @@ def command(train: Callable[[Any], object], options: Options) -> None:
         try:
             train(options)
         except InterruptedRunError as stopped:
-            print(f"{stopped}", file=sys.stderr)
+            tell(f"{stopped}")
             raise SystemExit(INTERRUPTED) from None
