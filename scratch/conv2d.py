@@ -298,7 +298,7 @@ def numba_forward(
     columns = _columns_of_one_image(x, weight, geometry)
     by_group = columns.reshape(G, rows.shape[2], geometry.OH * geometry.OW)
     for n in range(N):
-        for_each(_im2col_kernel, columns.shape[0], x[n], geometry, columns, values=columns[0].size)
+        for_each(_im2col_kernel, columns.shape[0], x[n], geometry, columns, values=columns[:1].size)
         # (G, OC/G, C/G·KH·KW) @ (G, C/G·KH·KW, OH·OW) -> (G, OC/G, OH·OW), in place: out[n] needs no transpose
         np.matmul(rows, by_group, out=out[n].reshape(G, OC // G, -1))
     if bias is not None:
@@ -318,11 +318,11 @@ def numba_backward(
     grad_x = np.zeros_like(x) if need_grad_x else None
     for n in range(N):
         g = grad_out[n].reshape(G, OC // G, -1)
-        for_each(_im2col_kernel, columns.shape[0], x[n], geometry, columns, values=columns[0].size)
+        for_each(_im2col_kernel, columns.shape[0], x[n], geometry, columns, values=columns[:1].size)
         grad_rows += g @ by_group.swapaxes(1, 2)
         if grad_x is not None:
             np.matmul(rows.swapaxes(1, 2), g, out=by_group)
-            for_each(_col2im_kernel, columns.shape[0], columns, geometry, grad_x[n], values=columns[0].size)
+            for_each(_col2im_kernel, columns.shape[0], columns, geometry, grad_x[n], values=columns[:1].size)
     return grad_x, grad_rows.reshape(weight.shape), grad_out.sum(axis=(0, 2, 3)) if has_bias else None
 
 
