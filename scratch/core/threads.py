@@ -20,6 +20,7 @@ import collections
 import contextlib
 import contextvars
 import itertools
+import operator
 import os
 import queue
 import threading
@@ -158,9 +159,11 @@ class _Pool:
 
     def __init__(self, size: int) -> None:
         self.size = size  # threads, with the one that calls
-        self.seats = collections.deque([(self,)] * (size - 1))  # of threads that may still begin
-        # Each step takes a seat and begins a thread, in one call in C.
-        self.beginning = map(_thread.start_new_thread, itertools.repeat(_begin), iter(self.seats.pop, None))
+        # A seat is the arguments of _begin. Each step of the last takes one and begins a thread, in one call in C.
+        self.seats = itertools.repeat((self,), size - 1)
+        self.returned: collections.deque[tuple[_Pool]] = collections.deque()  # where a thread could not begin
+        seats = itertools.chain(self.seats, iter(self.returned.popleft, None))
+        self.beginning = map(_thread.start_new_thread, itertools.repeat(_begin), seats)
         self.threads: list[_Thread] = []
         self.idle: collections.deque[_Rest] = collections.deque()  # the last to rest is the first
         self.waiting: collections.deque[_Call] = collections.deque()  # as often as threads are wanted
@@ -180,15 +183,15 @@ class _Pool:
             except (IndexError, ValueError):  # another call was faster: it goes on with the next
                 continue
             return
-        if self.seats and not self.closed:
+        if not self.closed:
             # Compiled here: no thread is there yet, and no fork has to wait for one.
             _watch(_UNUSED, 1, 0, _UNUSED)
             try:
                 next(self.beginning)
-            except IndexError:  # another call was faster
+            except IndexError:  # all seats are taken
                 pass
             except RuntimeError:  # the system has no more threads
-                self.seats.append((self,))
+                self.returned.append((self,))
 
     def take_back(self, call: _Call) -> None:
         """The places that no thread has taken; then sleep until the others are done, or about to be."""
@@ -277,7 +280,7 @@ def _begin(pool: _Pool) -> None:
     try:
         _Thread(pool).start()
     except Exception:  # the system has no more threads, or memory for one
-        pool.seats.append((pool,))
+        pool.returned.append((pool,))
 
 
 @kernel
@@ -315,7 +318,7 @@ def _after_fork() -> None:
 def _end_threads() -> None:
     for pool in list(_pools):
         pool.close()
-        while len(pool.threads) + len(pool.seats) < pool.size - 1:  # one is about to begin
+        while pool.size - 1 - operator.length_hint(pool.seats) > len(pool.threads) + len(pool.returned):  # one is about to begin
             time.sleep(0.001)
     for thread in threading.enumerate():
         if isinstance(thread, _Thread) and thread.is_alive():
