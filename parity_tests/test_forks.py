@@ -104,19 +104,16 @@ both = threading.Barrier(2, timeout=60)
 caller = threading.get_ident()
 def run(first, last):
     both.wait()
-    if threading.get_ident() == caller:
-        fork_here()
-def fork_here():
-    global parent
-    parent = os.getpid()
-    fork_and_go_on()
-def fork_and_go_on():
+    if threading.get_ident() != caller:
+        forked.wait(60)
+        return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         child = os.fork()
     if child:
         children.append(child)
-children = []
+    forked.set()
+children, forked, parent = [], threading.Event(), os.getpid()
 try:
     threads.for_each(run, 2)
 except RuntimeError as error:

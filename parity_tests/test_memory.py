@@ -97,7 +97,7 @@ def test_cleared_memory_is_gone(shelf) -> None:
     assert not shelf.blocks
 
 
-@pytest.mark.parametrize("size", [10, 10 * memory.SMALL])
+@pytest.mark.parametrize("size", [0, 10, memory.SMALL, memory.LARGE])
 def test_two_that_look_at_a_workspace_do_not_look_at_the_same(size):
     dtype = np.dtype(np.float32)
     first, second = memory.workspace(size, dtype), memory.workspace(size, dtype)
@@ -108,7 +108,21 @@ def test_two_that_look_at_a_workspace_do_not_look_at_the_same(size):
 
 def test_workspaces_of_nearly_one_size_are_one_block(shelf):
     dtype = np.dtype(np.float32)
-    assert len({address(memory.workspace(memory.SMALL + size, dtype)) for size in (1, 100, 10_000)}) == 1
+    for most in (1 << 12, 1 << 20):
+        memory.clear()
+        places = []
+        for size in (1, 100, 1000):
+            places.append(address(memory.workspace(most - size, dtype)))
+            elsewhere = [np.empty(size, np.uint8) for size in range(4 * most, 4 * most + 200, 10)]  # in that place, were it free
+        assert len(set(places)) == 1
+        del elsewhere
+
+
+def test_a_view_keeps_a_workspace():
+    dtype = np.dtype(np.float32)
+    view = memory.workspace(1000, dtype)[500:].reshape(50, 10)
+    for _ in range(100):
+        assert not np.shares_memory(memory.workspace(1000, dtype), view)
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers")
@@ -149,7 +163,7 @@ assert all(nested), nested
 def test_large_blocks_begin_at_different_places():
     starts = set()
     for _ in range(memory.PLACES):
-        block = memory._aligned(memory.LARGE, np.dtype(np.uint8))
+        block = memory._Block(memory.LARGE).array
         assert block.base is not None
         starts.add((block.ctypes.data - block.base.ctypes.data) // memory.ALIGNMENT)
     assert len(starts) == memory.PLACES

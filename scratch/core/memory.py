@@ -1,8 +1,7 @@
 """Memory that is used again: asking the system for fresh pages, and touching them first, costs more than a pass over them.
 
 :func:`empty` is np.empty for an operation's results: its memory goes back to a shelf when the last array that looks at it is
-gone, and the next result of that size takes it from there. :func:`workspace` is the same for buffers that never leave an
-operation.
+gone, and the next result of that size takes it from there. :func:`workspace` is for buffers that never leave an operation.
 
 Signal handlers, finalizers and other threads may call all this between any two steps of it, and an exception may end it there.
 So there is no lock, and nothing is half done: a block changes hands by one call in C, and has one owner at any moment. What is
@@ -17,6 +16,8 @@ import ctypes
 import functools
 import itertools
 import math
+import sys
+import threading
 import weakref
 from typing import Any
 
@@ -27,7 +28,6 @@ ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 # parameter, its gradient and its velocity, would else ask the same bank of the memory for different rows, in turns.
 LARGE, SHIFT, PLACES = 1 << 20, 21 << 10, 31  # bytes, bytes, and how many
 SMALL = 1 << 17  # bytes: up to here the C library keeps what is freed; glibc hands more than that back to the system
-_BYTE = np.dtype(np.uint8)
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
@@ -39,17 +39,31 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
 
 
 def workspace(size: int, dtype: np.dtype[Any]) -> np.ndarray:
-    """A buffer of ``size`` elements, 1-D, aligned, holding whatever was left in it: nobody else's while an array looks at it."""
-    if size * dtype.itemsize <= SMALL:
-        return _aligned(size, dtype)
+    """A buffer of ``size`` elements, 1-D, aligned, holding whatever was left in it.
+
+    As long as an array looks at it, no other call gets that memory.
+    """
     # By powers of two, so that the layers of a network share a few blocks; pages that nobody touches cost nothing.
-    block = _shelf.take(1 << (size * dtype.itemsize - 1).bit_length())
-    return np.asarray(_Lease(block)).view(dtype)[:size]
+    length = size * dtype.itemsize
+    bits = (length | 15).bit_length()  # of no less than an element
+    if length >= LARGE:
+        return np.asarray(_Lease(_shelf.take(1 << bits))).view(dtype)[:size]
+    kinds = _spares.kinds
+    spares = kinds.get((dtype, bits)) or kinds.setdefault((dtype, bits), collections.deque(maxlen=64))
+    spare = _unseen(spares)
+    if spare is None:
+        memory, start = _from_system(1 << bits)
+        spare = memory[start : start + (1 << bits)].view(dtype)
+    buffer = spare[:size]
+    spares.appendleft(spare)
+    return buffer
 
 
 def clear() -> None:
-    """Give what lies on the shelf back to the system."""
+    """Give what lies on the shelf, and the workspaces of all threads, back to the system."""
+    global _spares
     _shelf.clear()
+    _spares = _Spares()
 
 
 def empty_like(array: np.ndarray) -> np.ndarray:
@@ -70,7 +84,8 @@ class _Block:
     __slots__ = ("array", "interface")
 
     def __init__(self, size: int) -> None:
-        self.array = _aligned(size, _BYTE)
+        memory, start = _from_system(size)
+        self.array = memory[start : start + size]
         self.interface = self.array.__array_interface__
 
 
@@ -142,11 +157,41 @@ class _Shelf:
 
 
 _shelf = _Shelf()
+
+
+class _Spares(threading.local):
+    """Small workspaces of each thread, in whose cache they are, lent or not: a lease for each would cost small kernels too much.
+
+    Which of them are lent is told by their memory's references, since every array that looks at it is one.
+    """
+
+    def __init__(self) -> None:
+        # By dtype and the bits of their length.
+        self.kinds: dict[tuple[np.dtype[Any], int], collections.deque[np.ndarray]] = {}
+
+
+_spares = _Spares()
+
+
+def _unseen(spares: collections.deque[np.ndarray]) -> np.ndarray | None:
+    """One whose memory no array looks at but itself. It is taken out, so that none will."""
+    try:
+        for _ in range(len(spares)):
+            spare = spares.pop()
+            if sys.getrefcount(spare.base) == 2:  # of the spare, and of the question
+                return spare
+            spares.appendleft(spare)
+    except IndexError:  # a signal's handler took the last ones
+        pass
+    return None
+
+
 _turn = itertools.count()
+_first_byte, _address = ctypes.c_char.from_buffer, ctypes.addressof  # in a third of the time that array.ctypes.data takes
 
 
-def _aligned(size: int, dtype: np.dtype[Any]) -> np.ndarray:
-    shift = next(_turn) % PLACES * SHIFT if size * dtype.itemsize >= LARGE else 0
-    raw = np.empty(size * dtype.itemsize + ALIGNMENT + shift, np.uint8)
-    start = -ctypes.addressof(ctypes.c_char.from_buffer(raw.data)) % ALIGNMENT + shift  # the fastest way to ask where it lies
-    return np.ndarray(size, dtype, raw, start)
+def _from_system(size: int) -> tuple[np.ndarray, int]:
+    """Memory for so many bytes, and where in it the first aligned one is."""
+    shift = next(_turn) % PLACES * SHIFT if size >= LARGE else 0
+    memory: Any = np.empty(size + ALIGNMENT + shift, np.uint8)
+    return memory, -_address(_first_byte(memory)) % ALIGNMENT + shift

@@ -19,7 +19,6 @@ import atexit
 import collections
 import contextlib
 import contextvars
-import functools
 import itertools
 import operator
 import os
@@ -79,12 +78,14 @@ def for_each(run: Callable[..., None], n: int, *arguments: Any, ranges_per_threa
     threads = min(pool.size, n)
     if values is not None:
         threads = min(threads, n * values // WORTH_A_THREAD)
-    if threads <= 1:
-        if n > 0:
-            run(0, n, *arguments)
-        return
-    count = min(n, ranges_per_thread * threads)
-    bounds = [n * i // count for i in range(count + 1)]
+    if threads > 1:
+        count = min(n, ranges_per_thread * threads)
+        _split(run, [n * i // count for i in range(count + 1)], arguments, pool, threads - 1)
+    elif n > 0:
+        run(0, n, *arguments)
+
+
+def _split(run: Callable[..., None], bounds: list[int], arguments: tuple[Any, ...], pool: _Pool, helpers: int) -> None:
     ranges = iter(list(itertools.pairwise(bounds)))  # a list's iterator hands each range out exactly once
     context = contextvars.copy_context()  # np.errstate and use_rung hold in the other threads too
     errors: list[BaseException] = []
@@ -97,32 +98,32 @@ def for_each(run: Callable[..., None], n: int, *arguments: Any, ranges_per_threa
         try:
             context.copy().run(work)
         except BaseException as error:
-            _use_up(ranges)  # no thread begins another
+            list(ranges)  # no thread begins another
             errors.append(error)
 
-    call = _Call(help_out, threads - 1)
+    call = _Call(help_out, helpers)
     # Other threads write to arrays until the end, so no exception may get past it. One may come between any two steps in
     # Python, but not within a call in C. So the end is one: begin no range, take the places left, wait for the others.
-    steps: list[Callable[[], Any]] = [functools.partial(_use_up, ranges), functools.partial(_use_up, call.taking), call.waiting]
-    end, end_again = map(operator.call, steps), map(operator.call, steps)
+    end = map(list, (ranges, call.taking, call.waiting))
     try:
         try:
-            for _ in range(threads - 1):
+            for _ in range(helpers):
                 pool.give(call)
             work()
             pool.take_back(call)
         finally:
-            _use_up(end)
+            list(end)
         if call.lost:
             raise RuntimeError("for_each: the process forked in the middle of a kernel, and the child lacks its other threads")
         if errors:
             raise errors[0]
     finally:
-        _use_up(end_again)  # for an exception just before the first end; else there is nothing left to do
+        list(end)  # for an exception just before the line above; else there is nothing left
         errors.clear()  # or else a frame and the error keep each other, and all arrays, alive
 
 
-_use_up: Callable[..., Any] = functools.partial(collections.deque, maxlen=0)  # an iterator, to its end, in one call in C
+_UNUSED = np.zeros(1, np.int64)  # where it does not matter what is written
+_FOREVER, _NO_GRACE, _NOWHERE = itertools.repeat(FOREVER), itertools.repeat(0), itertools.repeat(_UNUSED)
 
 
 class _Call:
@@ -133,11 +134,13 @@ class _Call:
 
     def __init__(self, help_out: Callable[[], None], places: int) -> None:
         self.help_out = weakref.ref(help_out)
-        self.places = iter(list(range(places)))  # hands each out exactly once
+        self.places = iter(range(places))  # hands each out exactly once
         self.ended = np.zeros(places, np.int64)  # 1 where nobody is at work (any more), or holds the GIL
         self.bells: queue.SimpleQueue[None] = queue.SimpleQueue()  # one for each thread that is done
         self.taking = map(self.ended.__setitem__, self.places, itertools.repeat(1))
-        self.waiting = functools.partial(_watch, self.ended, FOREVER, 0, np.empty(1, np.int64))
+        # Twice without the JIT, where it is no call in C, and an exception may end it once.
+        self.watched = iter([self.ended] * (1 + JIT_OFF))
+        self.waiting = map(_watch, self.watched, _FOREVER, _NO_GRACE, _NOWHERE)
         self.lost = False  # in a forked child
 
     def help(self) -> None:
@@ -156,9 +159,11 @@ class _Pool:
 
     def __init__(self, size: int) -> None:
         self.size = size  # threads, with the one that calls
-        self.seats = collections.deque([(self,)] * (size - 1))  # of threads that may still begin
-        # Each step takes a seat and begins a thread, in one call in C.
-        self.beginning = map(_thread.start_new_thread, itertools.repeat(_begin), iter(self.seats.pop, None))
+        # A seat is the arguments of _begin. Each step of the last takes one and begins a thread, in one call in C.
+        self.seats = itertools.repeat((self,), size - 1)
+        self.returned: collections.deque[tuple[_Pool]] = collections.deque()  # where a thread could not begin
+        seats = itertools.chain(self.seats, iter(self.returned.popleft, None))
+        self.beginning = map(_thread.start_new_thread, itertools.repeat(_begin), seats)
         self.threads: list[_Thread] = []
         self.idle: collections.deque[_Rest] = collections.deque()  # the last to rest is the first
         self.waiting: collections.deque[_Call] = collections.deque()  # as often as threads are wanted
@@ -178,30 +183,34 @@ class _Pool:
             except (IndexError, ValueError):  # another call was faster: it goes on with the next
                 continue
             return
-        if self.seats and not self.closed:
+        if not self.closed:
             # Compiled here: no thread is there yet, and no fork has to wait for one.
-            _watch(np.ones(1, np.int64), 1, 0, np.empty(1, np.int64))
+            _watch(_UNUSED, 1, 0, _UNUSED)
             try:
                 next(self.beginning)
-            except IndexError:  # another call was faster
+            except IndexError:  # all seats are taken
                 pass
             except RuntimeError:  # the system has no more threads
-                self.seats.append((self,))
+                self.returned.append((self,))
 
     def take_back(self, call: _Call) -> None:
         """The places that no thread has taken; then sleep until the others are done, or about to be."""
         left = len(list(call.taking))
-        with contextlib.suppress(ValueError):  # threads that found no place have been here
+        try:
             for _ in range(left):
                 self.waiting.remove(call)
-        if left < len(call.ended) and not _watch(call.ended, LINGER, 0, np.empty(1, np.int64)):
+        except ValueError:  # threads that found no place have been here
+            pass
+        if left == len(call.ended) or _watch(call.ended, LINGER, 0, _UNUSED):
+            list(call.watched)  # nobody need wait again
+        else:
             for _ in range(len(call.ended) - left):
                 call.bells.get()
 
     def next(self) -> _Call | None:
         try:
-            return self.waiting.popleft()
-        except IndexError:
+            return self.waiting.popleft() if self.waiting else None
+        except IndexError:  # another thread was faster
             return None
 
     def close(self) -> None:
@@ -223,8 +232,10 @@ class _Rest:
 
     def wake(self) -> None:
         self.called[0] = 1
-        with contextlib.suppress(RuntimeError):  # it was woken before
+        try:  # noqa: SIM105 - a microsecond faster
             self.asleep.release()
+        except RuntimeError:  # it was woken before
+            pass
 
 
 class _Thread(threading.Thread):
@@ -238,8 +249,8 @@ class _Thread(threading.Thread):
     def run(self) -> None:
         pool, place = self.pool, None
         pool.threads.append(self)
+        rest = _Rest(self)
         while True:
-            rest = _Rest(self)
             pool.idle.appendleft(rest)  # before its caller goes on, who may want this thread again
             if self.call is None or place is None:
                 ended = np.empty(1, np.int64)
@@ -251,11 +262,14 @@ class _Thread(threading.Thread):
                 ended[0] = 1
             elif not _watch(rest.called, LINGER, GRACE, ended):
                 rest.asleep.acquire()
-            with contextlib.suppress(ValueError):  # the call that woke it was faster
+            try:  # noqa: SIM105 - a microsecond faster
                 pool.idle.remove(rest)
+            except ValueError:  # the call that woke it was faster
+                pass
             self.call = call or pool.next()
             if self.call is None and pool.closed:
                 return
+            rest = _Rest(self)  # another one: whoever still knows the last may wake that
             place = None if self.call is None else next(self.call.places, None)
             if self.call is not None and place is not None:
                 self.call.help()
@@ -266,7 +280,7 @@ def _begin(pool: _Pool) -> None:
     try:
         _Thread(pool).start()
     except Exception:  # the system has no more threads, or memory for one
-        pool.seats.append((pool,))
+        pool.returned.append((pool,))
 
 
 @kernel
@@ -293,7 +307,7 @@ def _after_fork() -> None:
         for thread in pool.threads:
             call = thread.call
             if call is not None:
-                _use_up(call.taking)
+                list(call.taking)
                 call.lost = not call.ended.all()
                 call.ended[:] = 1
                 for _ in call.ended:
@@ -304,7 +318,7 @@ def _after_fork() -> None:
 def _end_threads() -> None:
     for pool in list(_pools):
         pool.close()
-        while len(pool.threads) + len(pool.seats) < pool.size - 1:  # one is about to begin
+        while pool.size - 1 - operator.length_hint(pool.seats) > len(pool.threads) + len(pool.returned):  # one is about to begin
             time.sleep(0.001)
     for thread in threading.enumerate():
         if isinstance(thread, _Thread) and thread.is_alive():
