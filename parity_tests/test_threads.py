@@ -237,6 +237,15 @@ threads.for_each(lambda first, last: None, 8)
 
 
 @pytest.mark.usefixtures("_threads")
+def test_threads_that_may_begin_cost_nothing():
+    scratch.set_num_threads(10**15)
+    done: list[int] = []
+    threads.for_each(lambda first, last: done.extend(range(first, last)), 2)
+    assert sorted(done) == [0, 1]
+    assert scratch.get_num_threads() == 10**15
+
+
+@pytest.mark.usefixtures("_threads")
 def test_threads_may_be_numpys_int():
     scratch.set_num_threads(np.int64(2))
     assert type(scratch.get_num_threads()) is int
