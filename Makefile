@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-# A process for each core, and no more than one thread of BLAS or torch in each; kernels keep two, or nothing would be split.
+# One process per core, each with one thread for BLAS and torch; kernels keep two threads, or no work would be split.
 WORKERS ?= 2
 PROFILE ?= default
 PYTEST := OMP_NUM_THREADS=1 SCRATCH_NUM_THREADS=2 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
@@ -13,7 +13,7 @@ PYTEST := OMP_NUM_THREADS=1 SCRATCH_NUM_THREADS=2 $(BIN)/python -m pytest -n $(W
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
-venv: $(VENV)/.ready  ## Make the environment, with what constraints.txt pins
+venv: $(VENV)/.ready  ## Make the environment, with the versions in constraints.txt
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -32,26 +32,26 @@ parity: venv  ## Write docs/parity.*: the worst error of every rung, and how eve
 	$(PYTEST) --profile=$(PROFILE) --hypothesis-seed=0 --report docs \
 		parity_tests/test_operations.py parity_tests/test_long_sums.py parity_tests/test_mutants.py
 
-coverage: venv  ## Lines and branches of scratch that the tests see, with the kernels in plain Python
-	NUMBA_DISABLE_JIT=1 $(PYTEST) --profile=quick --cov --cov-report= parity_tests
+coverage: venv  ## Measure which lines and branches of scratch the tests reach, with the kernels in plain Python
+	NUMBA_DISABLE_JIT=1 $(PYTEST) --profile=quick --cov --cov-report= parity_tests tests
 	NUMBA_CACHE_DIR=$$(mktemp -d) $(PYTEST) --cov --cov-append --cov-fail-under=98 \
-		parity_tests/test_networks.py parity_tests/test_training.py parity_tests/test_weights.py \
+		parity_tests/test_networks.py tests/test_training.py tests/test_weights.py \
 		-k "not gradients and not ten_steps and not small_mistakes"
 
-bench: venv  ## Verify, then time scratch beside torch
+bench: venv  ## Verify, then time scratch against torch
 	$(BIN)/python -m benchmarks
 
 bench-report: venv  ## Write the committed results into the documents
 	$(BIN)/python -m benchmarks report README.md docs/benchmarks.md docs/benchmark-traps.md docs/twin.md \
-		weights/mini-fashion-mnist/README.md
+		alexnet_from_scratch/networks/mini-fashion-mnist/README.md
 
-docs: venv  ## Build the book, and the X-ray beside it
+docs: venv  ## Build the book and the X-ray
 	$(BIN)/python -m sphinx -E -q -W --keep-going -b html docs build/docs
-	$(BIN)/python -m docs.xray all --out build/docs/xray --book ..
+	$(BIN)/python -m alexnet_from_scratch.xray all --out build/docs/xray --book ..
 	@echo "The book: $(CURDIR)/build/docs/index.html"
 
-exercise: venv  ## Write a backward pass yourself, OP=max_pool2d: the first call writes the file, the next ones check it
-	@$(BIN)/python -m docs.exercises $(OP) || [ $$? -eq 1 ]
+exercise: venv  ## Write a backward pass yourself, OP=max_pool2d: the first call writes the file, later calls check it
+	@$(BIN)/python -m alexnet_from_scratch.exercises $(OP) || [ $$? -eq 1 ]
 
 clean:  ## Remove the environment and all caches
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

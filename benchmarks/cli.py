@@ -1,4 +1,6 @@
-"""The command line: ``python -m benchmarks`` verifies, times and prints; other commands compare, report, check the ruler."""
+"""The command line: ``python -m benchmarks`` verifies, times and prints; other commands compare, report, or check the measuring
+itself.
+"""
 
 from __future__ import annotations
 
@@ -12,34 +14,33 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from benchmarks import compare as compared
-from benchmarks import growth as sweep
-from benchmarks import machine, pairing, screen, starts, tables, traps, twin_tables
-from benchmarks import parts as where
-from benchmarks import report as documents
-from benchmarks import selfcheck as ruler
-from benchmarks.cases import CROSSING, MINI, Case, choose
-from benchmarks.processes import Process
-from benchmarks.results import Report
-from benchmarks.run import CONTROLS, Settings
-from benchmarks.run import run as run_cases
-from benchmarks.run import rungs as rungs_of
-from benchmarks.screen import console, progress, render, show
-from benchmarks.sides import Side
-from benchmarks.twin_results import Apart, Twins, save
-from benchmarks.verify import Judge
-from training.options import Options
+from benchmarks.commands import growth as sweep
+from benchmarks.commands import parts as where
+from benchmarks.commands import selfcheck as ruler
+from benchmarks.commands import traps
+from benchmarks.measure import machine, pairing, starts
+from benchmarks.measure.processes import Process
+from benchmarks.measure.run import CONTROLS, Settings
+from benchmarks.measure.run import run as run_cases
+from benchmarks.measure.run import rungs as rungs_of
+from benchmarks.reports import compare as compared
+from benchmarks.reports import documents as documents
+from benchmarks.reports import tables
+from benchmarks.reports.results import RESULTS, SHOWN, Report
+from benchmarks.reports.screen import console, progress, render, show
+from benchmarks.subjects.cases import CROSSING, MINI, Case, choose
+from benchmarks.subjects.sides import Side
+from benchmarks.subjects.verify import Judge
 
 FAILED, NOT_TRUSTED, INTERRUPTED = 1, 3, 130
 LATEST = Path("runs/benchmark.json")
-RESULTS = Path(__file__).parent / "results"  # those that are committed
 
 
 class RunByDefault(TyperGroup):
-    """No command, or options only, means ``run``."""
+    """No command, or only options, means ``run``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put ``run`` in front of what is no command."""
+        """Put ``run`` first if the arguments do not begin with a command."""
         if not args or (args[0] not in self.commands and args[0] != "--help"):
             args = ["run", *args]
         return super().parse_args(ctx, args)
@@ -77,7 +78,7 @@ def run(
     json: Json = LATEST,
     seed: Seed = 0,
 ) -> None:
-    """Verify and time scratch beside torch; Ctrl-C keeps what was measured."""
+    """Verify and time scratch against torch; Ctrl-C keeps what was measured."""
     cases = chosen(ops, {"layer", "network"} | ({"ladder"} if rungs or full else set()) | ({"full"} if full else set()))
     known = {rung for case in cases for rung in rungs_of(case)}
     if unknown := set(rungs.split(",")) - known - {"", "all"}:
@@ -118,7 +119,7 @@ def growth(threads: Threads = None, json: Json = Path("runs/growth.json"), seed:
 
 @app.command()
 def crossing(threads: Threads = None, quick: Quick = False, json: Json = Path("runs/crossing.json"), seed: Seed = 0) -> None:
-    """From which size on each rung of conv2d is worth its price, and which one the default takes."""
+    """From which size on each rung of conv2d pays off, and which rung the default takes."""
     effort = pairing.QUICK if quick else pairing.DEFAULT
     settings = Settings(list(CROSSING), effort, threads=threads or machine.cores(), seed=seed)
     report = Report(settings=describe(settings, "crossing"))
@@ -137,7 +138,7 @@ def parts(
     json: Json = Path("runs/parts.json"),
     seed: Seed = 0,
 ) -> None:
-    """Where the time of a pass goes in scratch: kernel by kernel."""
+    """Where scratch spends the time of a pass: kernel by kernel."""
     settings = Settings(chosen(ops, {"layer"}), pairing.DEFAULT, batch=batch, threads=threads or machine.cores(), seed=seed)
     report = Report(settings=describe(settings, "parts"))
     with interruptible(report), progress(settings.cases) as (say, done):
@@ -156,7 +157,7 @@ def selfcheck(
     json: Json = Path("runs/selfcheck.json"),
     seed: Seed = 0,
 ) -> None:
-    """Check the ruler: equals must come out equal (A/A), a planted slowdown must be found, in every run."""
+    """Check the measuring itself: in every run, equals must come out equal (A/A) and a planted slowdown must be found."""
     operation, _, factor = slow.partition("=")
     if not re.fullmatch(r"\d+(\.\d+)?", factor) or float(factor) <= 1:
         raise typer.BadParameter(f"--slow must be OP=FACTOR with a factor above 1, got {slow!r}")
@@ -179,7 +180,7 @@ def selfcheck(
 
 @app.command()
 def trap(threads: Threads = None, json: Json = Path("runs/traps.json")) -> None:
-    """Fall into the traps of measuring on purpose; docs/benchmark-traps.md explains them."""
+    """Fall into the traps of benchmarking on purpose; docs/benchmark-traps.md explains them."""
     settings = Settings([], pairing.DEFAULT, threads=threads or machine.cores())
     report = Report(machine=machine.describe(), settings=describe(settings, "traps"))
     report.traps = traps.run(settings.threads)
@@ -188,47 +189,9 @@ def trap(threads: Threads = None, json: Json = Path("runs/traps.json")) -> None:
         render(traps.table(name, report))
 
 
-TRAINER = {"allow_extra_args": True, "ignore_unknown_options": True}  # whose flags the next two commands take
-
-
-@app.command(context_settings=TRAINER)
-def twin(ctx: typer.Context, json: Json = Path("runs/twin.json")) -> None:
-    """Train scratch and torch in step, from the same weights; takes the trainer's flags (--data, --variant, --max-steps …)."""
-    from benchmarks.twin import together  # torch is for processes that time nothing
-
-    with screen.steps() as done:
-        result = together(Options.parse("scratch", ctx.args), done)
-    keep(result, json, twin_tables.layers(result), twin_tables.steps(result))
-
-
-@app.command(context_settings=TRAINER)
-def seeds(
-    ctx: typer.Context,
-    count: Annotated[int, typer.Option(min=2, help="Runs of each side.")] = 3,
-    json: Json = Path("runs/seeds.json"),
-) -> None:
-    """Train both sides from several seeds, compare accuracies with their spread; takes the trainer's flags (--data …)."""
-    from benchmarks.twin import apart
-
-    result = apart(Options.parse("scratch", ctx.args), count)
-    keep(result, json, twin_tables.spread(result))
-
-
-def keep(result: Twins | Apart, json: Path, *shown: tables.Table) -> None:
-    """Write and show a result; the exit code tells of what rounding, or the spread of seeds, does not explain."""
-    save(result, json)
-    for table in shown:
-        render(table)
-    console.print(f"\nwrote {json}")
-    for failure in result.failures():
-        console.print(f"FAILED {failure}", markup=False, style="red")
-    if result.failures():
-        raise typer.Exit(FAILED)
-
-
 @app.command()
 def compare(old: Path, new: Path) -> None:
-    """What changed between two runs beyond noise; the exit code is 1 if anything became slower."""
+    """What changed between two runs beyond the noise; the exit code is 1 if anything became slower."""
     before, after = loaded(old), loaded(new)
     for caveat in compared.caveats(before, after):
         console.print(f"[yellow]Careful[/]: {caveat}")
@@ -251,7 +214,7 @@ def report(
     pictures: Annotated[Path, typer.Option(help="Where the SVG go.")] = Path("docs"),
 ) -> None:
     """Write tables and pictures of committed results into Markdown files, between their markers."""
-    merged = Report.merged([loaded(path) for path in json or sorted(RESULTS.glob("*.json"))])
+    merged = Report.merged([loaded(path) for path in json or sorted((RESULTS / SHOWN).glob("*.json"))])
     try:
         for path in documents.write(files, merged, pictures):
             console.print(f"wrote {path}")
@@ -286,7 +249,7 @@ def loaded(path: Path) -> Report:
 
 
 def describe(settings: Settings, effort: str) -> dict[str, Any]:
-    """The settings as they are kept with the results."""
+    """The settings, in the form that is kept with the results."""
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "effort": effort,
@@ -300,7 +263,7 @@ def describe(settings: Settings, effort: str) -> dict[str, Any]:
 
 @contextmanager
 def interruptible(report: Report) -> Iterator[None]:
-    """Ctrl-C ends the block; what was measured stays in the report, which knows that it is not all."""
+    """Ctrl-C ends the block; what was measured stays in the report, which is marked as incomplete."""
     try:
         yield
     except KeyboardInterrupt:
@@ -309,7 +272,7 @@ def interruptible(report: Report) -> Iterator[None]:
 
 
 def leave(report: Report) -> None:
-    """Exit with a code that says whether the figures may be used."""
+    """Exit with a code that says whether the figures can be used."""
     if report.interrupted:
         console.print("Interrupted: only part of the rows was measured.")
         raise typer.Exit(INTERRUPTED)

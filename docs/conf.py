@@ -1,4 +1,4 @@
-"""How Sphinx builds the book; ``make docs`` runs it. Nothing on a page comes from the network when it is read."""
+"""How Sphinx builds the book; ``make docs`` runs it. No page loads anything from the internet."""
 
 import sys
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""The proof: scratch beside torch beside a reference in higher precision, operation by operation and as a whole."""
+"""The proof: scratch against torch and a reference in higher precision, operation by operation and as a whole."""

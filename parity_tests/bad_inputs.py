@@ -1,6 +1,6 @@
-"""Calls that must be refused, each with a pattern for the message: the operation, the argument, what came, the shapes involved.
+"""Calls that must be refused, each with a pattern for the message: the operation, the argument, what was passed, the shapes.
 
-Torch refuses them all too, but for the rows that :mod:`parity_tests.deviations` explains.
+Torch refuses them all too, except the rows that :mod:`parity_tests.deviations` explains.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from parity_tests.draws import Case
+from alexnet_from_scratch.proof.draws import Case
 
 
 @dataclass(frozen=True)
 class BadCall:
-    """``operation(*arrays, **params)`` raises ``error`` with a message that has ``message`` in it."""
+    """``operation(*arrays, **params)`` raises ``error`` with a message that contains ``message``."""
 
     operation: str
     error: type[Exception]
@@ -27,7 +27,7 @@ class BadCall:
 
 
 def bad(operation: str, error: type[Exception], message: str, *arrays: Any, **params: Any) -> BadCall:
-    """A shape stands for ones of that shape in float32."""
+    """A shape means an array of ones of that shape in float32."""
     full = tuple(np.ones(a, np.float32) if isinstance(a, tuple) else a for a in arrays)
     return BadCall(operation, error, message, Case(full, params, "ones"))
 

@@ -1,7 +1,7 @@
-"""Where scratch and torch part on purpose about which calls they take. DECISIONS.md says the same in words.
+"""Where scratch and torch deliberately accept different calls. docs/deviations.md says the same in words.
 
-Each row names the arguments that it is about and says which of their values it covers, no others, and has a call that shows it.
-Almost all make scratch the stricter: torch takes what it cannot mean, or looks at an argument only when it is needed.
+Each row names the arguments that it is about, says exactly which of their values it covers, and has a call that shows it. Almost
+all make scratch the stricter one: torch accepts values that make no sense, or checks an argument only when it is needed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from parity_tests.draws import Case
+from alexnet_from_scratch.proof.draws import Case
 from parity_tests.which_values import (
     a_bool,
     another_dtype,
@@ -36,7 +36,7 @@ ARRAYS = {"conv2d": ("x", "weight", "bias"), "linear": ("x", "weight", "bias"), 
 
 
 def arguments(operation: str, case: Case) -> Iterator[tuple[str, Any]]:
-    """The call's arguments by the names that scratch's messages use; sgd has a rate and a gradient for every step."""
+    """The call's arguments by their names in scratch's messages; sgd has a rate and a gradient for every step."""
     if operation == "sgd":
         yield "parameters[0].data", case.arrays[0]
         yield from (("grad", gradient) for gradient in case.arrays[1:])
@@ -49,15 +49,15 @@ def arguments(operation: str, case: Case) -> Iterator[tuple[str, Any]]:
 
 @dataclass(frozen=True)
 class Deviation:
-    """``message`` is what scratch says of the argument, as a pattern; None where it takes the call and torch does not."""
+    """``message`` is what scratch says about the argument, as a pattern; None if it takes the call and torch does not."""
 
-    name: str  # its heading in DECISIONS.md
-    operation: str  # the one that ``example`` calls
-    argument: str  # a pattern of the arguments that it is about
+    name: str  # its title in docs/deviations.md
+    operation: str  # the operation that ``example`` calls
+    argument: str  # a pattern for the arguments that it is about
     message: str | None
     example: Case
     where: Callable[[Any, Case], bool]  # which values of the argument, in which calls
-    others: str = ""  # a pattern of the other operations that have it too
+    others: str = ""  # a pattern for the other operations that deviate too
     differs: bool = False  # both take the call, and their results differ
 
     def covers(self, operation: str, case: Case, ours: Exception | None, *, differs: bool = False) -> bool:
@@ -78,7 +78,7 @@ class Deviation:
 
 
 def _call(*arrays: Any, **params: Any) -> Case:
-    """A shape stands for zeros of that shape in float32."""
+    """A shape means an array of zeros of that shape in float32."""
     return Case(tuple(np.zeros(a, np.float32) if isinstance(a, tuple) else a for a in arrays), params, "zeros")
 
 
@@ -322,5 +322,5 @@ DEVIATIONS = (
 
 
 def covering(operation: str, case: Case, ours: Exception | None, *, differs: bool = False) -> list[str]:
-    """The names of the rows that explain why one of the two takes the call alone, or why results differ."""
+    """The names of the rows that explain why only one of the two takes the call, or why results differ."""
     return [deviation.name for deviation in DEVIATIONS if deviation.covers(operation, case, ours, differs=differs)]

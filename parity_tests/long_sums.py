@@ -1,9 +1,9 @@
-"""How much of its bound does a rung use up where sums are long? :data:`LONG_SUMS` says how much it may.
+"""How much of its bound does a rung use in long sums? :data:`LONG_SUMS` says how much it may use.
 
-The a-priori bound is the worst case, every rounding going the same way. The short sums of drawn cases come near it. Over n terms
-the roundings cancel, like the steps of a random walk, and about 1/√n of the bound is left; :attr:`LongSum.share` allows twice
-that (Higham and Mary, A new approach to probabilistic rounding error analysis, 2019). A rung that uses more adds up less
-carefully than it seems, in lower precision or by subtracting what it added before, and no drawn case would show it.
+The a-priori bound is the worst case, in which every rounding goes the same way. The short sums of drawn cases come near it. Over
+n terms the roundings cancel, like the steps of a random walk, and about 1/√n of the bound is left; :attr:`LongSum.share` allows
+twice that (Higham and Mary, A new approach to probabilistic rounding error analysis, 2019). A rung that uses more adds less
+carefully than it seems, in lower precision or by subtracting what it added before, and no drawn case would show that.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from parity_tests.draws import Case
+from alexnet_from_scratch.proof.draws import Case
 
 Array = Callable[..., np.ndarray]
 DTYPE = np.dtype(np.float32)
@@ -27,17 +27,17 @@ class LongSum:
 
     operation: str
     result: str
-    at: int  # its place among the outputs and gradients
+    at: int  # its index among the outputs and gradients
     terms: int
     call: Callable[[Array], tuple[tuple[Any, ...], dict[str, Any]]]  # positional and other arguments, from random arrays
 
     @property
     def share(self) -> float:
-        """The part of the bound that every rung may use up at most."""
+        """The largest part of the bound that a rung may use."""
         return 2 / math.sqrt(self.terms)
 
     def cases(self) -> Iterator[tuple[Case, Array]]:
-        """The call with numbers of either sign and with positive ones, and where the cotangent comes from."""
+        """The call with numbers of both signs and with positive ones, each with the source of its cotangent."""
         for seed in range(2):
             for sign in ("either sign", "positive"):
                 generator = np.random.default_rng(seed)
@@ -75,7 +75,7 @@ LONG_SUMS = (
     LongSum("log_softmax", "output", 0, 1000, lambda a: ((a(8, 1000),), {"dim": 1})),
     LongSum("log_softmax", "grad_x", 1, 1000, lambda a: ((a(8, 1000),), {"dim": 1})),
     LongSum("cross_entropy", "output", 0, 1000, lambda a: ((a(32, 1000), np.arange(32) * 31), {"label_smoothing": 0.1})),
-    # Probabilities, for with classes one addend is all but the whole sum; of like logits, so that it is felt in every element.
+    # Probabilities, because with classes one addend is almost the whole sum; with similar logits, so that every element shows it.
     LongSum("cross_entropy", "grad_logits", 1, 1000, lambda a: ((a(32, 1000) / 10, a(32, 1000)), {})),
     LongSum("sgd", "parameter", 0, 20, lambda a: (tuple(a(500) for _ in range(21)), {"lr": (0.1,) * 20, **SGD})),
 )

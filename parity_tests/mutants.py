@@ -1,9 +1,9 @@
 """The test of the tests: wrong kernels, each a mistake that people make, planted into the real source.
 
-A mutant is a small rewriting of an operation's own file, or of a rung's: the first ``old`` behind the mark ``after`` becomes
-``new``. ``also`` plants a mistake in torch_impl or in the reference as well, for what only one comparison can see.
-Most stand in rungs in plain Python and NumPy, where nothing is compiled. Of the compiled rungs only those kernels are compiled
-anew that the mistake reaches. The generic test is the same for all, and so is what it draws.
+A mutant is a small change to an operation's file, or to a rung's: the first ``old`` after the mark ``after`` becomes ``new``.
+``also`` plants a mistake in torch_impl or in the reference as well, for mistakes that only one comparison can see. Most are in
+rungs in plain Python and NumPy, where nothing is compiled. In compiled rungs, only the kernels that the mistake affects are
+recompiled. The generic test and its draws are the same for all.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from parity_tests.parity import Evidence, examine
-from parity_tests.specs import SPECS, Spec
+from alexnet_from_scratch.proof.parity import Evidence, examine
+from alexnet_from_scratch.proof.specs import SPECS, Spec
 from scratch.core import ladder
 
-CASES = 300  # that it takes to kill every mutant, at 100 a few survive: hence the default profile's number
+CASES = 300  # enough to kill every mutant; at 100 a few survive, hence the default profile's number
 Assertion = Callable[[Evidence], None]
 
 
@@ -39,9 +39,9 @@ class Mutant:
     old: str
     new: str
     after: str = ""
-    module: str = ""  # the rung's file, where it has one of its own
+    module: str = ""  # the rung's file, if it has its own
     also: tuple[tuple[str, str, str], ...] = ()  # module, old, new
-    only: str = ""  # the one assertion that sees it, for those that show that it is needed
+    only: str = ""  # the only assertion that sees it, for mutants that show that the assertion is needed
 
     def __str__(self) -> str:
         return f"{self.operation} {self.rung}: {self.title}"
@@ -54,13 +54,13 @@ class Mutant:
 def planting(
     operation: str, rung: str, *rows: tuple[str, str, str] | tuple[str, str, str, str], after: str = "", module: str = ""
 ) -> tuple[Mutant, ...]:
-    """Mutants of one rung, from rows (title, old, new), with a mark of their own behind or with the common one."""
+    """Mutants of one rung, from rows (title, old, new), each with its own mark at the end or with the common one."""
     return tuple(Mutant(operation, rung, *row[:3], *(row[3:] or (after,)), module=module) for row in rows)
 
 
 @dataclass(frozen=True)
 class Kill:
-    """How a mutant died: by which assertion (or exception), at which case, and how small that is."""
+    """How a mutant died: by which assertion (or exception), at which case, and how small that case is."""
 
     by: str
     cases: int
@@ -69,10 +69,10 @@ class Kill:
 
 
 def rewritten(name: str, old: str, new: str, after: str = "") -> ModuleType:
-    """The module ``name`` anew, from its source with ``old`` replaced by ``new``.
+    """A new copy of the module ``name``, from its source with ``old`` replaced by ``new``.
 
     Raises:
-        LookupError: there is no ``old`` behind ``after``: the file has changed, and so must the row.
+        LookupError: there is no ``old`` after ``after``: the file has changed, and the row must change too.
     """
     source = _source(name)
     start = source.find(old, source.find(after)) if after in source else -1
@@ -84,12 +84,32 @@ def rewritten(name: str, old: str, new: str, after: str = "") -> ModuleType:
     return _run_anew(name, tree, _defined(wrong))
 
 
-def relinked(name: str, part: ModuleType) -> ModuleType:
-    """The module ``name`` anew, with ``part`` in place of the module of that name that it imports from."""
+def relinked(name: str, parts: dict[str, ModuleType]) -> ModuleType:
+    """A new copy of the module ``name``, with ``parts`` replacing the modules of these names that it imports from."""
     tree = ast.parse(_source(name))
-    imports = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == part.__name__]
-    names = {alias.name for node in imports for alias in node.names}
-    return _run_anew(name, tree, names, **{name: getattr(part, name) for name in names})
+    given = {
+        alias.name: getattr(parts[module], alias.name)
+        for module, node in _imports(tree)
+        if module in parts
+        for alias in node.names
+    }
+    return _run_anew(name, tree, set(given), **given)
+
+
+def importers(name: str, part: str) -> list[str]:
+    """The modules of scratch on the import path from ``part`` to ``name``, which imports it directly or not, in this order."""
+    found: list[str] = []
+    for module, _ in _imports(ast.parse(_source(name))):
+        if module != part:
+            found += [each for each in importers(module, part) if each not in found]
+    imported = {module for module, _ in _imports(ast.parse(_source(name)))}
+    return [*found, name] if imported & {part, *found} else found
+
+
+def _imports(tree: ast.Module) -> list[tuple[str, ast.ImportFrom]]:
+    """What a module imports from other modules of scratch."""
+    froms = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    return [(node.module, node) for node in froms if node.module and node.module.startswith("scratch.")]
 
 
 def _source(name: str) -> str:
@@ -105,9 +125,9 @@ def _defined(node: ast.stmt) -> set[str]:
 
 
 def _run_anew(name: str, tree: ast.Module, touched: set[str], **given: Any) -> ModuleType:
-    """The module ``name``, in which those definitions are run anew that are ``touched`` or mention, by others too, one that is.
+    """The module ``name``, with those definitions run again that are ``touched`` or depend on one that is.
 
-    All else is the real module's: its classes, and its kernels, which are compiled already.
+    Everything else is the real module's: its classes, and its kernels, which are compiled already.
     """
     mentioned = {node: {part.id for part in ast.walk(node) if isinstance(part, ast.Name)} for node in tree.body}
     reached: set[str] = set()
@@ -115,7 +135,7 @@ def _run_anew(name: str, tree: ast.Module, touched: set[str], **given: Any) -> M
         reached |= touched
         touched = {name for node, names in mentioned.items() if names & reached for name in _defined(node)}
     original, module = import_module(name), ModuleType(name)
-    # Never kept on disk, where it could be taken for the right one.
+    # Never cached on disk, where it could be mistaken for the real one.
     kernel = numba.njit(nogil=True, error_model="numpy")
     vars(module).update(vars(original) | {"kernel": kernel} | given)
     anew: list[ast.stmt] = [node for node in tree.body if _defined(node) & reached]
@@ -125,13 +145,14 @@ def _run_anew(name: str, tree: ast.Module, touched: set[str], **given: Any) -> M
 
 @contextmanager
 def planted(mutant: Mutant) -> Iterator[dict[str, Any]]:
-    """The stand-ins that :func:`examine` takes. The real operation's ladder stays registered."""
+    """The replacements to pass to :func:`examine`. The real operation's ladder stays registered."""
     registered = dict(ladder._LADDERS)
     operation = f"scratch.{mutant.operation}"
     try:
         module = rewritten(mutant.module or operation, mutant.old, mutant.new, mutant.after)
-        if mutant.module:
-            module = relinked(operation, module)
+        parts = {module.__name__: module}
+        for name in importers(operation, module.__name__):
+            module = parts[name] = relinked(name, parts)
     finally:
         ladder._LADDERS.update(registered)
     stand_ins: dict[str, Any] = {"scratch_module": mutant.spec.adapt(module)}
@@ -145,13 +166,13 @@ def planted(mutant: Mutant) -> Iterator[dict[str, Any]]:
 
 
 def hunt(mutant: Mutant, assertions: tuple[Assertion, ...], *, shrink: bool) -> Kill | None:
-    """Run the generic test on the mutant until it dies: how, or None if it lives. The same at every run."""
+    """Run the generic test on the mutant until it dies; return how, or None if it lives. The same at every run."""
     cases = 0
     last: Kill | None = None
     with planted(mutant) as stand_ins:
 
         @settings(
-            max_examples=CASES,
+            max_examples=2 * CASES,  # it ends with the first that kills, so only a hard one takes as many
             derandomize=True,
             database=None,
             deadline=None,

@@ -1,6 +1,6 @@
-"""Mistakes in compiled rungs: at the edges of tiles, panels and blocks, in transforms, and in what a rung takes upon itself.
+"""Mistakes in compiled rungs: at the edges of tiles, panels and blocks, in transforms, and in which calls a rung takes.
 
-None of them lets a kernel read or write outside its arrays, or leaves a result unwritten: what lies in memory there is chance.
+None of them lets a kernel read or write outside its arrays, or leaves a result unwritten: the contents of such memory are random.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ IMPLICIT_GEMM = planting(
     (
         "a full panel's last row is skipped",
         "matrix[group, top + r, channel, tap] if top + r < M",
-        "matrix[group, top + r, channel, tap] if r < ROWS - 1 and top + r < M",
+        "matrix[group, top + r, channel, tap] if r < MR - 1 and top + r < M",
     ),
-    ("every panel has the first one's rows", "group, top = i // panels, i % panels * ROWS", "group, top = i // panels, 0"),
-    ("every group reads the first group's channels", " + group * (frame.image // groups)\n", "\n", "def _correlate_kernel"),
+    ("every panel has the first one's rows", "group, top = i // panels, i % panels * MR", "group, top = i // panels, 0"),
+    ("every group reads the first group's channels", "channel_at = group * (layout.image // groups)", "channel_at = 0"),
     ("grad_x's taps run backwards down the window", "(kh[:, None] * KW + kw)", "(kh[::-1, None] * KW + kw)"),
     (
-        "the pixels behind a block's last whole vector are dropped",
-        "        runs = cut_runs(n * P + p",
-        "        count -= count % width\n        runs = cut_runs(n * P + p",
+        "the pixels after a block's last whole vector are dropped",
+        "        vectors = plan_copies(n * P + p",
+        "        count -= count % width\n        vectors = plan_copies(n * P + p",
     ),
     ("a block of pixels overwrites what the blocks before it gave", "len(channels), True)", "len(channels), False)"),
     ("every group is multiplied with the first one's g", "(n * OC + group * OC_group) * P", "n * OC * P"),
@@ -39,54 +39,63 @@ IMPLICIT_GEMM = planting(
         "block % blocks * PIXELS",
     ),
     (
-        "infinite weights are taken: 0 · ∞ in the frame",
+        "infinite weights are taken: 0 · ∞ in the padded input",
         "x.size == 0 or not (np.isfinite(weight.sum()) or np.isfinite(weight).all())",
         "x.size == 0",
     ),
-    module="scratch.conv2d_implicit_gemm",
+    module="scratch.convolution.implicit_gemm",
 )
 
-WINOGRAD = planting(
-    "conv2d",
-    "winograd",
-    ("the filter's transform has a wrong sign", "(0.5, -0.5, 0.5)", "(0.5, 0.5, 0.5)"),
-    ("the filter's transform is not halved", "(0.5, 0.5, 0.5)", "(1.0, 1.0, 1.0)"),
-    ("the output's transform has a wrong sign", "(0, 1, -1, -1))", "(0, 1, -1, 1))"),
-    ("a square's second row goes without the bias", "3 * columns + to[v], b, flat_out", "3 * columns + to[v], 0 * b, flat_out"),
-    ("grad_x's filters are not turned round", "order[::-1, ::-1])", "order)"),
-    (
-        "grad_weight leaves out the tiles at the lower edge of an odd output",
-        "math.ceil(geometry.OH / 2), math.ceil(geometry.OW / 2)",
-        "max(1, geometry.OH // 2), math.ceil(geometry.OW / 2)",
+WINOGRAD = (
+    *planting(
+        "conv2d",
+        "winograd",
+        ("the filter's transform has a wrong sign", "(0.5, -0.5, 0.5)", "(0.5, 0.5, 0.5)"),
+        ("the filter's transform is not halved", "(0.5, 0.5, 0.5)", "(1.0, 1.0, 1.0)"),
+        ("the output's transform has a wrong sign", "(0, 1, -1, -1))", "(0, 1, -1, 1))"),
+        module="scratch.convolution.winograd_transforms",
     ),
-    ("a block of tiles overwrites what the blocks before it gave", "sums, c_at, columns, True)", "sums, c_at, columns, False)"),
-    (
-        "each piece of a larger window reads the first one's patch",
-        "patch, c = patches[k // C], k % C",
-        "patch, c = patches[0], k % C",
+    *planting(
+        "conv2d",
+        "winograd",
+        ("grad_x's filters are not turned round", "order[::-1, ::-1])", "order)"),
+        (
+            "the pieces are in another order than their products are looked for in",
+            "low(tap[0]) == narrow(tap[1])",
+            "narrow(tap[1])",
+        ),
+        module="scratch.convolution.winograd_tiles",
     ),
-    (
-        "a piece's taps beyond the window are not zero",
-        "if tap >= 0 else zeros",
-        "if tap >= 0 else c * size * whole",
+    *planting(
+        "conv2d",
+        "winograd",
+        ("a tile's second row goes without the bias", "2 * NR + right, b, flat_out", "2 * NR + right, 0 * b, flat_out"),
+        ("each piece of a larger window reads the first one's patch", "tiles.patches[k // C]", "tiles.patches[0]"),
+        (
+            "a piece's taps beyond the window are not zero",
+            "if tap >= 0 else zeros",
+            "if tap >= 0 else c * size * whole",
+        ),
+        ("the last panel of filters begins where the one before it does", "min(top + r, M - 1)", "min(r, M - 1)"),
+        ("infinities are taken, and reach outputs that do not see them", "pad(x, layout, limit)", "pad(x, layout)"),
+        module="scratch.convolution.winograd_correlate",
     ),
-    ("the last panel of filters begins where the one before it does", "min(top + r, M - 1)", "min(r, M - 1)"),
-    (
-        "the pieces stand in another order than their products are looked for in",
-        "low(tap[0]) == narrow(tap[1])",
-        "narrow(tap[1])",
+    *planting(
+        "conv2d",
+        "winograd",
+        (
+            "grad_weight leaves out the tiles at the lower edge of an odd output",
+            "math.ceil(geometry.OH / 2), math.ceil(geometry.OW / 2)",
+            "max(1, geometry.OH // 2), math.ceil(geometry.OW / 2)",
+        ),
+        ("a block of tiles overwrites what the blocks before it gave", "sums, c_at, NR, True)", "sums, c_at, NR, False)"),
+        (
+            "grad_weight multiplies two pieces' vectors only where the first one's products are",
+            "pieces.needed[piece].any(1)",
+            "pieces.needed[piece[:, 0]]",
+        ),
+        module="scratch.convolution.winograd_grad_weight",
     ),
-    (
-        "grad_weight multiplies two pieces' vectors only where the first one's products are",
-        "pieces.needed[piece].any(1)",
-        "pieces.needed[piece[:, 0]]",
-    ),
-    (
-        "infinities are taken, and reach outputs that do not see them",
-        "fill_frame(x, frame, limit)",
-        "fill_frame(x, frame)",
-    ),
-    module="scratch.conv2d_winograd",
 )
 
 OTHERS = (
@@ -103,8 +112,8 @@ OTHERS = (
         ("a block of the sum overwrites those before", "tiles, tile, columns, k > 0,", "tiles, tile, columns, False,"),
         (
             "the last tile begins behind its first row",
-            "block_at = min(t * ROWS, here - ROWS)",
-            "block_at = t * ROWS % (here - ROWS + 1)",
+            "block_at = min(t * MR, here - MR)",
+            "block_at = t * MR % (here - MR + 1)",
         ),
         (
             "the last panel of features is an early one",
@@ -112,7 +121,7 @@ OTHERS = (
             "panel * columns % (K - columns + 1)",
         ),
         ("every piece multiplies the first rows of weight", "left * width + k, BLOCK, here", "k, BLOCK, here"),
-        ("every piece writes to the first columns", "m = left + min(t * ROWS, here - ROWS)", "m = min(t * ROWS, here - ROWS)"),
+        ("every piece writes to the first columns", "m = left + min(t * MR, here - MR)", "m = min(t * MR, here - MR)"),
         after=NUMBA,
     ),
     *planting(
@@ -155,12 +164,17 @@ OTHERS = (
             "(row_everywhere, row_step_everywhere)",
             "(row_everywhere, step_everywhere)",
         ),
+        module="scratch.pooling.window_maximum",
+    ),
+    *planting(
+        "max_pool2d",
+        "numba",
         (
             "of planes too small for a square of vectors every cell is the first",
             "source[source_at + offsets[i] + j]",
             "source[source_at + offsets[i]]",
         ),
-        module="scratch.core.vectors",
+        module="scratch.compiled.vectors",
     ),
     *planting(
         "adaptive_avg_pool2d",

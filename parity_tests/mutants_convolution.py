@@ -48,6 +48,7 @@ CONV2D = (
             "(total[0] + 1) // 2, (total[1] + 1) // 2",
         ),
         ("the output's height is rounded up", "(room[0] - 1) // stride[0] + 1", "-(-(room[0] - 1) // stride[0]) + 1"),
+        module="scratch.convolution.geometry",
     ),
     *planting(
         "conv2d",

@@ -1,4 +1,6 @@
-"""Mistakes in softmax, log_softmax and cross_entropy; and, for every assertion of the generic test, one that it alone sees."""
+"""Mistakes in softmax, log_softmax and cross_entropy; and, for every assertion of the generic test, one mistake that only it
+sees.
+"""
 
 from __future__ import annotations
 
@@ -111,7 +113,7 @@ CROSS_ENTROPY = (
 SCALE = "one / x.dtype.type(1 - p)"
 TORCH_UNSCALED = ("torch_impl.dropout", "mask.to(x.dtype).div_(1 - p)", "mask.to(x.dtype)")
 TORCH_A_LITTLE_OFF = ("torch_impl.dropout", ".div_(1 - p)", ".div_(1 - p).mul_(1 + 2**-22)")
-REFERENCE_UNSCALED = ("parity_tests.reference", "1 / (1 - np.longdouble(p))", "np.longdouble(1)")
+REFERENCE_UNSCALED = ("alexnet_from_scratch.proof.reference", "1 / (1 - np.longdouble(p))", "np.longdouble(1)")
 
 NEEDED = (
     Mutant(

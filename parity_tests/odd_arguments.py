@@ -1,6 +1,6 @@
 """Odd values for every parameter of every operation: what people pass by mistake, by habit, or to see what happens.
 
-:data:`PARAMETERS` has for each operation a plain call, and for each parameter its kind, which says how to make odd ones of it.
+:data:`PARAMETERS` has a plain call for each operation, and for each parameter its kind, which says how to make odd values.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from parity_tests.draws import Case
+from alexnet_from_scratch.proof.draws import Case
 
 
 class Index:
-    """What Python takes for an integer, and nothing else does."""
+    """An object that Python accepts as an integer, and nothing else does."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -29,7 +29,7 @@ class Index:
 
 
 class Real:
-    """What ``float()`` takes for a number."""
+    """An object that ``float()`` accepts as a number."""
 
     def __float__(self) -> float:
         return 0.5
@@ -37,7 +37,7 @@ class Real:
 
 @dataclass(frozen=True)
 class Odd:
-    """One value of one parameter, in a call that is plain but for it."""
+    """One value of one parameter, in a call that is otherwise plain."""
 
     operation: str
     parameter: str
@@ -54,20 +54,20 @@ HUGE_INTEGERS = tuple(
     for number in (2**31 - 1, 2**31, 2**33, 2**40, 2**62, 2**63 - 1, 2**63, 2**64, 10**400, 10**5000)
     for sign in (1, -1)
 )
-# Where torch would make an array of that size, only such as no machine has.
+# Where torch would make an array of that size, only sizes that no machine has.
 NO_MEMORY = tuple(number for number in HUGE_INTEGERS if abs(number) >= 2**62)
 HUGE_REALS = (math.nan, math.inf, -math.inf, 1e300, -1e300, 1e-300)
 WORDS = ("mean", "sum", "none", "elementwise_mean", "MEAN", "batchmean", "zeros")
 
 
 def _anything() -> Iterator[Any]:
-    """What no parameter is meant to be, with bools of all kinds."""
+    """Values that no parameter should have, and bools of all kinds."""
     yield from (None, ..., object(), "x", "", b"1", (), [], {}, int, True, False, np.True_, np.False_)
     yield from (np.array(True), torch.tensor(True), np.array(["sum", "mean"]), np.zeros(10**6), [0] * 10**5, *HUGE_REALS)
 
 
 def _spellings(number: int) -> Iterator[Any]:
-    """The same number by other types."""
+    """The same number in other types."""
     yield from (np.int64(number), np.uint8(number), np.array(number), Index(number), torch.tensor(number))
     yield from (float(number), np.float32(number), np.array(float(number)), torch.tensor(float(number)))
     yield from (complex(number), np.complex64(number), Fraction(number), Decimal(number), str(number))
@@ -75,7 +75,7 @@ def _spellings(number: int) -> Iterator[Any]:
 
 
 def _pairs(a: int, b: int, huge: tuple[int, ...], beside: int) -> Iterator[Any]:
-    """One, two and three of them in all kinds of containers, and pairs of all that one of them may be."""
+    """One, two and three numbers in all kinds of containers, and pairs with everything that one number may be."""
     for numbers in ((a,), (a, b), (a, b, a)):
         yield from (numbers, list(numbers), np.array(numbers), torch.tensor(numbers), torch.Size(numbers))
     yield from ({a, b}, frozenset((a, b)), range(1, 3), range(1, 2), {a: 1, b: 2}, ((a,), (b,)), "12", b"12")
@@ -84,7 +84,7 @@ def _pairs(a: int, b: int, huge: tuple[int, ...], beside: int) -> Iterator[Any]:
     yield from ((beside, number) for number in huge)
 
 
-# Kinds of parameters: how to make odd ones.
+# Kinds of parameters: how to make odd values.
 def _pair(a: int, b: int, huge: tuple[int, ...] = HUGE_INTEGERS, beside: int = 1) -> tuple[Any, ...]:
     return (*_anything(), *_spellings(a), *_pairs(a, b, huge, beside), *huge)
 

@@ -1,10 +1,10 @@
-"""What a run of the suite saw, for people: ``make parity`` writes it as Markdown, as JSON and as a picture.
+"""What a run of the suite saw: ``make parity`` writes it as Markdown, as JSON and as a picture.
 
 For each operation, rung and dtype: how many cases ran, and the worst error of scratch and of torch against the reference, in
-units of the a-priori bound, with the case that gave it. And how each planted mistake died. No number is typed by hand.
+units of the a-priori bound, with the case that gave it. Also how each planted mistake died. No number is typed by hand.
 
-``parity.json`` is for other programs: ``format`` is raised when an entry changes its meaning. A run of a part of the suite
-replaces its own entries in the folder's report and leaves the others; each entry says which commit it is of.
+``parity.json`` is for other programs: ``format`` increases when an entry changes its meaning. A run of part of the suite replaces
+its own entries in the folder's report and keeps the others; each entry names its commit.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from parity_tests.bounds import Bounded
+from alexnet_from_scratch.proof.bounds import Bounded
+from alexnet_from_scratch.proof.parity import Arrays, Evidence, in_bounds
+from alexnet_from_scratch.proof.specs import RUNGS
 from parity_tests.long_sums import LongSum
 from parity_tests.mutants import Kill, Mutant
-from parity_tests.parity import Arrays, Evidence, in_bounds
-from parity_tests.specs import RUNGS
 
 FORMAT = 1
 
@@ -29,10 +29,10 @@ Written by `make parity`; the same numbers are in [parity.json](parity.json).
 
 Each case is one call, drawn by Hypothesis and run forward and backward by scratch, by torch and by a reference in higher
 precision. An **error** is the distance from the reference, in units of the a-priori bound on the rounding of any sound way to
-compute that very element ([bounds.py](../parity_tests/bounds.py)): 0 is exact, and above 1 the suite fails, for scratch and for
-torch. A column shows the worst of all elements of all outputs and gradients of all cases. A sum of one or two terms may well use
-all of its bound, so the two often meet there; how careful a rung is shows in the long sums below. **Passed down** counts cases
-that the rung left to the one below it.
+compute that very element ([bounds.py](../alexnet_from_scratch/proof/bounds.py)): 0 is exact, and above 1 the suite fails, for
+scratch and for torch. A column shows the worst of all elements of all outputs and gradients of all cases. A sum of one or two
+terms may well use all of its bound, so the two often meet there; how careful a rung is shows in the long sums below. **Passed
+down** counts cases that the rung left to the one below it.
 """
 
 LONG_SUMS_INTRO = """Over many terms roundings cancel, so a rung may use up no more than a small **share** of its bound
@@ -50,7 +50,7 @@ class Row:
     cases: int = 0
     passed_down: int = 0
     scratch: float = 0.0  # the worst errors, in units of the bound
-    scratch_case: str = ""  # and the cases that gave them; empty where all was exact
+    scratch_case: str = ""  # and the cases that gave them; empty if everything was exact
     torch: float = 0.0
     torch_case: str = ""
 
@@ -90,19 +90,19 @@ class Report:
         self.long_sums.append({**names, "share": long_sum.share, **worst})
 
     def packed(self) -> dict[str, Any]:
-        """All of it in plain types, to be handed to another process's :meth:`add`."""
+        """Everything in plain types, for another process's :meth:`add`."""
         return {"rows": [asdict(row) for row in self.rows.values()], "long_sums": self.long_sums, "kills": self.kills}
 
     def add(self, rows: list[dict[str, Any]], long_sums: list[dict[str, Any]], kills: list[dict[str, Any]]) -> None:
-        """What another process of the session saw: each test, hence each row, ran in one of them."""
+        """Add what another process of the session saw: each test, and so each row, ran in only one of them."""
         for row in rows:
             self.rows[row["operation"], row["rung"], row["dtype"]] = Row(**row)
         self.long_sums += long_sums
         self.kills += kills
 
     def write(self, folder: Path, profile: str, device: str, seed: Any) -> None:
-        """``parity.md``, ``parity.json`` and ``parity.svg`` in ``folder``, of one profile, device and seed."""
-        from benchmarks.machine import describe, libraries  # needs more packages than the tests do
+        """``parity.md``, ``parity.json`` and ``parity.svg`` in ``folder``, for one profile, device and seed."""
+        from benchmarks.measure.machine import describe, libraries  # needs more packages than the tests
 
         machine, packed = describe(), self.packed()
         commit = machine.pop("commit")
@@ -124,7 +124,7 @@ def _key(entry: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _place(entry: dict[str, Any]) -> int | None:
-    """Where the entry's rung stands in the table of rungs; None where it is no longer there."""
+    """The index of the entry's rung in the table of rungs; None if it is no longer there."""
     return next((i for i, (spec, rung) in enumerate(RUNGS) if (spec.name, rung) == (entry["operation"], entry["rung"])), None)
 
 
@@ -133,7 +133,7 @@ def _order(entry: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def publish(content: dict[str, Any], folder: Path) -> None:
-    """Write what ``parity.json`` holds, as that and for people."""
+    """Write ``parity.json``, and the same content for people."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "parity.json").write_text(json.dumps(content, indent=1) + "\n")
     (folder / "parity.md").write_text("\n".join(_markdown(content)) + "\n")
@@ -192,9 +192,9 @@ def _draw(rows: list[dict[str, Any]], long_sums: list[dict[str, Any]], path: Pat
 
 
 def _panel(axes: Any, rows: list[dict[str, Any]], names: list[str]) -> None:
-    """Both sides' errors, a row below the other: matplotlib counts upwards."""
+    """Both sides' errors, one row below the other: matplotlib counts upwards."""
     places = range(len(rows))
-    hollow = {"markersize": 6, "markerfacecolor": "none"}  # the two often meet
+    hollow = {"markersize": 6, "markerfacecolor": "none"}  # the two often coincide
     axes.plot([row["torch"] for row in rows][::-1], places, "o", color="tab:orange", label="torch", **hollow)
     axes.plot([row["scratch"] for row in rows][::-1], places, "s", color="tab:blue", label="scratch", markersize=2.5)
     axes.set_yticks(places, names[::-1])

@@ -1,7 +1,7 @@
 """An exception at every single step of memory.py and threads.py, one run for each: nothing may be left behind.
 
-``python -m parity_tests.sweeps NAME``, a process of its own: a step is an opcode, and whoever traces opcodes disturbs coverage.
-A signal's handler may raise at most of them, and in other versions of Python at others.
+``python -m parity_tests.sweeps NAME`` runs in its own process: a step is an opcode, and tracing opcodes disturbs coverage.
+A signal's handler may raise at most opcodes, and at others in other versions of Python.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 
 import scratch
-from scratch.core import memory, threads
+from scratch.compiled import memory, threads
 
 FILES = (memory.__file__, threads.__file__)
-LIMIT = 60  # seconds for whatever may hang
+LIMIT = 60  # seconds for anything that may hang
 
 
 class Interrupt(BaseException):
@@ -32,13 +32,15 @@ class Interrupt(BaseException):
 
 
 def interrupted(action: Callable[[], None]) -> Iterator[bool]:
-    """Run the action again and again, with an exception at its first step, its second, and so on; yields whether it came out."""
+    """Run the action again and again, with an exception at its first step, its second, and so on; yields whether the exception
+    got out.
+    """
     for step in itertools.count(1):
         left = step
 
         def trace(frame: FrameType, event: str, _: Any) -> Any:
             nonlocal left
-            if frame.f_code.co_filename not in FILES or frame.f_code.co_name == "_watch":  # which is compiled
+            if frame.f_code.co_filename not in FILES or frame.f_code.co_name == "_watch":  # _watch is compiled
                 return None
             frame.f_trace_opcodes, frame.f_trace_lines = True, False
             if event == "opcode":
@@ -62,7 +64,7 @@ def interrupted(action: Callable[[], None]) -> Iterator[bool]:
 
 
 def _apart(action: Callable[[], None]) -> Iterator[None]:
-    """A generator has exceptions of its own: where one comes just as another has been handled, Python keeps that other one."""
+    """A generator handles its own exceptions: if one comes just after another was handled, Python keeps the other one."""
     action()
     yield
 
@@ -84,7 +86,7 @@ def wait_until(holds: Callable[[], bool]) -> None:
 
 
 def calls(count: int = 3) -> None:
-    """No range is worked on when the exception is out, no array outlives it, all threads take part in the next call."""
+    """Once the exception is out, no range is being computed and no array is kept; all threads take part in the next call."""
     scratch.set_num_threads(count)
     all_take_part(count)
     at_work = [0]
@@ -133,13 +135,13 @@ def errors() -> None:
             threads.for_each(run, 9, array)
 
     for _ in interrupted(action):
-        gc.collect(0)  # an error and its frames, where the exception came just before they were separated
+        gc.collect(0)  # an error and its frames, if the exception came just before they were separated
         assert arrays.pop()() is None, "an array outlived its call"
         threads.for_each(lambda first, last: _meet(both), 2)
 
 
 def pools() -> None:
-    """set_num_threads: no thread is left behind asleep."""
+    """set_num_threads: no sleeping thread is left behind."""
 
     def action() -> None:
         scratch.set_num_threads(3)
@@ -153,7 +155,7 @@ def pools() -> None:
 
 
 def blocks() -> None:
-    """No block is lent twice, none is lost, and the shelf counts right."""
+    """No block is lent twice, none is lost, and the shelf counts correctly."""
     float32 = np.dtype(np.float32)
     shelf = memory._shelf
     shelf.limit = 1 << 21
@@ -180,7 +182,7 @@ def blocks() -> None:
         assert shelf.bytes >= lying()
         free = [*shelf.freed, *itertools.chain(*shelf.blocks.values())]
         assert len(set(free)) == len(free)
-        wait_until(functools.partial(none_is_lost, len(free)))  # a block that is neither free nor lent would be so for ever
+        wait_until(functools.partial(none_is_lost, len(free)))  # a block that is neither free nor lent would stay so forever
         memory.empty((memory.SMALL,), float32)
         assert lying() <= shelf.limit
     shelf.bytes = shelf.limit + 1
@@ -189,5 +191,5 @@ def blocks() -> None:
 
 
 if __name__ == "__main__":
-    gc.freeze()  # collecting is quick then
+    gc.freeze()  # makes collecting quick
     globals()[sys.argv[1]]()

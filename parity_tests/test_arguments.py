@@ -1,6 +1,6 @@
-"""Arguments that strangers bring: arrays that mean more than their numbers, sizes beyond memory, numbers beyond a float.
+"""Arguments from strangers: arrays that mean more than their numbers, sizes beyond memory, numbers beyond a float.
 
-What is wrong is said in scratch's own words, shortly, and before anything large is made.
+scratch says in its own words what is wrong, briefly, and before anything large is made.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ import torch
 import scratch
 import scratch.sgd
 import torch_impl.sgd
+from alexnet_from_scratch.proof.parity import to_numpy
 from parity_tests.odd_arguments import NAMES, odd_arguments
-from parity_tests.parity import to_numpy
 from parity_tests.verdicts import SPEC
 from scratch import adaptive_avg_pool2d, conv2d, cross_entropy, data, dropout, linear, local_response_norm, modules, relu
 from scratch.alexnet import AlexNet
 from scratch.core import checks
 
 FLOAT64 = np.dtype(np.float64)
-Flatten: Any = modules.Flatten  # Any: what the types forbid must raise, too
+Flatten: Any = modules.Flatten  # Any: what the types forbid must also raise
 
 
 # --- arrays of other kinds --------------------------------------------------------------------------------------------
 
 
 class Metres(np.ndarray):
-    """As libraries of units make them: numbers that mean more than their values."""
+    """An array as in libraries for units: numbers that mean more than their values."""
 
 
 def masked(array: np.ndarray) -> np.ndarray:
@@ -115,7 +115,7 @@ def test_a_state_dict_of_such_arrays_is_refused(kind):
 
 # --- sizes ------------------------------------------------------------------------------------------------------------
 
-BEYOND = (2**31, 2**33, 2**40, 2**62, 2**63 - 1)  # none of which is a size that memory holds, in the calls below
+BEYOND = (2**31, 2**33, 2**40, 2**62, 2**63 - 1)  # no memory holds any of these sizes, in the calls below
 POINTS = np.ones((1, 1, 3, 3))
 SIZED = {
     "conv2d: padding": lambda n: conv2d.forward(POINTS, POINTS, padding=n, stride=n),
@@ -123,7 +123,7 @@ SIZED = {
     "conv2d: padding 'same'": lambda n: conv2d.forward(POINTS, POINTS, padding="same", dilation=n // 4),
     "conv2d: padding of nothing": lambda n: conv2d.forward(POINTS[:0], POINTS, padding=n),
     "conv2d: weight": lambda n: conv2d.forward(np.ones((2**20, 0, 3, 3)), np.ones((n // 2**20, 0, 1, 1))),
-    "linear: weight": lambda n: linear.forward(np.ones((2**20, 0)), np.ones((min(n, 2**59), 0))),  # NumPy has no larger ones
+    "linear: weight": lambda n: linear.forward(np.ones((2**20, 0)), np.ones((min(n, 2**59), 0))),  # NumPy has no larger arrays
     "adaptive_avg_pool2d: output_size": lambda n: adaptive_avg_pool2d.forward(POINTS, output_size=n),
     "adaptive_avg_pool2d: output_size of one axis": lambda n: adaptive_avg_pool2d.forward(POINTS, output_size=(2**20, n)),
     "adaptive_avg_pool2d: output_size of nothing": lambda n: adaptive_avg_pool2d.forward(POINTS[:0], output_size=n),
@@ -150,7 +150,7 @@ def test_what_memory_does_not_hold_is_refused_before_it_is_made(call, size):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems limit a process in other ways, or not at all")
 def test_room_is_what_the_process_may_have():
-    """The machine may have more: two thirds of it fit into no process that may have half."""
+    """The machine may have more memory: two thirds of it do not fit into a process that may use half."""
     program = """
 import os, resource
 import numpy as np
@@ -210,7 +210,7 @@ def test_the_smallest_64_bit_integer_is_one():
 @pytest.mark.parametrize("rung", SPEC["local_response_norm"].rungs)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_infinite_parameters_of_local_response_norm(rung, dtype):
-    """Every combination of special alpha, beta and k, over special values: torch's numbers, NaN and infinities among them."""
+    """Every combination of special alpha, beta and k, over special values: torch's numbers, including NaN and infinities."""
     x = np.resize(np.array([0.0, -0.0, 1.0, -2.0, np.inf, -np.inf, np.nan, 0.5, -3.0], dtype), (2, 5, 2, 3))
     grad_out = np.where(np.arange(x.size) % 7 == 0, -1.5, 1.0).reshape(x.shape).astype(dtype)
     alphas, ks = (
@@ -247,7 +247,7 @@ def _three_steps(side: Any, parameter: Any, convert: Any, options: dict[str, Any
 @pytest.mark.parametrize("rung", scratch.sgd.RUNGS)
 @pytest.mark.parametrize("rule", [{}, {"maximize": True}, {"nesterov": True}, {"update": "paper"}], ids=str)
 def test_infinite_options_of_sgd(rung, rule):
-    """The first velocity is the gradient, not momentum · 0 more: with an infinite momentum that would be NaN."""
+    """The first velocity is the gradient alone, without momentum · 0: with an infinite momentum that would be NaN."""
     special = (0.0, 0.9, math.inf, -math.inf, 1e300)
     for lr, momentum, dampening, decay in itertools.product(
         (0.1, 0.0, math.inf, 1e300), special, (*special, math.nan), (0.0, 0.5, math.inf, 1e300)

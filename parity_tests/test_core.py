@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 
 import scratch
-from parity_tests.specs import SPECS
-from scratch.core import checks, exponential, jit, threads, vectors
+from alexnet_from_scratch.proof.specs import SPECS
+from scratch.compiled import exponential, jit, threads, vectors
+from scratch.convolution.winograd_transforms import interleave
+from scratch.core import checks
 
-relu: Any = scratch.relu  # Any: what the types forbid must raise, too
+relu: Any = scratch.relu  # Any: what the types forbid must also raise
 conv2d: Any = scratch.conv2d
 X = np.array([-1.0, 2.0])
 
@@ -99,7 +101,7 @@ def test_a_choice_is_the_threads_own_or_the_processs():
         assert in_another_thread() == "numba"
     with scratch.use_rung("naive", process=True):
         assert in_another_thread() == "naive"
-        with scratch.use_rung("numpy"):  # a thread's own choice goes before the process's
+        with scratch.use_rung("numpy"):  # a thread's own choice overrides the process's
             assert rung_of(relu) == "numpy"
     assert in_another_thread() == "numba"
 
@@ -171,7 +173,7 @@ def test_exp_errs_by_less_than_it_says(dtype):
 def test_exp_at_the_edges():
     x = np.array([0, -0.0, -100, -np.inf, np.nan], np.float32)
     out = np.empty_like(x)
-    with np.errstate(all="ignore"):  # not compiled, NumPy would warn
+    with np.errstate(all="ignore"):  # uncompiled, NumPy would warn
         exp_of(x, out)
     np.testing.assert_array_equal(out, np.array([1, 1, 0, 0, np.nan], np.float32))
 
@@ -202,17 +204,19 @@ def test_reductions_take_every_element_once(dtype):
 
 @pytest.mark.skipif(jit.JIT_OFF, reason="nothing is compiled")
 @jit.kernel
-def _woven(source: np.ndarray, even_at: int, odd_at: int, addend: Any, target: np.ndarray, target_at: int, count: int) -> None:
-    vectors.weave(source, even_at, odd_at, addend, target, target_at, count)
+def _interleaved(
+    source: np.ndarray, even_at: int, odd_at: int, addend: Any, target: np.ndarray, target_at: int, count: int
+) -> None:
+    interleave(source, even_at, odd_at, addend, target, target_at, count)
 
 
 @pytest.mark.parametrize("dtype", checks.FLOATS, ids=str)
-def test_two_vectors_are_woven_as_far_as_they_are_wanted(dtype):
+def test_two_vectors_are_interleaved_as_far_as_they_are_wanted(dtype):
     source = np.arange(80, dtype=dtype)
     side = vectors.lanes(source)
     for count in range(2 * side + 1):
         target = np.full(2 * side + 2, -1, dtype)
-        _woven(source, 3, 40, dtype.type(0.5), target, 1, count)
+        _interleaved(source, 3, 40, dtype.type(0.5), target, 1, count)
         wanted = np.stack([source[3 : 3 + side], source[40 : 40 + side]], 1).ravel() + 0.5
         np.testing.assert_array_equal(target, [-1, *wanted[:count], *[-1] * (2 * side - count + 1)])
 
@@ -235,7 +239,7 @@ def test_a_kernel_is_compiled_anew_when_a_file_of_its_words_changed(tmp_path):
         return float(run.stdout)
 
     assert log_of_half() == pytest.approx(math.log(1 / 2))
-    file = tmp_path / "scratch" / "core" / "exponential.py"  # whose exp rows.py uses, and log_softmax.py that
+    file = tmp_path / "scratch" / "compiled" / "exponential.py"  # rows.py uses its exp, and log_softmax.py uses rows.py
     file.write_text(file.read_text().replace("series * power", "2 * series * power"))
     assert log_of_half() == pytest.approx(math.log(1 / 4))
 

@@ -1,4 +1,4 @@
-"""How many cores there are: a container's quota counts, as the system tells it in either version, wherever its files lie."""
+"""How many cores there are: a container's quota counts, in both versions of the system's files, wherever those are."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import machine
-from scratch.core import cores, threads
+from benchmarks.measure import machine
+from scratch.compiled import cores, threads
 
 V2 = "26 25 0:23 {top} {at} rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
 V1 = "33 31 0:30 {top} {at} rw,relatime - cgroup cgroup rw,cpu,cpuacct\n"
@@ -21,7 +21,7 @@ def _many_cores(monkeypatch):
 
 
 def tree(root: Path, groups: str, mounts: str, **files: str) -> Path:
-    """A root with what /proc and /sys would say."""
+    """A root folder with the files of /proc and /sys."""
     (root / "proc/self").mkdir(parents=True)
     (root / "proc/self/cgroup").write_text(groups)
     (root / "proc/self/mountinfo").write_text(OTHERS + mounts)
@@ -46,11 +46,11 @@ def version1(root: Path, group: str, top: str = "/", **files: str) -> Path:
     [
         ("max 100000", 64),
         ("200000 100000", 2),
-        ("150000 100000", 2),  # two threads use all of it
+        ("150000 100000", 2),  # two threads use the whole quota
         ("100000 100000", 1),
         ("10000 100000", 1),
         ("50000 25000", 2),
-        ("9900000 100000", 64),  # more than there are
+        ("9900000 100000", 64),  # more than the cores there are
     ],
 )
 def test_a_containers_quota_counts(tmp_path, quota, expected):
@@ -79,7 +79,7 @@ def test_the_smallest_quota_of_all_groups_around_a_process_counts(tmp_path):
         ("/docker/abc", "/docker/abc"),  # the host's path, and the container's part of the tree
         ("/docker/abc/inner", "/docker/abc"),
         ("/", "/docker/abc"),
-        ("/../../other", "/"),  # seen from a namespace that it is not in
+        ("/../../other", "/"),  # seen from another namespace
         ("/kubepods/pod1", "/docker/abc"),
     ],
 )
@@ -102,14 +102,14 @@ def test_files_that_make_no_sense_say_nothing(tmp_path, content):
 
 
 def test_other_systems(tmp_path, monkeypatch):
-    assert cores.available_cores(tmp_path) == 64  # no proc
+    assert cores.available_cores(tmp_path) == 64  # without /proc
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert cores.available_cores(tmp_path) == 1
 
 
 def test_who_asks(monkeypatch):
-    """Whatever chooses a number of threads by itself asks here."""
+    """Everything that chooses a number of threads by itself asks here."""
     monkeypatch.delenv("SCRATCH_NUM_THREADS", raising=False)
     monkeypatch.setattr(cores, "_quotas", lambda root: [2.0])
     assert threads._threads_at_the_start() == 2

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 import scratch.data
 import torch_impl.data
-from training import datasets
-from training.data_choices import Choices
+from alexnet_from_scratch.data import datasets
+from alexnet_from_scratch.data.choices import Choices
 
 SIDES: list[Any] = [scratch.data, torch_impl.data]
-PIXEL = np.spacing(np.float32(255))  # float32's step there: what one rounding, the last, may make of a difference that is none
-lengths = st.integers(2, 40)  # not 1: torch 2.13 leaves the rows of an image alone that is and stays one pixel wide
+PIXEL = np.spacing(np.float32(255))  # float32's step there: the final rounding may turn equal numbers into numbers this far apart
+lengths = st.integers(2, 40)  # not 1: torch 2.13 does not scale the rows of an image that stays one pixel wide
 
 
 @given(old=st.tuples(lengths, lengths), new=st.tuples(lengths, lengths), seed=st.integers(0, 2**32 - 1))
@@ -26,7 +26,7 @@ def test_resize_is_torchs(old, new, seed):
     images = np.random.default_rng(seed).uniform(-1, 1, (2, 3, *old))
     ours = scratch.data.resize(images, new)
     theirs = F.interpolate(torch.from_numpy(images), new, mode="bilinear", antialias=True).numpy()
-    # Two weighted means, of at most 80 pixels each: every element is good to 2·80 roundings of 1.
+    # Two weighted means, of at most 80 pixels each: every element is accurate to 2·80 roundings of 1.
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=160 * np.finfo(np.float64).eps)
     assert np.array_equal(torch_impl.data.resize(torch.from_numpy(images), new).numpy(), theirs)
 
@@ -37,7 +37,7 @@ def test_resize_to_the_same_size_changes_nothing():
 
 
 def test_prepare_keeps_the_middle():
-    # Brightness grows from left to right and does not depend on the row, so what was cut off shows.
+    # Brightness grows from left to right and does not depend on the row, so it shows what was cut off.
     photograph = np.broadcast_to(np.linspace(0, 255, 768)[:, np.newaxis], (512, 768, 3)).round().astype(np.uint8)
     prepared = scratch.data.prepare(photograph)
     assert prepared.shape == (3, 256, 256)
@@ -51,7 +51,7 @@ def test_prepare_keeps_the_middle():
 def test_batch_is_the_same_on_both_sides(seed):
     images, labels = scratch.data.batch(32, seed=seed)
     their_images, their_labels = torch_impl.data.batch(32, seed=seed)
-    # Both sides round to float32 once, at the end, from numbers that agree to 1e-12: they differ there by one step at most.
+    # Both sides round to float32 once, at the end, from numbers that agree to 1e-12, so they differ by one step at most.
     np.testing.assert_allclose(images, their_images.numpy(), rtol=0, atol=PIXEL)
     assert np.array_equal(labels, their_labels.numpy())
     assert images.shape == (32, 3, 224, 224)
@@ -114,7 +114,7 @@ def pictures(draw):
     shapes = draw(st.lists(st.tuples(lengths, lengths, st.sampled_from([(), (3,)])), min_size=1, max_size=4))
     images = [rng.integers(0, 256, (H, W, *colours), np.uint8) for H, W, colours in shapes]
     for image in images:
-        image.setflags(write=False)  # as images are that were read from files
+        image.setflags(write=False)  # like images that were read from files
     return images
 
 
@@ -132,7 +132,7 @@ def test_preprocessing_is_the_same_on_both_sides(images, network, seed):
         assert array.dtype == other.dtype
         if name != "colour":
             np.testing.assert_allclose(array, other, rtol=1e-10, atol=1e-10, err_msg=name)
-    # Components of equal length can be turned into each other; the covariance that they make is the same.
+    # Components of equal length can be rotated into each other; their covariance is the same.
     ours_covariance, their_covariance = ours.colour @ ours.colour.T, (theirs.colour @ theirs.colour.T).numpy()
     np.testing.assert_allclose(ours_covariance, their_covariance, rtol=0, atol=1e-9)
 
@@ -150,7 +150,7 @@ def test_preprocessing_is_the_same_on_both_sides(images, network, seed):
 
 @pytest.mark.parametrize("side", SIDES)
 def test_the_choices_show(side):
-    """What was drawn is what happens: the crop, the mirror image, the shift of colours along their components."""
+    """The drawn choices are applied: the crop, the mirror image, the shift of colours along their components."""
     image = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
     preprocessing = side.Preprocessing.fit(
         [np.zeros_like(image), np.full_like(image, 255), image], size=224, channels=3, mirror=True

@@ -1,4 +1,4 @@
-"""The same input gives the same bits: run after run, for any number of threads, from eight Python threads, in a forked child."""
+"""The same input gives the same bits: in every run, with any number of threads, from eight Python threads, in a forked child."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import scratch
-from parity_tests.draws import Case, fewer, values
-from parity_tests.specs import RUNGS, Spec
-from scratch.core import threads as workers
+from alexnet_from_scratch.proof.draws import Case, fewer, values
+from alexnet_from_scratch.proof.specs import RUNGS, Spec
+from scratch.compiled import threads as workers
 
 FLOAT32 = np.dtype(np.float32)
 COMPILED = [row for row in RUNGS if row[1] not in ("naive", "numpy", "im2col")]
@@ -24,7 +24,7 @@ COMPILED = [row for row in RUNGS if row[1] not in ("naive", "numpy", "im2col")]
 
 @pytest.fixture(autouse=True)
 def _threads():
-    """As many as before; and no work is too small for another thread, or there would be nothing to see."""
+    """Restores the number of threads; and lets even small work use another thread, or there would be nothing to test."""
     threads, worth_a_thread = scratch.get_num_threads(), workers.WORTH_A_THREAD
     workers.WORTH_A_THREAD = 1
     yield
@@ -33,7 +33,7 @@ def _threads():
 
 
 def digest(spec: Spec, rung: str, case: Case, g: np.ndarray) -> str:
-    """All results of a forward and a backward pass, to the bit."""
+    """A digest of all bits of a forward and a backward pass."""
     with scratch.use_rung(rung):
         out, cache = spec.scratch.forward(*case.arrays, **case.params)
         outs = out if isinstance(out, tuple) else (out,)
@@ -63,7 +63,7 @@ def test_any_number_of_threads_gives_the_same_bits(spec, rung, data):
 
 
 def big_case(spec: Spec, rung: str) -> Case:
-    """One call that the rung takes and that keeps several threads busy."""
+    """A call that the rung takes and that keeps several threads busy."""
     normal = np.random.default_rng(0).standard_normal
 
     def array(*shape: int) -> np.ndarray:
@@ -88,7 +88,7 @@ def big_case(spec: Spec, rung: str) -> Case:
 
 @pytest.mark.parametrize(("spec", "rung"), COMPILED, ids=str)
 def test_the_rung_takes_its_big_case(spec, rung):
-    """Or the tests below would see another rung."""
+    """Otherwise the tests below would run another rung."""
     case = big_case(spec, rung)
     with scratch.use_rung(rung):
         _, cache = spec.scratch.forward(*case.arrays, **case.params)
@@ -121,6 +121,6 @@ class Digests(torch.utils.data.Dataset):
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_data_loaders_forked_workers_compute_the_same():
     scratch.set_num_threads(3)
-    here = [Digests()[i] for i in range(len(COMPILED))]  # starts threads, of which a forked worker has none
+    here = [Digests()[i] for i in range(len(COMPILED))]  # starts threads, which a forked worker does not have
     loader = torch.utils.data.DataLoader(Digests(), batch_size=None, num_workers=2, multiprocessing_context="fork", timeout=120)
     assert list(loader) == here

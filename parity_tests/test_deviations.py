@@ -1,4 +1,4 @@
-"""Results in which scratch differs from torch on purpose: the second half of the list in DECISIONS.md, all of it."""
+"""Results in which scratch differs from torch on purpose: the second list of docs/deviations.md, all of it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import pytest
 import torch
 
 import scratch
+from alexnet_from_scratch.proof.specs import SPECS
 from parity_tests.deviations import DEVIATIONS
-from parity_tests.specs import SPECS
 from torch_impl import dropout as torch_dropout
 
-DEVIATIONS_TEXT = (Path(__file__).parent.parent / "DECISIONS.md").read_text().partition("## Deviations from torch")[2]
+DEVIATIONS_TEXT = (Path(__file__).parents[1] / "docs" / "deviations.md").read_text()
 CONVOLUTION, POOLING, NORMALIZATION = (
     next(spec for spec in SPECS if spec.name == name) for name in ("conv2d", "max_pool2d", "local_response_norm")
 )
@@ -27,7 +27,7 @@ SHOWN: set[str] = set()
 
 
 def shows(name: str) -> Callable[[Test], Test]:
-    """Marks the test that shows the deviation which DECISIONS.md calls ``name``."""
+    """Marks the test that shows the deviation which docs/deviations.md calls ``name``."""
     SHOWN.add(name)
     return lambda test: test
 

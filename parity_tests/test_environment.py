@@ -1,4 +1,4 @@
-"""Variables of the environment: a wrong one is one clear line, from an import never, from a command never with a traceback."""
+"""Environment variables: a wrong one gives one clear line, never at import, and never with a traceback from a command."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 
 import scratch
-from scratch.core import environment, threads, vectors
-from scratch.core.jit import JIT_OFF
+from scratch.compiled import emission, environment, threads
+from scratch.compiled.jit import JIT_OFF
 from torch_impl import train
 
 ROOT = Path(__file__).parent.parent
-TRAINED = "weights/mini-fashion-mnist"
+TRAINED = "alexnet_from_scratch/networks/mini-fashion-mnist"
 COMPUTE = "import numpy, scratch; print(scratch.relu.forward(numpy.array([-1.0, 2.0]))[0].tolist())"
-GIL_OFF = "import sys; sys._is_gil_enabled = lambda: False\n"  # what a free-threaded Python says
+GIL_OFF = "import sys; sys._is_gil_enabled = lambda: False\n"  # what a free-threaded Python returns
 WANTED = {"SCRATCH_NUM_THREADS": "a positive int", "SCRATCH_VECTOR_BITS": "128, 256 or 512"}
 WRONG = ("abc", "0", "-128", "64.0", "", " 128", "9" * 5000, "1e3", "²")
-CHOICES = {"SCRATCH_NUM_THREADS": threads._threads_at_the_start, "SCRATCH_VECTOR_BITS": vectors._vector_bits}
+CHOICES = {"SCRATCH_NUM_THREADS": threads._threads_at_the_start, "SCRATCH_VECTOR_BITS": emission._vector_bits}
 
 
 def start(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -58,14 +58,14 @@ COMMANDS = [
     ("scratch.train", "--max-steps", "1", "--no-pictures"),
     ("scratch.train", "--max-steps", "1", "--no-pictures", "--threads", "2"),
     ("scratch.walkthrough",),
-    ("docs.xray", "relu"),
+    ("alexnet_from_scratch.xray", "relu"),
 ]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 @pytest.mark.parametrize("name", WANTED)
 def test_a_command_says_so_in_a_line(command, name, tmp_path):
-    out = {"scratch.train": ("--out", str(tmp_path / "run")), "docs.xray": ("--out", str(tmp_path / "page.html"))}
+    out = {"scratch.train": ("--out", str(tmp_path / "run")), "alexnet_from_scratch.xray": ("--out", str(tmp_path / "page.html"))}
     run = start("-m", *command, *out.get(command[0], ()), **{name: "abc"})
     assert "Traceback" not in run.stderr
     assert run.stderr.rstrip().endswith(f"{name} must be {WANTED[name]}, got 'abc'")
@@ -79,7 +79,7 @@ def test_a_command_says_so_in_a_line(command, name, tmp_path):
         ({"RANK": "abc"}, "RANK must be an int of 0 or more, as torchrun sets it, got 'abc'"),
         ({"LOCAL_RANK": ""}, "LOCAL_RANK must be an int of 0 or more, as torchrun sets it, got ''"),
         ({"WORLD_SIZE": "0"}, "WORLD_SIZE must be an int of 1 or more, as torchrun sets it, got '0'"),
-        ({"RANK": "1"}, "RANK must be below WORLD_SIZE, as torchrun sets them, got 1 and 1"),  # it would write nothing
+        ({"RANK": "1"}, "RANK must be below WORLD_SIZE, as torchrun sets them, got 1 and 1"),  # that process would write nothing
     ],
     ids=str,
 )

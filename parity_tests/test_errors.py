@@ -1,7 +1,7 @@
 """Bad input: scratch raises if and only if torch raises, and says what is wrong with which argument.
 
-The property disturbs a valid call in up to two places, so that many calls are wrong, and most of those only just. Where scratch
-and torch part on purpose, one row of :data:`parity_tests.deviations.DEVIATIONS` says so.
+The property disturbs a valid call in up to two places, so that many calls are wrong, most of them only slightly. Where scratch
+and torch differ on purpose, a row of :data:`parity_tests.deviations.DEVIATIONS` says so.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
 import scratch
+from alexnet_from_scratch.proof.draws import Case
+from alexnet_from_scratch.proof.specs import SPECS
 from parity_tests.bad_inputs import BAD_CALLS
 from parity_tests.deviations import DEVIATIONS, covering
-from parity_tests.draws import Case
-from parity_tests.specs import SPECS
 from parity_tests.verdicts import (
     ODD_VALUES,
     SPEC,
@@ -29,7 +29,7 @@ from parity_tests.verdicts import (
     outcomes,
 )
 
-OPERATIONS = [spec for spec in SPECS if spec.name != "sgd"]  # whose own odd calls are in test_sgd.py
+OPERATIONS = [spec for spec in SPECS if spec.name != "sgd"]  # sgd's odd calls are in test_sgd.py
 
 
 @st.composite
@@ -72,7 +72,7 @@ def test_torch_refuses_the_same_bad_calls(bad):
 )
 @pytest.mark.parametrize("deviation", DEVIATIONS, ids=str)
 def test_deviations_are_real(deviation):
-    """In each row's own call exactly one of the two raises, or their results differ."""
+    """In each row's call exactly one of the two raises, or their results differ."""
     ours, theirs = outcomes(deviation.operation, deviation.example)
     if deviation.differs:
         a, b = answers(deviation.operation, deviation.example)

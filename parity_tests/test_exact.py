@@ -1,6 +1,6 @@
 """Small integers: every product and every sum is exact in float32, whatever the order, so results must be equal to the bit.
 
-The sums may be long here, for an error bound cannot see one product missing among thousands, and equality can.
+The sums may be long here: an error bound cannot see that one product among thousands is missing, but equality can.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import scratch
-from parity_tests.draws import FLOATS
-from parity_tests.parity import to_numpy, to_torch
-from parity_tests.specs import SPECS, Spec
+from alexnet_from_scratch.proof.draws import FLOATS
+from alexnet_from_scratch.proof.parity import to_numpy, to_torch
+from alexnet_from_scratch.proof.specs import SPECS, Spec
 
 BY_NAME = {spec.name: spec for spec in SPECS}
 SUMS = [(BY_NAME[name], rung) for name in ("conv2d", "linear", "max_pool2d") for rung in BY_NAME[name].rungs if rung != "naive"]
@@ -40,7 +40,7 @@ def assert_equal_bits(
 @pytest.mark.parametrize(("spec", "rung"), SUMS, ids=str)
 @given(data=st.data())
 def test_long_sums_of_integers_are_exact(spec, rung, dtype, device, data):
-    # Too many numbers to draw one by one: a failure shrinks in its sizes, and repeats by its seed.
+    # Too many numbers to draw one by one: a failure shrinks in its sizes, and its seed repeats it.
     integers = np.random.default_rng(data.draw(st.integers(0, 2**32), label="seed"))
 
     def draw(*shape: int) -> np.ndarray:

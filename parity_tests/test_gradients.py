@@ -1,12 +1,12 @@
-"""Two more witnesses for gradients, beside torch's autograd: central differences, and the adjoint identity. Neither knows torch.
+"""Two more checks of gradients, apart from torch's autograd: central differences and the adjoint identity. Neither uses torch.
 
 For a direction v, the loss L(x) = ⟨g, f(x)⟩ changes by ⟨grad, v⟩ along it. The central difference with step h misses that by
 h²/6 of a third derivative, so that the difference with step 2h misses by about four times as much, and by f's rounding over h. A
 wrong gradient misses by the same amount with either step. Relu and max_pool2d have corners, where two values tie or one is zero:
-their inputs are different integers, none of them zero, so that no step gets as far as a corner.
+their inputs are different integers, none of them zero, so that no step reaches a corner.
 
-Where f is linear, L(x) is ⟨grad, x⟩ itself, without any steps: ⟨f(x), g⟩ = ⟨x, backward(g)⟩. Relu and max_pool2d have that, too:
-doubling their input doubles the output, and so x is a direction along which they are linear.
+Where f is linear, L(x) is ⟨grad, x⟩ itself, without any steps: ⟨f(x), g⟩ = ⟨x, backward(g)⟩. This also holds for relu and
+max_pool2d: doubling their input doubles the output, so they are linear along the direction x.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import scratch
-from parity_tests.bounds import Bounded, Rounding
-from parity_tests.draws import Case, fewer, values
-from parity_tests.specs import RUNGS, Spec
+from alexnet_from_scratch.proof.bounds import Bounded, Rounding
+from alexnet_from_scratch.proof.draws import Case, fewer, values
+from alexnet_from_scratch.proof.specs import RUNGS, Spec
 
 FLOAT64 = np.dtype(np.float64)
 STEP = 2.0**-12
 CORNERS = ("relu", "max_pool2d")
-# By operation the arrays in which it is linear, one at a time.
+# For each operation, the arrays in which it is linear, one at a time.
 LINEAR = {
     "conv2d": (0, 1, 2),
     "linear": (0, 1, 2),
@@ -36,7 +36,7 @@ LINEAR = {
     "relu": (0,),
     "max_pool2d": (0,),
 }
-WITH_GRADIENTS = [row for row in RUNGS if row[0].name != "sgd"]  # an optimizer has none
+WITH_GRADIENTS = [row for row in RUNGS if row[0].name != "sgd"]  # an optimizer has no gradients
 
 
 def moved(case: Case, which: int, array: np.ndarray) -> list[Any]:
@@ -87,12 +87,12 @@ def check_slope(spec: Spec, case: Case, which: int, gradient: np.ndarray, v: np.
     for h in (STEP, 2 * STEP):
         ends = [x + h * v, x - h * v]
         up, down = (loss(spec, moved(case, which, end), case.params, g) for end in ends)
-        # Along the way that was really gone: the ends are rounded.
+        # Along the step actually taken: the ends are rounded.
         slope = np.sum(gradient * (ends[0].astype(np.longdouble) - ends[1]))
         misses.append(abs(up - down - slope) / (2 * h))
         for end in ends:
             rounding += float(np.sum(abs(g) * expected(spec, moved(case, which, end), case.params).error)) / (2 * h)
-    # The gradient's own rounding is far below the difference's: some u of what it sums.
+    # The gradient's own rounding is far smaller than the difference's: a few u of the terms that it sums.
     assert misses[0] <= misses[1] / 2 + 2 * rounding + 1e-13 * np.sum(abs(gradient * v))
 
 
@@ -100,7 +100,7 @@ def check_slope(spec: Spec, case: Case, which: int, gradient: np.ndarray, v: np.
 @fewer
 @given(data=st.data())
 def test_backward_is_the_adjoint(spec, rung, data):
-    """⟨f(x), g⟩ = ⟨x, backward(g)⟩: sums of integers, which need no tolerance, but for averages and dropout's scale."""
+    """⟨f(x), g⟩ = ⟨x, backward(g)⟩: sums of integers, which need no tolerance, except averages and dropout's scale."""
     case = data.draw(spec.cases_of(rung)(FLOAT64, palettes=("integers",)))
     for which in LINEAR[spec.name]:
         if case.arrays[which] is None:

@@ -1,4 +1,4 @@
-"""Strides and windows far larger than the image: what just reaches beyond it gives the same, and neither costs more."""
+"""Strides and windows far larger than the image: results are the same as with sizes just beyond it, and cost no more."""
 
 from __future__ import annotations
 

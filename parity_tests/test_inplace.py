@@ -1,4 +1,4 @@
-"""ReLU in place: the same bits as beside its input, in every layout; a network of such ReLUs computes what one without does."""
+"""ReLU in place: the same bits as out of place, in every layout; a network with such ReLUs computes the same as one without."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import torch_impl.relu
-from parity_tests import cases
-from parity_tests.draws import FLOATS, LAYOUTS, fewer
+from alexnet_from_scratch.proof import cases
+from alexnet_from_scratch.proof.draws import FLOATS, LAYOUTS, fewer
 from parity_tests.verdicts import SPEC
 from scratch import modules, relu, use_rung
 from scratch.alexnet import AlexNet
@@ -70,7 +70,7 @@ def test_what_cannot_be_written_to_is_refused():
 
 
 def test_a_network_computes_the_same():
-    """To the last bit: loss, gradients and the photographs, which come before any ReLU and stay as they are."""
+    """To the last bit: loss, gradients and the photographs, which come before any ReLU and are not changed."""
     rng = np.random.default_rng(0)
     images, labels = rng.standard_normal((3, 1, 28, 28), np.float32), np.array([0, 3, 9])
     before = images.copy()

@@ -1,11 +1,10 @@
-"""Compiled kernels are kept on disk, and whatever happens there costs time alone: results are right, a warning says why."""
+"""Compiled kernels are kept on disk, and whatever happens there only costs time: results are right, a warning says why."""
 
 from __future__ import annotations
 
 import ctypes
 import importlib.util
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -17,8 +16,9 @@ import numpy as np
 import pytest
 
 import scratch
-from scratch.core.jit import JIT_OFF
+from scratch.compiled.jit import JIT_OFF
 
+resource = pytest.importorskip("resource", reason="Windows has other limits and permissions")
 pytestmark = pytest.mark.skipif(JIT_OFF, reason="nothing is compiled")
 
 PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 24, 1, 2  # of linux/prctl.h and linux/capability.h
@@ -27,23 +27,23 @@ import pwd
 def getpwuid(user):
     raise KeyError(user)
 pwd.getpwuid = getpwuid
-"""  # a container's user need not have a name, and then has no home
+"""  # a container's user may have no name, and then has no home
 RELU = "import numpy, scratch; print(scratch.relu.forward(numpy.array([-1, 2], numpy.float32))[0].tolist())"
-# Also whether each kernel that ran was found on disk: a cache hit and no miss, as Numba counts them.
+# Also whether each kernel that ran was found on disk: a cache hit and no miss in Numba's counts.
 COUNTED = RELU + "; print([sum(it.values()) for it in scratch.relu._forward_kernel.stats[1:]])"
 RIGHT = "[0.0, 2.0]\n"
 FOUND, COMPILED = RIGHT + "[1, 0]\n", RIGHT + "[0, 1]\n"
 
 
 def heed_permissions() -> None:
-    """Root may write to what is read-only, unless it has given that up."""
+    """Give up root's right to write to read-only files."""
     if os.getuid() == 0:
         for capability in (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH):
             assert ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) == 0
 
 
 class Install:
-    """A copy of scratch in a folder of its own, a home, and a working directory."""
+    """A copy of scratch in its own folder, a home, and a working directory."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.home, self.here = folder / "install", folder / "home", folder / "here"
@@ -55,7 +55,7 @@ class Install:
         self.environment = inherited | {"HOME": str(self.home), "PYTHONPATH": str(self.folder)}
 
     def start(self, code: str = COUNTED, *, env: Mapping[str, str | None] | None = None, **how: Any) -> tuple[str, str]:
-        """What a process prints, and its warnings."""
+        """Run a process; return what it prints, and its warnings."""
         environment = {name: value for name, value in (self.environment | dict(env or {})).items() if value is not None}
         how = {"preexec_fn": heed_permissions, **how}
         run = subprocess.run(
@@ -70,7 +70,7 @@ class Install:
                 path.chmod(0o755 if allowed else 0o555)
 
     def kept(self) -> list[Path]:
-        """The files of compiled kernels that relu's forward pass has left."""
+        """The files of compiled kernels that relu's forward pass has written."""
         return sorted(path for path in self.folder.parent.rglob("*relu._forward*") if path.is_file())
 
 
@@ -116,7 +116,7 @@ def test_an_install_that_cannot_be_written_to(install, environment):
     install.allow_writing(False)
     if environment["HOME"] == "INSTALL":
         environment = {"HOME": str(install.folder)}
-    another = "; scratch.relu.forward(numpy.zeros(3))"  # which cannot be kept either, and needs no second warning
+    another = "; scratch.relu.forward(numpy.zeros(3))"  # it cannot be kept either, but needs no second warning
     out, warnings = install.start(NAMELESS + COUNTED + another, env=environment)
     assert out == COMPILED
     assert_one_warning(warnings, "NUMBA_CACHE_DIR")
@@ -131,14 +131,14 @@ def test_an_install_that_cannot_be_written_to_uses_the_home(install):
 
 
 def test_an_install_that_was_compiled_when_it_was_made_needs_no_home(install):
-    """As an image of a container is: made by one user, run by others."""
+    """Like a container image: made by one user, run by others."""
     assert install.start() == (COMPILED, "")
     install.allow_writing(False)
     assert install.start(env={"HOME": "/nonexistent"}) == (FOUND, "")
 
 
 def test_a_folder_of_ones_own(install):
-    """It is the only one then: an empty one makes a start cold, which the benchmark times."""
+    """Then only that folder is used: an empty one makes a start cold, which the benchmark times."""
     install.start()
     beside, own = install.kept(), install.home / "own"
     for expected in (COMPILED, FOUND):
@@ -153,7 +153,7 @@ def test_a_folder_of_ones_own(install):
 
 def test_a_full_disk(install):
     def no_bytes() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # a file may not grow beyond: an OSError, as for a full disk
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # files may not grow: an OSError, as with a full disk
 
     out, warnings = install.start(preexec_fn=no_bytes)
     assert out == COMPILED
@@ -168,7 +168,7 @@ def test_a_folder_that_goes_while_kernels_are_compiled(install):
     assert install.start(gone + COUNTED) == (COMPILED, "")
     assert install.start() == (FOUND, "")
     a_file = gone + f"open({str(folder)!r}, 'w').close(); "
-    assert install.start(a_file + COUNTED) == (COMPILED, "")  # and the home has it
+    assert install.start(a_file + COUNTED) == (COMPILED, "")  # and it is in the home
     assert any(install.home in path.parents for path in install.kept())
 
 
@@ -208,7 +208,7 @@ for line in sys.stdin:
     print(found)
 """
 TINY = """
-from scratch.core.jit import kernel
+from scratch.compiled.jit import kernel
 @kernel
 def double(x):
     for i in range(x.size):
@@ -217,7 +217,7 @@ def double(x):
 
 
 def test_a_damaged_file_is_compiled_anew_and_replaced(install):
-    """Cut or changed anywhere: a check of all bytes goes before anything is made of them."""
+    """Cut or changed anywhere: all bytes are checked before they are used."""
     (install.here / "tiny.py").write_text(TINY)
     code = "import numpy, tiny; tiny.double(numpy.ones(3, numpy.float32))"
     install.start(code)
@@ -247,11 +247,11 @@ def test_something_else_in_a_files_place(install, kind):
         else:
             path.symlink_to(path if kind == "link to itself" else path.parent / "gone" / "there")
     assert install.start() == (COMPILED, "")
-    assert install.start() == (FOUND, "")  # replaced, but for a folder: then the home has it
+    assert install.start() == (FOUND, "")  # replaced, unless it is a folder: then it is in the home
 
 
 def test_many_processes_write_at_once(install):
-    """Each compiles the kernel for two types, which must never be taken for each other."""
+    """Each compiles the kernel for two types, which must never be mixed up."""
     code = """
 import sys, numpy, scratch
 sys.stdin.read()
@@ -316,7 +316,7 @@ def test_what_another_numba_or_machine_has_compiled_is_not_used(install, patch, 
 
 
 def test_another_kernels_file_is_not_used(install):
-    """Renamed, or left by a kernel of the same name: it is whole, and still not this one's."""
+    """Renamed, or left by a kernel of the same name: the file is whole, but not this kernel's."""
     install.start("import numpy, scratch; scratch.relu.forward(numpy.zeros(2)); scratch.relu.forward(numpy.zeros(2, 'f'))")
     one, other, *_ = install.kept()
     content = one.read_bytes()
@@ -327,23 +327,23 @@ def test_another_kernels_file_is_not_used(install):
 
 
 def test_a_kernel_is_compiled_anew_when_a_file_changed_that_its_module_imports_by_way_of_others(install):
-    """A word two modules away, under another name each time, and a constant, which does not know where it is from."""
+    """A word two modules away, under another name each time, and a constant, which does not record its origin."""
     folder = install.folder / "scratch"
     first = "from numba.extending import register_jitable\nSIZE = 1\n@register_jitable\ndef f(x):\n    return 2 * x\n"
     (folder / "first.py").write_text(first)
     (folder / "second.py").write_text("from scratch import first\ng = first.f\nSIZE = first.SIZE\n")
     (folder / "third.py").write_text(
-        "from scratch.core.jit import kernel\nfrom scratch.second import (\n    SIZE,\n    g,\n)\n"
+        "from scratch.compiled.jit import kernel\nfrom scratch.second import (\n    SIZE,\n    g,\n)\n"
         "@kernel\ndef h(x):\n    return g(x) + SIZE\n"
     )
     code = "from scratch import third; print(third.h(1.0), sum(third.h.stats.cache_hits.values()))"
     before = (folder / "first.py").stat()
     assert install.start(code)[0] == "3.0 0\n"
     assert install.start(code)[0] == "3.0 1\n"
-    (folder / "relu.py").write_text((folder / "relu.py").read_text() + "\n")  # which it has nothing to do with
+    (folder / "relu.py").write_text((folder / "relu.py").read_text() + "\n")  # an unrelated file
     assert install.start(code)[0] == "3.0 1\n"
     for old, new, result in (("SIZE = 1", "SIZE = 5", "7.0 0\n"), ("2 * x", "4 * x", "5.0 0\n")):
-        (folder / "first.py").write_text(first.replace(old, new))  # as long as before, and, as some installers set it, as old
+        (folder / "first.py").write_text(first.replace(old, new))  # the same length and, as with some installers, the same time
         os.utime(folder / "first.py", ns=(before.st_atime_ns, before.st_mtime_ns))
         Path(importlib.util.cache_from_source(str(folder / "first.py"))).unlink(missing_ok=True)
         assert install.start(code)[0] == result
@@ -373,10 +373,10 @@ numba.njit = without_a_cache
     ids=lambda code: code.split()[-1],
 )
 def test_a_numba_without_what_the_cache_needs_of_it_compiles_every_time(install, without):
-    """No release promises these names. A kernel whose code has changed must not run the old one then."""
+    """No release guarantees these names. Without them, a kernel whose code has changed must not run its old code."""
     assert install.start() == (COMPILED, "")
     code, expected = (RELU, RIGHT) if without is ANOTHER_NJIT else (COUNTED, COMPILED)
-    if any(name in without for name in ("_reduce", "serialize", "dynamic")):  # which only writing needs
+    if any(name in without for name in ("_reduce", "serialize", "dynamic")):  # only writing needs these
         install.kept()[0].unlink()
     out, warnings = install.start(f"{without}\n{code}")
     assert out == expected
@@ -384,7 +384,7 @@ def test_a_numba_without_what_the_cache_needs_of_it_compiles_every_time(install,
 
 
 def test_a_kernel_that_is_compiled_anew_by_hand_is_neither_loaded_nor_kept(install):
-    """Whoever asks for that has changed what the source does not tell of."""
+    """A user who asks for that has changed something that the source does not show."""
     (install.here / "tiny.py").write_text("FACTOR = 2\n" + TINY.replace("*= 2", "*= FACTOR"))
     use = "import numpy, tiny; tiny.double(x := numpy.ones(1, numpy.float32)); print(x)"
     anew = "; tiny.FACTOR = 3; tiny.double.recompile(); tiny.double(x); print(x)"
@@ -392,16 +392,38 @@ def test_a_kernel_that_is_compiled_anew_by_hand_is_neither_loaded_nor_kept(insta
     assert install.start(use) == ("[2.]\n", "")
 
 
+@pytest.mark.parametrize("changed", ["word", "tiny"])
+def test_what_was_tried_in_a_notebook_is_not_kept_for_the_file_as_it_was(install, changed):
+    """Changed, loaded anew, tried, and changed back: the next process must not find what was tried."""
+    (install.folder / "scratch" / "word.py").write_text("FACTOR = 2\n")
+    (install.here / "tiny.py").write_text(
+        "from scratch.word import FACTOR\nMORE = 0\n" + TINY.replace("*= 2", "*= FACTOR + MORE")
+    )
+    use = "import numpy, tiny; tiny.double(x := numpy.ones(1, numpy.float32)); print(x)"
+    tried = f"""
+import importlib, pathlib, sys, tiny, scratch.word, {"scratch.word" if changed == "word" else "tiny"} as module
+file = pathlib.Path(module.__file__)
+before = file.read_text()
+file.write_text(before.replace("FACTOR = 2", "FACTOR = 700").replace("MORE = 0", "MORE = 698"))
+importlib.reload(scratch.word)
+importlib.reload(tiny)
+{use}
+file.write_text(before)
+"""
+    assert install.start(tried) == ("[700.]\n", "")
+    assert install.start(use) == ("[2.]\n", "")
+
+
 def test_a_kernel_without_a_source_file_or_with_a_closure_is_compiled_every_time(install):
     (install.here / "made.py").write_text(
-        "from scratch.core.jit import kernel\n"
+        "from scratch.compiled.jit import kernel\n"
         "def times(factor):\n    @kernel\n    def it(x):\n        return factor * x\n    return it\n"
     )
     assert install.start("import made; print(made.times(2)(1), made.times(3)(1))")[0] == "2 3\n"
     out, warnings = install.start("import made; print(made.times(3)(1), made.times(2)(1))")
     assert out == "3 2\n"
     assert_one_warning(warnings, "times.<locals>.it")
-    typed = "from scratch.core.jit import kernel\ndef it(x):\n    return 2 * x\nprint(kernel(it)(1))"
+    typed = "from scratch.compiled.jit import kernel\ndef it(x):\n    return 2 * x\nprint(kernel(it)(1))"
     out, warnings = install.start(typed)
     assert out == "2\n"
     assert_one_warning(warnings, "source file")

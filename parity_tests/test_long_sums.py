@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import scratch
-from parity_tests.bounds import Rounding
+from alexnet_from_scratch.proof.bounds import Rounding
+from alexnet_from_scratch.proof.parity import in_bounds, to_numpy, to_torch
 from parity_tests.long_sums import DTYPE, LONG_SUMS
-from parity_tests.parity import in_bounds, to_numpy, to_torch
 from parity_tests.verdicts import SPEC
 
 

@@ -1,7 +1,7 @@
 """Properties that need no oracle: how the result must change when the input changes in a known way.
 
-With small integers sums are exact, so most of them hold to the bit; what else rounds is compared in float64, within the
-reference's bound for the operation.
+With small integers sums are exact, so most of them hold to the bit; the others are compared in float64, within the reference's
+bound for the operation.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import scratch
-from parity_tests import cases
-from parity_tests.bounds import Rounding
-from parity_tests.draws import Case, fewer, values
-from parity_tests.parity import in_bounds
-from parity_tests.specs import RUNGS, SPECS
+from alexnet_from_scratch.proof import cases
+from alexnet_from_scratch.proof.bounds import Rounding
+from alexnet_from_scratch.proof.draws import Case, fewer, values
+from alexnet_from_scratch.proof.parity import in_bounds
+from alexnet_from_scratch.proof.specs import RUNGS, SPECS
 
 FLOAT64 = np.dtype(np.float64)
 INTEGERS = ("integers",)

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import scratch.modules
-from scratch.core import memory
-from scratch.core.jit import JIT_OFF
+from scratch.compiled import memory
+from scratch.compiled.jit import JIT_OFF
 from scratch.modules import Module
 
-modules: Any = scratch.modules  # Any: what the types forbid must raise, too
+modules: Any = scratch.modules  # Any: what the types forbid must also raise
 Conv2d, Linear, ReLU, MaxPool2d = modules.Conv2d, modules.Linear, modules.ReLU, modules.MaxPool2d
 Flatten, Dropout, Sequential, CrossEntropyLoss = modules.Flatten, modules.Dropout, modules.Sequential, modules.CrossEntropyLoss
 
@@ -45,7 +45,7 @@ def test_eval_mode_keeps_nothing():
     with pytest.raises(RuntimeError, match=r"training mode.*training is False"):
         layer.backward(np.ones(3))
     layer.train()(np.ones(3))
-    layer.eval()(np.ones(3))  # nor what an earlier pass left
+    layer.eval()(np.ones(3))  # nor anything that an earlier pass left
     with pytest.raises(RuntimeError, match="training mode"):
         layer.backward(np.ones(3))
 
@@ -61,7 +61,7 @@ def test_wrong_gradient_can_be_put_right():
 
 @pytest.fixture
 def single_thread():
-    """Threads of the pool may hold on to an array for a moment more."""
+    """The pool's threads may hold an array a moment longer."""
     threads = scratch.get_num_threads()
     scratch.set_num_threads(1)
     yield
@@ -74,8 +74,8 @@ def test_memory(monkeypatch):
     """Training holds every activation until backward; eval mode holds an input and an output at a time."""
     network = Sequential(*(ReLU() for _ in range(20)))
     x = np.ones(1 << 17, np.float32)
-    monkeypatch.setattr(memory, "SMALL", x.nbytes)  # it is given back to the system when it is let go
-    network(x[:1])  # compiles
+    monkeypatch.setattr(memory, "SMALL", x.nbytes)  # it is returned to the system when it is freed
+    network(x[:1])  # compiles the kernels
 
     def peak_and_rest(run):
         tracemalloc.start()

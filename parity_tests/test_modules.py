@@ -1,8 +1,8 @@
-"""scratch.modules beside torch.nn: values and gradients, names, starting values, dropout's masks.
+"""scratch.modules compared with torch.nn: values and gradients, names, starting values, dropout's masks.
 
 The operations under the modules are proven by ``test_operations.py``; here it is enough that each module calls the right one
-with the right arguments and puts every gradient where it belongs. So one float64 case for each argument will do, and
-"equal" allows 64 roundings of the largest element, which is more than the longest sum here has terms.
+with the right arguments and puts every gradient where it belongs. So one float64 case for each argument is enough. "Equal" allows
+64 roundings of the largest element, more than the number of terms in the longest sum here.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import scratch.modules
 import scratch.sgd
 import torch_impl.modules
 
-modules: Any = scratch.modules  # Any: what the types forbid must raise, too
+modules: Any = scratch.modules  # Any: what the types forbid must also raise
 Conv2d, Linear, ReLU, MaxPool2d = modules.Conv2d, modules.Linear, modules.ReLU, modules.MaxPool2d
 Flatten, Dropout, Sequential, CrossEntropyLoss = modules.Flatten, modules.Dropout, modules.Sequential, modules.CrossEntropyLoss
 
-# Class, arguments, shape of the input. Every argument has a value other than its default somewhere.
+# Class, arguments, input shape. Every argument has a non-default value somewhere.
 LAYERS = [
     ("Conv2d", (3, 8, 3), {"padding": 1}, (2, 3, 6, 5)),
     ("Conv2d", (4, 6, (3, 2)), {"stride": (2, 1), "padding": (1, 0), "groups": 2, "bias": False}, (2, 4, 7, 5)),
@@ -182,7 +182,7 @@ def test_an_index_out_of_range(index, side):
 
 
 def test_a_tied_parameter_is_learned_once():
-    """Two layers share a weight: one parameter by the first of its names, with both layers' gradients, and one step."""
+    """Two layers share a weight: one parameter under the first of its names, with both layers' gradients, and one step."""
     ours = Sequential(*(Linear(3, 3, dtype=np.float64) for _ in range(2)))
     theirs = torch.nn.Sequential(*(torch.nn.Linear(3, 3, dtype=torch.float64) for _ in range(2)))
     for network in (ours, theirs):

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from alexnet_from_scratch.proof.parity import ASSERTIONS
 from parity_tests import mutants_compiled, mutants_convolution, mutants_loss, mutants_pooling
 from parity_tests.mutants import hunt
-from parity_tests.parity import ASSERTIONS
 
 MUTANTS = (*mutants_convolution.MUTANTS, *mutants_pooling.MUTANTS, *mutants_loss.MUTANTS, *mutants_compiled.MUTANTS)
 
@@ -32,5 +32,5 @@ def test_without_the_assertion_a_mutant_lives(assertion):
 
 @pytest.mark.parametrize("mutant", {mutant.operation: mutant for mutant in MUTANTS}.values(), ids=lambda mutant: mutant.operation)
 def test_the_unchanged_source_lives(mutant):
-    """Planting nothing changes nothing: what dies, dies of its mistake."""
+    """Planting nothing changes nothing, so a mutant that dies was killed by its mistake."""
     assert hunt(replace(mutant, new=mutant.old, also=()), ASSERTIONS, shrink=False) is None

@@ -1,4 +1,4 @@
-"""The kernels that are written in vectors, with narrower vectors than this machine's: other tiles, other leftovers."""
+"""The vector kernels with narrower vectors than this machine's: other tiles, other remainders."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from scratch.core.jit import JIT_OFF
-from scratch.core.vectors import VECTOR_BITS
+from scratch.compiled.emission import VECTOR_BITS
+from scratch.compiled.jit import JIT_OFF
 
 ROOT = Path(__file__).parent.parent
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 @pytest.mark.skipif(JIT_OFF, reason="the width of a vector then only cuts the same loops elsewhere, and plain Python is slow")
 @pytest.mark.parametrize("bits", [bits for bits in (128, 256) if bits < VECTOR_BITS])
 def test_kernels_are_right_on_narrower_vectors(bits):
-    """In a process of its own: the width is fixed when scratch is imported."""
+    """In its own process: the width is fixed when scratch is imported."""
     suite = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--profile=quick"]
     run = subprocess.run(
         [*suite, "parity_tests/test_operations.py", "-k", "numba or implicit_gemm or winograd"],

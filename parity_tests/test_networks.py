@@ -1,22 +1,22 @@
 """Whole networks on both sides: gradients on photographs, ten steps of training, names and sizes, the walk-through.
 
-How close is equal? The a-priori bounds of single operations are of no use for a network: each layer multiplies the one before,
-and they end many orders above what happens. But there is a measure of what is inevitable: torch's own float32 error, its distance
-from torch in float64 with the same weights, images and dropout masks. So for the logits and each gradient, with
-error(x) = |x - torch in float64| / |torch in float64| in the Euclidean norm and u the unit roundoff,
+How close is equal? The a-priori bounds of single operations are of no use for a network: each layer multiplies the bound before
+it, and the result is many orders of magnitude above the real error. But torch's own float32 error shows what is inevitable: its
+distance from torch in float64 with the same weights, images and dropout masks. So for the logits and each gradient, with error(x)
+= |x - torch in float64| / |torch in float64| in the Euclidean norm and u the unit roundoff,
 
     error(scratch in float32)  <=  FACTOR · max(error(torch in float32), u(float32))
 
-(u alone is what rounding a perfect result costs, for a tensor in which torch was lucky.)
+(u is the cost of rounding a perfect result, for a tensor in which torch was lucky.)
 
-One thing rounding does not do gradually: it turns decisions, which of two values is the greater, or whether one is above zero.
-A forward pass makes some millions of them, and in a third of the batches one is close enough for float32 to turn it. That moves
-conv1's gradient by a thousand times as much as rounding does, in one library and not in the other. So BATCHES batches are tried,
-all from the starting weights, and on either side the least error of them counts: a turn does not show, a mistake does, being
-there in every batch.
+Rounding has one effect that is not gradual: it flips decisions, such as which of two values is larger, or whether one is above
+zero. A forward pass makes millions of decisions, and in a third of the batches one is close enough for float32 to flip it. That
+moves conv1's gradient a thousand times as much as rounding does, in one library and not in the other. So BATCHES batches are
+tried, all from the starting weights, and on each side the smallest error counts: a flip does not show, but a mistake does,
+because it is in every batch.
 
-Ten steps of training would carry each turn on to the end. They are compared in float64, where near ties are 2^29 times as rare.
-There it is enough to allow for the rounding of every weight each time it is stored; the gradients' errors come in times the
+Ten steps of training would carry each flip to the end. They are compared in float64, where near ties are 2^29 times as rare.
+There it is enough to allow for the rounding of every weight each time it is stored; the gradients' errors are multiplied by the
 learning rate and stay below that:
 
     error(scratch in float64)  <=  STEPS · u(float64)
@@ -38,13 +38,13 @@ import scratch.sgd
 import scratch.walkthrough
 import torch_impl.modules
 import torch_impl.walkthrough
+from alexnet_from_scratch.data import datasets
 from scratch.alexnet import VARIANTS
 from torch_impl.alexnet import VARIANTS as TORCH_VARIANTS
 from torch_impl.alexnet import AlexNet as TorchAlexNet
-from training import datasets
 
-AlexNet: Any = scratch.alexnet.AlexNet  # Any: what the types forbid must raise, too
-FACTOR = 4  # without a turn, the largest ratio seen in a single batch is 1.7
+AlexNet: Any = scratch.alexnet.AlexNet  # Any: what the types forbid must also raise
+FACTOR = 4  # without a flip, the largest ratio seen in a single batch is 1.7
 BATCHES = 5
 STEPS = 10
 RECIPE: dict[str, Any] = {"lr": 0.001, "momentum": 0.9, "weight_decay": 5e-4}
@@ -91,7 +91,7 @@ class ByScratch:
         self.optimizer = scratch.sgd.SGD(self.model.parameters(), **RECIPE)
 
     def gradients(self, batch):
-        """The logits, and by their parameters' names the gradients."""
+        """The logits, and the gradients by parameter name."""
         dropouts = [module for _, module in self.model.named_modules() if isinstance(module, scratch.modules.Dropout)]
         for dropout, mask in zip(dropouts, batch.masks, strict=True):
             dropout.mask = mask
@@ -106,7 +106,7 @@ class ByScratch:
 
 
 class ByTorch:
-    """The same by torch; what comes out are arrays."""
+    """The same in torch; results are arrays."""
 
     def __init__(self, variant, state, dtype, device):
         self.place = {"dtype": torch.float32 if dtype is np.float32 else torch.float64, "device": device}
@@ -131,7 +131,7 @@ class ByTorch:
 
 
 def train(side, batches):
-    """One step for each batch; the weights after them."""
+    """Take one step for each batch; return the weights afterwards."""
     for batch in batches:
         side.gradients(batch)
         side.optimizer.step()
@@ -139,18 +139,18 @@ def train(side, batches):
 
 
 def errors(results, reference):
-    """By tensor, the distance from the reference, relative to its length."""
+    """For each tensor, the distance from the reference, relative to its norm."""
     assert results.keys() == reference.keys()
     return {name: np.linalg.norm(np.ravel(results[name] - e)) / np.linalg.norm(np.ravel(e)) for name, e in reference.items()}
 
 
 def above(bounds, errors):
-    """The tensors whose error is above its bound, or NaN, and how many times."""
+    """The tensors whose error is above its bound, or NaN, and by what factor."""
     return {name: error / bounds[name] for name, error in errors.items() if not error <= bounds[name]}
 
 
 def gradients_too_far(sides, theirs, reference, batches):
-    """For each side, what is above the bound."""
+    """For each side, the tensors above the bound."""
     found: list[list[Any]] = [[] for _ in (theirs, *sides)]
     for batch in batches:
         expected = reference.gradients(batch)
@@ -181,7 +181,7 @@ def test_ten_steps(variant, device):
     assert training_too_far(result, reference) == {}
 
 
-# Of a module or of the optimizer: what of it, and what it is by mistake.
+# A module or the optimizer, its attribute, and a wrong value for it.
 GRADIENT_PLANTS = [
     ("features.2", "alpha", 5e-4),  # not divided by the window's size
     ("features.2", "size", 4),
@@ -274,7 +274,7 @@ def test_stages(variant, size, sizes):
             assert x.shape[2] == x.shape[3]
             heights.append(x.shape[2])
     assert heights == sizes
-    assert np.array_equal(network.avgpool(x), x)  # at this size the average pooling has nothing to do
+    assert np.array_equal(network.avgpool(x), x)  # at this size average pooling has nothing to do
 
 
 def test_other_image_sizes_work():

@@ -1,6 +1,6 @@
 """Every parameter of every operation, with every odd value: both sides take it and agree, or refuse it, or a deviation says why.
 
-Where scratch takes what torch does not because of its type, the result is that of the plain value.
+If scratch takes a value that torch refuses because of its type, the result is that of the plain value.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from typing import Any
 import numpy as np
 import pytest
 
+from alexnet_from_scratch.proof.draws import FLOATS, Case
+from alexnet_from_scratch.proof.specs import SPECS
 from parity_tests.deviations import covering
-from parity_tests.draws import FLOATS, Case
 from parity_tests.odd_arguments import NAMES, PARAMETERS, odd_arguments
-from parity_tests.specs import SPECS
 from parity_tests.verdicts import answers, difference
 from parity_tests.which_values import is_index
 
 Arrays = tuple[Any, ...]
-# oneDNN's float32 convolution divides by zero at such strides, and the process is gone.
+# oneDNN's float32 convolution divides by zero at such strides, which kills the process.
 DTYPES = {"conv2d": FLOATS[1:]}
 
 
 def plain(value: Any) -> Any:
-    """What ``value`` counts for: an int, a bool, or pairs of ints; None where it has no plain spelling."""
+    """The plain form of ``value``: an int, a bool, or pairs of ints; None if it has none."""
     if isinstance(value, np.bool_):
         return bool(value)
     if isinstance(value, (tuple, list)):
@@ -36,7 +36,7 @@ def plain(value: Any) -> Any:
 
 
 def complaint(operation: str, case: Case, value: Any, parameter: str) -> str:
-    """What is wrong with how the two sides answer; empty if nothing is."""
+    """What is wrong with the two sides' answers; empty if nothing is."""
     ours, theirs = answers(operation, case)
     if isinstance(ours, Exception):
         if not isinstance(ours, (TypeError, ValueError)) or not re.match(rf"{operation}: [a-z_]+\b.* must ", str(ours)):
@@ -71,7 +71,7 @@ def test_every_parameter_is_in_the_table():
         assert parameters <= known[spec.name], spec.name
 
 
-@pytest.mark.filterwarnings("ignore")  # torch's, about what is odd
+@pytest.mark.filterwarnings("ignore")  # torch's warnings about odd values
 @pytest.mark.parametrize(("operation", "parameter"), NAMES)
 def test_both_take_an_odd_argument_or_both_refuse_it(operation, parameter):
     complaints = [

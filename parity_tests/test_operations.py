@@ -1,4 +1,4 @@
-"""Every operation, on every rung, in both dtypes: outputs and all gradients, beside torch and beside the reference."""
+"""Every operation, on every rung, in both dtypes: outputs and all gradients, compared with torch and with the reference."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parity_tests.draws import FLOATS, Case, layouts
-from parity_tests.parity import ASSERTIONS, examine
-from parity_tests.specs import RUNGS
+from alexnet_from_scratch.proof.draws import FLOATS, Case, layouts
+from alexnet_from_scratch.proof.parity import ASSERTIONS, examine
+from alexnet_from_scratch.proof.specs import RUNGS
 from parity_tests.verdicts import SPEC
-from scratch import conv2d, conv2d_winograd, use_rung
+from scratch import conv2d, use_rung
+from scratch.convolution.geometry import geometry_of
+from scratch.convolution.winograd_correlate import correlate
+from scratch.convolution.winograd_tiles import Filters, limit_of
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
@@ -28,7 +31,7 @@ def test_parity(spec, rung, dtype, device, report, data):
     report.row(spec.name, rung, str(dtype)).add(evidence)
 
 
-SHAPES = {"x": (2, 2, 7, 8), "weight": (3, 2, 3, 3), "grad_out": (2, 3, 5, 6)}  # of one convolution
+SHAPES = {"x": (2, 2, 7, 8), "weight": (3, 2, 3, 3), "grad_out": (2, 3, 5, 6)}  # shapes of one convolution
 
 
 @pytest.mark.parametrize("need_grad_x", [True, False])
@@ -36,7 +39,7 @@ SHAPES = {"x": (2, 2, 7, 8), "weight": (3, 2, 3, 3), "grad_out": (2, 3, 5, 6)}  
 @pytest.mark.parametrize("array", ["x", "weight", "grad_out"])
 @pytest.mark.parametrize("rung", SPEC["conv2d"].rungs)
 def test_a_number_without_bounds_reaches_what_sees_it_alone(rung, array, value, need_grad_x):
-    """The generic test has such numbers in x, and then in other arrays too. Here they are in one array, whichever it is."""
+    """The generic test has such numbers in x, and then in other arrays too. Here they are in a single array, each in turn."""
     rng = np.random.default_rng(0)
     arrays = {name: rng.integers(1, 3, shape).astype(np.float32) for name, shape in SHAPES.items()}
     arrays[array][1, 1, 1, 1] = value
@@ -58,9 +61,9 @@ def test_a_number_without_bounds_reaches_what_sees_it_alone(rung, array, value, 
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 @pytest.mark.parametrize("rung", SPEC["conv2d"].rungs[2:])
 def test_nothing_overflows_on_the_way_to_a_result_that_does_not(rung, dtype):
-    """Numbers of all sizes up to the largest, in each array another: wherever the definition has a number, so has the rung."""
+    """Numbers of all sizes up to the largest, different in each array: if the definition has a finite result, so has the rung."""
     rng, ran = np.random.default_rng(0), Counter[str]()
-    room = np.finfo(dtype).maxexp - 4  # for products: no result is a sum of more than 60, of any signs
+    room = np.finfo(dtype).maxexp - 4  # for products: no result is a sum of more than 60 products, of any signs
     for _ in range(100):
         x = int(rng.choice([0, room // 2 - int(rng.integers(4)), int(rng.integers(room))]))
         weight = int(rng.choice([0, room // 2, room - x]))
@@ -79,17 +82,17 @@ def test_nothing_overflows_on_the_way_to_a_result_that_does_not(rung, dtype):
         ran[name] += 1
         for ours, theirs in zip(found, wanted, strict=True):
             assert np.array_equal(np.isfinite(ours), np.isfinite(theirs)), (name, exponents)
-    assert ran[rung] >= 20  # it does not leave all of them to others
+    assert ran[rung] >= 20  # it does not leave all of them to other rungs
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 @pytest.mark.parametrize("side", [3, 5, 6])
-@pytest.mark.parametrize("N", [1, 40])  # of the three sums that of channels is the longest, or that of tiles
+@pytest.mark.parametrize("N", [1, 40])  # the longest of the three sums is over channels, or over tiles
 def test_winograd_is_finite_up_to_its_limit(N, side, dtype):
-    """With the signs that let nothing cancel on the way, at one place of the square and then another."""
+    """With signs that let nothing cancel, at each position of the square in turn."""
     x, weight = np.empty((N, 8, 9, 9), dtype), np.empty((4, 8, side, side), dtype)
-    geometry = conv2d._geometry(x.shape, weight.shape, 1, 0, 1, 1)
-    limit = conv2d_winograd._limit(x, weight, geometry)
+    geometry = geometry_of(x.shape, weight.shape, 1, 0, 1, 1)
+    limit = limit_of(x, weight, geometry)
     grad_out = np.empty((N, 4, geometry.OH, geometry.OW), dtype)
 
     def signs(array: np.ndarray, row: int, column: int) -> None:
@@ -135,15 +138,15 @@ def test_winograd_writes_its_outputs_and_nothing_beside_them(shape, dtype):
     bias = np.array([1, -2], dtype)
     memory = np.full(2 * OH * OW + 64, 99, dtype)
     out = memory[32:-32].reshape(1, 2, OH, OW)
-    conv2d_winograd._correlate(x, 0, 0, conv2d_winograd.Filters.of(weight, 1), bias, out, dtype.type(9))
+    correlate(x, 0, 0, Filters.of(weight, 1), bias, out, dtype.type(9))
     with use_rung(conv2d="im2col"):
         np.testing.assert_array_equal(out, conv2d.forward(x, weight, bias)[0])
     assert np.all(memory[:32] == 99)
     assert np.all(memory[-32:] == 99)
 
 
-# Where torch multiplies the gradient by small factors before the large ones, and so loses bits that scratch keeps: what is left
-# of a few units of the smallest number is divided by a small total, or multiplied by a large -log p.
+# torch multiplies the gradient by small factors before large ones, and so loses bits that scratch keeps: the remainder of a few
+# units of the smallest number is divided by a small total, or multiplied by a large -log p.
 FEW_BITS = {
     "probabilities": (
         ([[4, -4, 2]], np.array([[1, 1, 0.5]], np.float32)),

@@ -1,9 +1,10 @@
-"""Which rung runs: what set_rung and use_rung choose, however a block ends, and what the default is for work of any size."""
+"""Which rung runs: what set_rung and use_rung choose, however a block ends, and the default for work of any size."""
 
 from __future__ import annotations
 
 import contextlib
 import contextvars
+import gc
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import scratch
-from docs.xray import photo
-from docs.xray.operations import conv2d as xray_of_conv2d
-from parity_tests.specs import RUNGS, SPECS
+from alexnet_from_scratch.proof.specs import RUNGS, SPECS
+from alexnet_from_scratch.xray import photo
+from alexnet_from_scratch.xray.operations import OPERATIONS
 from scratch import conv2d, modules, relu, sgd
 from scratch.core import ladder
 
@@ -37,7 +38,7 @@ def chosen() -> dict[str, str | None]:
 
 @pytest.fixture
 def _fresh(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The process's choice is put back; a thread's own needs a thread, or a context, of its own."""
+    """Restores the process's choice; a thread's own choice needs its own thread or context."""
     monkeypatch.setattr(ladder, "_process_choice", {})
 
 
@@ -45,7 +46,7 @@ def _fresh(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 class Interrupt:
-    """A trace function that raises KeyboardInterrupt before the k-th step that Python takes, in whatever function."""
+    """A trace function that raises KeyboardInterrupt before the k-th step that Python takes, in any function."""
 
     def __init__(self, k: int) -> None:
         self.left = k
@@ -60,7 +61,7 @@ class Interrupt:
 
 
 def interrupted(block: Callable[[], None], k: int) -> BaseException | None:
-    """Run the block, interrupted at its k-th step. Returns the interrupt, as whoever catches it and looks at it has it."""
+    """Run the block, interrupted at its k-th step. Return the interrupt, as code that catches it would hold it."""
     before = sys.gettrace()
     sys.settrace(Interrupt(k))
     try:
@@ -94,7 +95,7 @@ def after_an_error() -> None:
         raise ValueError
 
 
-@pytest.mark.filterwarnings("ignore:use_rung.* has chosen nothing:RuntimeWarning")  # it was interrupted before its block
+@pytest.mark.filterwarnings("ignore:use_rung.* has chosen nothing:RuntimeWarning")  # interrupted before its block
 @pytest.mark.parametrize("block", [nested, for_the_process, after_an_error])
 def test_a_choice_ends_with_its_block_wherever_an_interrupt_comes(block):
     def sweep() -> int:
@@ -106,7 +107,7 @@ def test_a_choice_ends_with_its_block_wherever_an_interrupt_comes(block):
         assert chosen() == before
         return k
 
-    # In a thread: a trace function may also raise where Python itself never would, and leave the thread's errors in disorder.
+    # In a thread: a trace function may raise where Python itself never would, and so corrupt the thread's error state.
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(sweep).result() > 50
 
@@ -123,7 +124,7 @@ def test_what_was_chosen_for_another_operation_stays(process):
         inside(conv2d="im2col", relu="numpy", linear=None)
         scratch.set_rung(conv2d="naive", process=process)
         inside(conv2d="naive", relu="numpy")
-        scratch.set_rung("numpy", process=process)  # a choice for all replaces those for single ones
+        scratch.set_rung("numpy", process=process)  # a choice for all operations replaces those for single ones
         inside(conv2d=None, relu="numpy", linear="numpy")
         with scratch.use_rung(conv2d="im2col", process=process), scratch.use_rung(linear="numba", process=process):
             inside(conv2d="im2col", relu="numpy", linear="numba")
@@ -139,7 +140,7 @@ def test_what_was_chosen_for_another_operation_stays(process):
 @pytest.mark.usefixtures("_fresh")
 def test_a_threads_choice_goes_before_the_processs():
     scratch.set_rung(relu="numpy", process=True)
-    with scratch.use_rung("naive"):  # though it speaks of all operations
+    with scratch.use_rung("naive"):  # although this is for all operations
         assert chosen()["relu"] == "naive"
         assert chosen()["relu elsewhere"] == "numpy"
 
@@ -155,11 +156,38 @@ def test_a_block_takes_its_own_choice_back_and_no_other():
     inside(relu=None)
 
 
+@pytest.mark.usefixtures("_fresh")
+def test_a_block_may_go_while_choices_are_looked_through():
+    """As garbage, which Python before 3.12 collects whenever something is made."""
+    thresholds = gc.get_threshold()
+    gc.freeze()  # collecting is quick then
+    with contextlib.ExitStack() as blocks:
+        blocks.callback(gc.unfreeze)
+        for _ in range(40):
+            blocks.enter_context(scratch.use_rung(relu="naive", process=True))
+        for made in range(1, 100):
+            gc.collect()
+            gc.disable()
+            gone = scratch.use_rung(relu="numpy", process=True)
+            gone.__enter__()
+            cycle: list[Any] = [gone]
+            cycle.append(cycle)
+            del gone, cycle
+            gc.set_threshold(made, 10, 10)
+            gc.enable()
+            try:
+                list(ladder._choices())
+            finally:
+                gc.set_threshold(*thresholds)
+        gc.collect()
+        assert {choice["relu"] for choice in ladder._choices() if choice} == {"naive"}
+
+
 def test_a_choice_is_for_one_block():
     choice = scratch.use_rung("naive")
     with choice:
         inside(relu="naive")
-    inside(relu=None)  # though the choice is still there
+    inside(relu=None)  # although the choice is still there
     with (
         pytest.raises(RuntimeError, match=r"use_rung: a choice is for one block, got another block for use_rung\('naive'\)"),
         choice,
@@ -210,7 +238,7 @@ def zeros(*shape: int) -> np.ndarray:
         (1, 4, 13, 4, 1, "numba"),
         (2, 16, 16, 16, 1, "numba"),
         (7, 1, 4, 1, 1, "numba"),
-        (8, 1, 4, 1, 1, "implicit_gemm"),  # of many images numba is the slower, however small
+        (8, 1, 4, 1, 1, "implicit_gemm"),  # with many images numba is slower, however small they are
         (2, 64, 16, 64, 1, "implicit_gemm"),
         (2, 64, 32, 64, 1, "winograd"),
         (2, 64, 32, 64, 4, "implicit_gemm"),  # a quarter of the multiplications
@@ -241,7 +269,7 @@ WITH_PRICES = [(spec, rung) for spec, rung in RUNGS if spec.scratch.RUNGS[rung].
 
 @pytest.mark.parametrize(("spec", "rung"), WITH_PRICES, ids=str)
 def test_a_rung_chosen_by_name_runs_work_of_any_size(spec, rung):
-    """The generic test's draws: most are not worth the rung's price, and it runs all that it can compute."""
+    """With the generic test's draws: most are too small for the rung to pay off, and it runs all that it can compute."""
     reached = []
 
     @settings(max_examples=60, derandomize=True, database=None)
@@ -256,11 +284,11 @@ def test_a_rung_chosen_by_name_runs_work_of_any_size(spec, rung):
             reached.append(by_default.rung.name != rung)
 
     draw()
-    assert sum(reached) >= 10  # so many that the default would have left to another
+    assert sum(reached) >= 10  # that many the default would have given to another rung
 
 
 def test_the_xray_shows_every_rung_however_small_its_arrays():
-    page = xray_of_conv2d(photo.load(None, None), size=6, channels=2, kernel=3, stride=1)
+    page = OPERATIONS["conv2d"](photo.load(None, None), size=6, channels=2, kernel=3, stride=1)
     for name in ("out", "grad_x", "grad_weight"):
         assert list(page.panel(name).rungs) == list(conv2d.RUNGS), name
 

@@ -1,6 +1,6 @@
 """The optimizer as an object: parameters in any layout and several at once, state dicts that go both ways, errors.
 
-That every rung takes the right steps, in torch's form and in the paper's, is the generic test's to show (``optimizer.py``).
+The generic test shows that every rung takes the right steps, in torch's form and in the paper's (``optimizer.py``).
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from hypothesis.strategies import DrawFn
 import scratch
 import scratch.sgd
 import torch_impl.sgd
-from parity_tests import optimizer
-from parity_tests.bounds import Rounding
-from parity_tests.draws import FLOATS, LAYOUTS, Case, values
-from parity_tests.parity import in_bounds
+from alexnet_from_scratch.proof import optimizer
+from alexnet_from_scratch.proof.bounds import Rounding
+from alexnet_from_scratch.proof.draws import FLOATS, LAYOUTS, Case, values
+from alexnet_from_scratch.proof.parity import in_bounds
 from parity_tests.verdicts import ODD_VALUES, assert_same_verdict, odd_array
 
 FLOAT32, FLOAT64 = FLOATS
-SGD: Any = scratch.sgd.SGD  # Any: what the types forbid must raise, too
+SGD: Any = scratch.sgd.SGD  # Any: what the types forbid must also raise
 WRITABLE = sorted(LAYOUTS.keys() - {"read-only"})
 
 
@@ -39,7 +39,7 @@ def parameter(data: Any, grad: Any = None) -> SimpleNamespace:
 @pytest.mark.parametrize("rung", scratch.sgd.RUNGS)
 @given(data=st.data())
 def test_parameters_in_any_layout_are_updated_where_they_are(rung, data):
-    """Up to three parameters with one start, each in a layout of its own and each without a gradient at some steps."""
+    """Up to three parameters with the same start, each in its own layout and each without a gradient at some steps."""
     case = data.draw(optimizer.cases(data.draw(st.sampled_from(FLOATS))))
     start, *gradients = case.arrays
     steps = len(gradients)
@@ -65,7 +65,7 @@ def test_parameters_in_any_layout_are_updated_where_they_are(rung, data):
         assert in_bounds(array, expected).max(initial=0) <= 1
         around = array if array.base is None else array.base
         array[...] = 0
-        assert not around.any()  # between the elements of a slice nothing was written
+        assert not around.any()  # nothing was written between the elements of a slice
 
 
 def test_zero_grad_forgets_and_a_step_without_gradients_does_nothing():
@@ -106,7 +106,7 @@ def by_scratch(sgd: Any, own: SimpleNamespace, gradients: list[np.ndarray]) -> N
 
 @given(data=st.data())
 def test_training_goes_on_from_the_others_state_dict(data):
-    """With small integers and powers of two nothing rounds, so both must arrive at the very numbers of an unbroken run."""
+    """With small integers and powers of two nothing rounds, so both must arrive at exactly the numbers of an unbroken run."""
     start, *gradients = (data.draw(values(FLOAT64, (3, 2), "integers")) for _ in range(5))
     dampening = data.draw(st.sampled_from([0.0, 0.25]))
     update = data.draw(st.sampled_from(["torch", "paper"] if dampening == 0 else ["torch"]))
@@ -129,7 +129,7 @@ def test_training_goes_on_from_the_others_state_dict(data):
     by_scratch(sgd, ours, gradients[:stop])
     by_torch(torch_sgd, theirs, gradients[:stop])
 
-    # Everything but the state dict is new and set to something else.
+    # Everything except the state dict is new and set to something else.
     from_torch, from_scratch = SGD([ours], lr=9), torch_impl.sgd.SGD([theirs], lr=9)
     state, torch_state = sgd.state_dict(), torch_sgd.state_dict()
     from_torch.load_state_dict(converted(torch_state, lambda value: value.numpy()))
@@ -141,7 +141,7 @@ def test_training_goes_on_from_the_others_state_dict(data):
 
 
 def converted(state_dict: dict[str, Any], convert: Any) -> dict[str, Any]:
-    """The same with every velocity converted."""
+    """The same state dict with every velocity converted."""
     velocities = {i: entry.get("momentum_buffer") for i, entry in state_dict["state"].items()}
     state = {i: {"momentum_buffer": None if v is None else convert(v)} for i, v in velocities.items()}
     return {**state_dict, "state": state}

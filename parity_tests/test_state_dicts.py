@@ -11,7 +11,7 @@ import torch
 
 import scratch.modules
 
-modules: Any = scratch.modules  # Any: what the types forbid must raise, too
+modules: Any = scratch.modules  # Any: what the types forbid must also raise
 CrossEntropyLoss, Linear, ReLU, Sequential = modules.CrossEntropyLoss, modules.Linear, modules.ReLU, modules.Sequential
 
 
@@ -70,7 +70,9 @@ def test_loading_what_fits_only():
 
 
 def test_a_class_weight_is_a_buffer_as_in_torch():
-    """In the state dict where there is one, and no parameter; the array that was given, which loading writes to."""
+    """If there is one, it is in the state dict, and not a parameter; it is the array that was passed, and loading writes to
+    it.
+    """
     given = np.ones(3)
     ours, theirs = CrossEntropyLoss(given), torch.nn.CrossEntropyLoss(torch.ones(3))
     assert list(ours.state_dict()) == list(theirs.state_dict()) == ["weight"]

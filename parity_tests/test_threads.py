@@ -1,4 +1,4 @@
-"""The threads that run kernels: every piece is done once, no array outlives its call, no thread gets lost."""
+"""The threads that run kernels: every work item is done once, no array outlives its call, no thread is lost."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import scratch
-from scratch.core import jit, threads
+from scratch.compiled import jit, threads
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_without_a_new_thread_the_caller_does_it_all(monkeypatch):
     def run(first: int, last: int) -> None:
         both.wait()
 
-    threads.for_each(run, 2)  # the next may have one
+    threads.for_each(run, 2)  # the next call may have one
 
 
 @pytest.mark.usefixtures("_threads")
@@ -221,7 +221,7 @@ def look_for_threads():
         print(left, file=sys.stderr)
 atexit.register(look_for_threads)  # before scratch is imported, so it is called after scratch's own
 import scratch
-from scratch.core import jit, threads
+from scratch.compiled import jit, threads
 
 start = threads._Thread.start
 def start_checked(thread):

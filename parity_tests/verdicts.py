@@ -1,6 +1,6 @@
-"""Calls that are wrong, or just not quite: how to draw them, and what scratch and torch say to them.
+"""Calls that are wrong, or almost: how to draw them, and how scratch and torch answer.
 
-scratch raises if and only if torch raises; where they part on purpose one row of :mod:`parity_tests.deviations` says so.
+scratch raises if and only if torch raises; where they differ on purpose, a row of :mod:`parity_tests.deviations` says so.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
+from alexnet_from_scratch.proof.draws import Case
+from alexnet_from_scratch.proof.parity import to_numpy, to_torch
+from alexnet_from_scratch.proof.specs import SPECS
 from parity_tests.deviations import covering
-from parity_tests.draws import Case
-from parity_tests.parity import to_numpy, to_torch
-from parity_tests.specs import SPECS
 
 SPEC = {spec.name: spec for spec in SPECS}
 
@@ -30,7 +30,7 @@ DTYPES = [np.float32, np.float64, np.float16, np.int64, np.int32, np.uint8, np.b
 
 @st.composite
 def odd_array(draw: DrawFn, array: np.ndarray) -> np.ndarray:
-    """The array in another dtype, or one of a shape that differs in one axis."""
+    """The array in another dtype, or an array whose shape differs in one axis."""
     if draw(st.booleans()):
         return np.ones_like(array, draw(st.sampled_from(DTYPES)))
     shape = list(array.shape)
@@ -58,7 +58,7 @@ def _attempt(function: Callable[..., Any], *arguments: Any, **params: Any) -> An
 def answers(operation: str, case: Case) -> tuple[Answer, Answer]:
     """Outputs and gradients by scratch and by torch as arrays, or what each raised; no gradients unless both take the call."""
     spec, results = SPEC[operation], []
-    # Not on a GPU: there a class out of range takes the whole process down.
+    # Not on a GPU: there a class out of range crashes the whole process.
     sides = [(spec.scratch, lambda value: value), (spec.torch, lambda value: to_torch(value, "cpu"))]
     for module, convert in sides:
         params = {name: convert(value) if name in ("weight", "mask") else value for name, value in case.params.items()}
@@ -76,7 +76,7 @@ def answers(operation: str, case: Case) -> tuple[Answer, Answer]:
 
 
 def difference(ours: tuple[Any, ...], theirs: tuple[Any, ...]) -> str:
-    """Of two tuples of results; empty if there is none to speak of."""
+    """How two tuples of results differ; empty if they do not differ noticeably."""
     try:
         for a, b in zip(ours, theirs, strict=True):
             assert (a is None) == (b is None)

@@ -1,4 +1,4 @@
-"""Which values of an argument a deviation from torch is about: what :mod:`parity_tests.deviations` asks of a value."""
+"""Which values of an argument a deviation from torch is about: the conditions that :mod:`parity_tests.deviations` uses."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from parity_tests.draws import FLOATS, Case
+from alexnet_from_scratch.proof.draws import FLOATS, Case
 
 
 def entries(value: Any) -> tuple[Any, ...]:
-    """What a pair is made of; a single value alone."""
+    """The entries of a pair; a single value alone."""
     return tuple(value) if isinstance(value, (tuple, list)) else (value,)
 
 
@@ -23,7 +23,7 @@ def is_bool(value: Any) -> bool:
 
 
 def is_index(value: Any) -> bool:
-    """Whether Python takes it for an integer though it is no int."""
+    """Whether Python accepts it as an integer although it is not an int."""
     if isinstance(value, int) or is_bool(value):
         return False
     try:
@@ -53,14 +53,14 @@ def large(value: Any, case: Case) -> bool:
 
 
 def beyond_torch(value: Any, case: Case) -> bool:
-    """A whole number beyond 64 bits, a real one beyond the arrays' dtype."""
+    """Whether it is an integer beyond 64 bits, or a real number beyond the arrays' dtype."""
     if isinstance(value, int):
         return not -(2**63) < value < 2**63
     return isinstance(value, float) and np.finfo(case.dtype).max < abs(value) < math.inf
 
 
 def never_dampened(value: Any, case: Case) -> bool:
-    """Whether no step comes to the dampening, which is none of the values that torch would take there."""
+    """Whether no step uses the dampening, and it is a value that torch would refuse if one did."""
     used = case.params.get("momentum", 0) != 0 and len(case.params["lr"]) > 1
     return not used and not is_bool(value) and not array_or_complex(value, case)
 
@@ -86,5 +86,5 @@ def broadcasts(value: Any, case: Case) -> bool:
 
 
 def of_nothing_to_say(value: Any, case: Case) -> bool:
-    """Whether torch looks at the smoothing: of probabilities at every one, of classes only at what is above 0."""
+    """Whether torch leaves the smoothing unchecked: with probabilities always, with classes unless it is above 0."""
     return case.arrays[1].dtype.kind == "f" or not value > 0

@@ -8,8 +8,8 @@ Every operation is a file with two functions::
 
 import sys
 
-if sys.argv[:1] == ["-m"]:  # "python -m" looks for one of these modules to run
-    from training.interrupts import end_plainly
+if sys.argv[:1] == ["-m"]:  # "python -m" is looking for one of these modules
+    from alexnet_from_scratch.runs.interrupts import end_plainly
 
     end_plainly()
 
@@ -26,8 +26,8 @@ from scratch import (
     sgd,
     softmax,
 )
+from scratch.compiled.threads import get_num_threads, set_num_threads
 from scratch.core.ladder import set_rung, use_rung
-from scratch.core.threads import get_num_threads, set_num_threads
 
 __all__ = [
     "adaptive_avg_pool2d",

@@ -1,17 +1,17 @@
-"""2-D adaptive average pooling: the mean over windows that are laid out so as to give the size asked for.
+"""2-D adaptive average pooling: the mean over windows that are chosen to give the requested output size.
 
     out[n,c,oh,ow] = (Σ_{h in rows(oh)} Σ_{w in columns(ow)} x[n,c,h,w]) / |rows(oh)| / |columns(ow)|
     rows(oh) = ⌊oh·H/OH⌋ … ⌈(oh+1)·H/OH⌉ - 1, and columns(ow) likewise
 
-so neighbouring windows share a row where OH does not divide H, and repeat it where OH is larger. Backward:
+so neighbouring windows share a row if OH does not divide H, and repeat it if OH is larger. Backward:
 
-    grad_x[n,c,h,w] = Σ grad_out[n,c,oh,ow] / |rows(oh)| / |columns(ow)|   over the windows that hold the cell (h,w)
+    grad_x[n,c,h,w] = Σ grad_out[n,c,oh,ow] / |rows(oh)| / |columns(ow)|   over the windows that contain the cell (h,w)
 
-Those that hold the row h are ⌊h·OH/H⌋ … ⌈(h+1)·OH/H⌉ - 1, the same formula with H and OH exchanged. So backward is forward's
-sum, from OH·OW to H·W cells, and the same loops serve both.
+The windows that contain the row h are ⌊h·OH/H⌋ … ⌈(h+1)·OH/H⌉ - 1, the same formula with H and OH exchanged. So backward is
+forward's sum, from OH·OW to H·W cells, and the same loops serve both.
 
 Shapes: x (N,C,H,W), out (N,C,OH,OW). Same as ``torch.nn.functional.adaptive_avg_pool2d``. Not in Krizhevsky, Sutskever,
-Hinton 2012: torchvision's AlexNet has it before the linear layers, to take images of any size.
+Hinton 2012: torchvision's AlexNet has it before the linear layers, so that images may have any size.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from scratch.core import checks, memory
-from scratch.core.jit import kernel
+from scratch.compiled import memory
+from scratch.compiled.jit import kernel
+from scratch.compiled.threads import for_each
+from scratch.core import checks
 from scratch.core.ladder import Cache, Ladder, Rung
-from scratch.core.threads import for_each
 
 
 def forward(x: np.ndarray, *, output_size: int | tuple[int | None, int | None]) -> tuple[np.ndarray, Cache]:
@@ -31,15 +32,15 @@ def forward(x: np.ndarray, *, output_size: int | tuple[int | None, int | None]) 
 
     Args:
         x: (N,C,H,W) or (C,H,W), float32 or float64.
-        output_size: the pair (OH,OW), in which None keeps x's size, or an int for both; may be larger than x, or 0.
+        output_size: the pair (OH,OW), where None keeps x's size, or an int for both; may be larger than x's size, or 0.
 
     Returns:
         ``out`` (N,C,OH,OW), or (C,OH,OW) for unbatched x, and the cache for :func:`backward`.
 
     Raises:
         TypeError: ``x`` is not a float32 or float64 array, or ``output_size`` is neither an int nor a pair.
-        ValueError: ``x`` has another number of axes, ``output_size`` is negative, not two numbers or more than memory holds, or
-            H or W is 0 (but an output of 1 by 1 is then NaN, the mean of nothing).
+        ValueError: ``x`` has another number of axes; ``output_size`` is negative, not two numbers or too large for memory; or
+            H or W is 0 (except for an output of 1 by 1, which is then NaN, the mean of nothing).
     """
     batch, unbatched = checks.image("adaptive_avg_pool2d", "x", x)
     H, W = batch.shape[2:]
@@ -109,7 +110,7 @@ def _window(o: int, cells: int, outputs: int) -> range:
 
 
 def numpy_forward(x: np.ndarray, OH: int, OW: int) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """All windows at once, first down the columns and then along the rows: the loops over the cells run in C."""
+    """Sum all windows at once, first down the columns and then along the rows: the loops over the cells run in C."""
     H, W = x.shape[2:]
     return _divide(_sums(_sums(x, 2, OH), 3, OW), H, W), (H, W)
 
@@ -119,7 +120,7 @@ def numpy_backward(grad_out: np.ndarray, H: int, W: int) -> tuple[np.ndarray]:
 
 
 def _bounds(cells: int, outputs: int) -> tuple[np.ndarray, np.ndarray]:
-    """All of an axis's windows as two arrays: their first cells, and the cells behind their last."""
+    """All windows of an axis as two arrays: their first cells, and the cells after their last."""
     o = np.arange(outputs)
     return o * cells // outputs, -(-(o + 1) * cells // outputs)
 
@@ -134,8 +135,8 @@ def _divide(sums: np.ndarray, H: int, W: int) -> np.ndarray:
 
 def _sums(values: np.ndarray, axis: int, outputs: int) -> np.ndarray:
     """The sums over windows along ``axis``."""
-    # reduceat adds from each index up to the next one. Of first, behind, first, behind … every other sum is a window's.
-    # The zero at the end is for the last index to point at; adding 0 makes -0.0 a 0.0, as in any sum that starts at 0.
+    # reduceat adds from each index up to the next one. The indices are first, end, first, end …: every other sum is a window's.
+    # The zero at the end exists so that the last index is valid. Adding 0 makes -0.0 a 0.0, as in any sum that starts at 0.
     frame = [(0, 0)] * values.ndim
     frame[axis] = (0, 1)
     bounds = np.ravel(_bounds(values.shape[axis], outputs), order="F")
@@ -148,7 +149,7 @@ def _sums(values: np.ndarray, axis: int, outputs: int) -> np.ndarray:
 
 
 def numba_forward(x: np.ndarray, OH: int, OW: int) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """The same two steps for one row of windows after the other, in one pass over memory and on all cores."""
+    """Take the same two steps for one row of windows at a time, in one pass over memory and on all cores."""
     H, W = x.shape[2:]
     return _divide(_plane_sums(x, OH, OW), H, W), (H, W)
 
@@ -172,7 +173,7 @@ def _sum_kernel(first: int, last: int, values: np.ndarray, bounds: tuple[np.ndar
     W = values.shape[2]
     _, OH, OW = sums.shape
     top, bottom, left, right = bounds
-    down = np.empty(W, values.dtype)  # the sums of each column's cells in one row of windows
+    down = np.empty(W, values.dtype)  # each column's sum of cells in one row of windows
     for plane in range(first, last):
         for oh in range(OH):
             for w in range(W):

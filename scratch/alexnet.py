@@ -3,17 +3,17 @@
 =============  ==========  ===========================================================================================
 variant        parameters  what it is (1000 classes)
 =============  ==========  ===========================================================================================
-one_tower      62,378,344  the paper's layer sizes on one device: every channel sees every other
-paper          60,965,224  the paper's two halves: conv2, conv4 and conv5 see one half of the channels each (``groups=2``)
+one_tower      62,378,344  the paper's layer sizes on one device: every output channel reads every input channel
+paper          60,965,224  the paper's two halves: conv2, conv4 and conv5 read only one half each (``groups=2``)
 torchvision    61,100,840  torchvision's: "One weird trick", narrower, without response normalization; loads its weights
 mini              551,146  the same eight layers for grey 28×28 images (10 classes, 2.2 MB)
 =============  ==========  ===========================================================================================
 
-The paper says 224×224 and gets 55×55 out of conv1, which an 11×11 window at stride 4 does not give: here conv1 pads by 2, as
-torchvision does (227×227 without padding is the same arithmetic). Other image sizes work too, as ``avgpool`` brings them all
-to the size that the first fully connected layer was made for; at 224×224 it changes nothing.
+The paper says that conv1 makes 55×55 from 224×224, but an 11×11 window at stride 4 does not give that. Here conv1 pads by 2, as
+torchvision does (227×227 without padding is the same arithmetic). Other image sizes work too: ``avgpool`` brings all of them to
+the size that the first fully connected layer needs; at 224×224 it changes nothing.
 
-LRN's constants are the paper's; they were chosen for pixels from 0 to 255, minus the mean (see ``data.py``).
+LRN's constants are the paper's, which were chosen for pixels from 0 to 255 minus the mean (see ``data.py``).
 
 Paper: Krizhevsky, Sutskever, Hinton 2012, sections 3.5 and 5; Krizhevsky 2014, arXiv 1404.5997, for torchvision's.
 """
@@ -31,14 +31,14 @@ from scratch.modules import AdaptiveAvgPool2d, Conv2d, Dropout, Flatten, Linear,
 
 
 class Conv(NamedTuple):
-    """A row: convolution and ReLU, then where it says so response normalization and overlapping max-pooling (3, stride 2)."""
+    """A row: convolution and ReLU, then if set response normalization and overlapping max-pooling (3, stride 2)."""
 
     channels: int
     kernel: int
     stride: int = 1
     padding: int = 0
     groups: int = 1
-    bias: int = 0  # where the paper's initialisation starts it
+    bias: int = 0  # its initial value in the paper
     norm: bool = False
     pool: bool = False
 
@@ -103,11 +103,11 @@ class AlexNet(Sequential):
     Args:
         variant: a key of ``VARIANTS``.
         num_classes: columns of the output.
-        dropout: probability with which a hidden value of the fully connected layers is dropped in training.
+        dropout: probability that a hidden value of the fully connected layers is dropped in training.
         init: "torch": torch's default, U(-1/√n, 1/√n) for n inputs; "paper": N(0, 0.01), biases 1 in conv2, conv4, conv5 and
-            the hidden fully connected layers, else 0.
+            the hidden fully connected layers, 0 elsewhere.
         dtype: float32 or float64, of the parameters and therefore of the images.
-        rng: draws the starting values, and later what dropout keeps.
+        rng: draws the initial values, and later dropout's masks.
 
     Raises:
         TypeError: an argument has the wrong type.

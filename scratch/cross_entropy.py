@@ -1,19 +1,19 @@
 """Cross-entropy between the softmax of the logits and the target, averaged over all positions.
 
-With logp = log_softmax(logits) along the classes, w the weight of each class (1 by default), ε = label_smoothing and C classes,
-the loss of a position is, for a target class t and for target probabilities q:
+Let logp = log_softmax(logits) along the classes, w the weight of each class (1 by default), ε = label_smoothing and C the number
+of classes. The loss of a position is, for a target class t and for target probabilities q:
 
     loss = -(1-ε)·w[t]·logp[t] - ε/C · Σ_c w[c]·logp[c]      (the second term only if ε > 0; all 0 where t is ignore_index)
     loss = -Σ_c w[c]·((1-ε)·q[c] + ε/C)·logp[c]
 
-reduction='mean' divides the sum of all losses by Σ w[t] over the positions that are not ignored; for probabilities, by the
+reduction='mean' divides the sum of all losses by Σ w[t] over the positions that are not ignored, or for probabilities by the
 number of positions. Backward, with g the gradient of a position's loss and a[c] the factor of -logp[c] above:
 
     grad_logits[c] = g · (softmax[c] · Σ a - a[c])
     grad_target[c] = -g · (1-ε)·w[c]·logp[c]                 (for probabilities)
 
-Every rung sees the logits x as (N,C,D), where D is all axes behind the classes and N is 1 for logits (C,), and the target t as
-(N,D) for classes, -1 where ignored, or (N,C,D) for probabilities. What a target class leaves out is skipped, never multiplied
+Every rung sees the logits x as (N,C,D), where D is all axes after the classes, and N is 1 for logits (C,). The target t is (N,D)
+for classes, -1 where ignored, or (N,C,D) for probabilities. With a target class, the other classes are skipped, never multiplied
 by 0: logp may be -inf, and 0 · inf is NaN.
 
 Paper: Krizhevsky, Sutskever, Hinton 2012, section 3.5 (the multinomial logistic regression objective).
@@ -29,10 +29,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scratch import log_softmax, softmax
-from scratch.core import checks, memory
-from scratch.core.jit import kernel
+from scratch.compiled import memory
+from scratch.compiled.jit import kernel
+from scratch.compiled.rows import exp_row, for_each_row, rows, side_by_side, spread_out
+from scratch.core import checks
 from scratch.core.ladder import Cache, Ladder, Rung
-from scratch.core.rows import exp_row, for_each_row, rows, side_by_side, spread_out
 
 __all__ = ["RUNGS", "backward", "forward", "log_softmax", "softmax"]
 
@@ -40,12 +41,12 @@ REDUCTIONS = ("none", "mean", "sum")
 
 
 class Options(NamedTuple):
-    """What the rungs need to know beside x and t; each saves it first."""
+    """Everything the rungs need apart from x and t; each rung saves it as its first value."""
 
     weight: np.ndarray  # (C,)
-    own: float  # 1-ε, the part of the target that stays where it is
-    share: float  # ε/C, what every class gets
-    divisor: float  # of the summed losses
+    own: float  # 1-ε, the part of the target that is not spread
+    share: float  # ε/C, the part that every class gets
+    divisor: float  # the sum of the losses is divided by this
     loss_shape: tuple[int, ...]  # () for a sum
     logits_shape: tuple[int, ...]
 
@@ -65,17 +66,17 @@ def forward(
         logits: (C,), (N,C) or (N,C,D1,…), float32 or float64.
         target: the classes, int64 or uint8, of logits' shape without C; or their probabilities, of logits' shape and dtype.
         weight: (C,), the weight of each class, of logits' dtype; it gets no gradient.
-        ignore_index: positions of this class count neither in the loss nor in its divisor. Probabilities cannot be ignored.
+        ignore_index: positions with this class count neither in the loss nor in its divisor. Probabilities cannot be ignored.
         reduction: 'mean', 'sum', or 'none' for the loss of every position.
         label_smoothing: the part of the target, between 0 and 1, that is spread evenly over all classes.
 
     Returns:
-        The loss, of logits' dtype: 0-d, or of logits' shape without C for 'none'; and the cache for :func:`backward`. The
-        mean of nothing is NaN.
+        The loss, of logits' dtype, 0-d, or of logits' shape without C for 'none', and the cache for :func:`backward`. The mean
+        of nothing is NaN.
 
     Raises:
         TypeError: an array or a parameter has the wrong type.
-        ValueError: shapes that do not fit each other, a class outside 0 … C-1, or a parameter out of its range.
+        ValueError: shapes do not fit each other, a class is outside 0 … C-1, or a parameter is out of its range.
     """
     logits = checks.array("cross_entropy", "logits", logits)
     if logits.ndim == 0:
@@ -136,7 +137,7 @@ def _probabilities(logits: np.ndarray, target: Any, ignore_index: int) -> np.nda
 
 
 def _classes(logits: np.ndarray, target: Any, positions: tuple[int, ...], ignore_index: int) -> np.ndarray:
-    """The target as int64, and -1 where it is ignored."""
+    """The target as int64, with -1 where it is ignored."""
     if target.dtype.newbyteorder("=") not in (np.int64, np.uint8):
         raise TypeError(f"cross_entropy: target must be int64, uint8 or {logits.dtype}, got {target.dtype} {target.shape}")
     if target.shape != positions:
@@ -144,8 +145,8 @@ def _classes(logits: np.ndarray, target: Any, positions: tuple[int, ...], ignore
     checks.room("cross_entropy", "target", target, "a copy", target.shape, np.dtype(np.int64))
     classes = np.array(target, np.int64, order="C")
     C = logits.shape[min(logits.ndim - 1, 1)]
-    outside = classes.view(np.uint64) >= C  # seen without a sign, a negative number is a large one
-    if np.count_nonzero(outside) or 0 <= ignore_index < C:  # else none is ignored, and none wrong
+    outside = classes.view(np.uint64) >= C  # as unsigned numbers, negative ones are large
+    if np.count_nonzero(outside) or 0 <= ignore_index < C:  # otherwise none is ignored, and none is wrong
         ignored = classes == ignore_index
         wrong = outside & ~ignored
         if np.count_nonzero(wrong):
@@ -158,7 +159,7 @@ def _classes(logits: np.ndarray, target: Any, positions: tuple[int, ...], ignore
 
 
 def _reduced(losses: np.ndarray, options: Options) -> np.ndarray:
-    """The losses of the positions, (N,D), as the caller wants them."""
+    """The losses of the positions, (N,D), in the form that the caller wants."""
     if options.loss_shape:
         return losses.reshape(options.loss_shape)
     return np.asarray(losses.sum(dtype=np.float64) / options.divisor, losses.dtype)
@@ -175,7 +176,7 @@ def _spread(grad_out: np.ndarray, options: Options, N: int, D: int) -> np.ndarra
 
 
 def naive_forward(x: np.ndarray, t: np.ndarray, options: Options) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """Position by position over the output of log_softmax: the specification."""
+    """One position after the other, from the output of log_softmax: the specification."""
     logp, _ = log_softmax.naive_forward(x, 1)
     N, _, D = x.shape
     losses = np.zeros((N, D), x.dtype)
@@ -217,7 +218,7 @@ def _factors(t: np.ndarray, n: int, d: int, options: Options) -> Iterator[tuple[
 
 
 def numpy_forward(x: np.ndarray, t: np.ndarray, options: Options) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """All positions at a time: one index gathers the target classes' logp, but every sum over classes is a pass over memory."""
+    """Process all positions at a time: one index gathers the targets' logp, but every sum over classes passes over memory."""
     logp, _ = log_softmax.numpy_forward(x, 1)
     weight, own, share, *_ = options
     if t.ndim == 3:
@@ -252,7 +253,7 @@ def numpy_backward(grad_out: np.ndarray, options: Options, logp: np.ndarray, t: 
 
 
 def numba_forward(x: np.ndarray, t: np.ndarray, options: Options) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """A position at a time, in vector code and on all cores: exp, the dear part, is taken once for both passes."""
+    """Take one position at a time, in vector code and on all cores: exp, the expensive part, is computed once for both passes."""
     weight, own, share, *_ = options
     N, _, D = x.shape
     logits, targets = side_by_side(x), _by_position(t)
@@ -284,8 +285,8 @@ def _by_position(t: np.ndarray) -> np.ndarray:
     return side_by_side(t) if t.ndim == 3 else t.reshape(t.size)
 
 
-# The kernels are compiled for classes and for probabilities apart: Numba drops the branch that t.ndim rules out.
-# exps[c] = exp(x[c] - peak), norms = (peak, total) with total = Σ exps; so logp[c] = (x[c] - peak) - log(total).
+# The kernels are compiled separately for classes and for probabilities: Numba drops the branch that t.ndim rules out.
+# exps[c] = exp(x[c] - peak), norms = (peak, total) with total = Σ exps. So logp[c] = (x[c] - peak) - log(total).
 
 
 @kernel

@@ -1,15 +1,16 @@
 """From pictures to a network's input: the paper's preprocessing and augmentation by hand.
 
 Krizhevsky, Sutskever, Hinton 2012, sections 2 and 4.1. To train: the shorter side is scaled to 256 pixels, the central 256×256
-are kept, the mean image is subtracted, all colours are shifted together along their principal components, and the network sees a
-random 224×224 of it or of its mirror image. To test: the middle, or ten crops whose probabilities are averaged. Pixels keep
-their scale, 0 to 255 before the mean is taken away: the paper's constants for response normalization would do almost nothing
-to pixels from 0 to 1.
+are kept, the mean image is subtracted, all colours are shifted together along their principal components, and the network gets a
+random 224×224 crop of the image or of its mirror image. To test: the centre crop, or ten crops whose probabilities are averaged.
+Pixels keep their scale, 0 to 255 before the mean is subtracted: with pixels from 0 to 1, the paper's constants for response
+normalization would have almost no effect.
 
-Small images have no margin to crop: they are shifted by a pixel in fourteen, over a border of zeros, and keep their colours.
+Small images have no margin to crop. They are shifted by up to a fourteenth of their size, with a border of zeros, and keep their
+colours.
 
-Reading files is ``training/images.py``'s, for both sides: large photographs come from there reduced by a whole factor already, to
-at least three times what :func:`prepare` makes of them. So are the random decisions (``training/data_choices.py``).
+``alexnet_from_scratch/data`` reads the files for both sides. It shrinks large photographs by a whole factor, to at least three
+times the size that :func:`prepare` makes. It also makes the random decisions (``choices.py``).
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from alexnet_from_scratch.data.choices import Choices
+from alexnet_from_scratch.data.datasets import PHOTOGRAPHS, photographs
 from scratch import softmax
 from scratch.core import checks
-from training.data_choices import Choices
-from training.datasets import PHOTOGRAPHS, photographs
 
 SMALL = 64  # below this size an image is shifted, not cropped
-LUMA = (0.299, 0.587, 0.114)  # what red, green and blue add to brightness (ITU-R BT.601)
-PIXELS = 256  # what is made of pixels from 0 to 255 is no further from 0; numbers beyond float32 would overflow in the network
-COLOUR_NOISE = 0.1  # the paper's: standard deviation of how far colours are shifted, in standard deviations of the pixels
+LUMA = (0.299, 0.587, 0.114)  # the weights of red, green and blue in brightness (ITU-R BT.601)
+PIXELS = 256  # bound on numbers computed from pixels of 0 to 255; much larger ones would overflow in the network
+COLOUR_NOISE = 0.1  # the paper's standard deviation of the colour shift, in standard deviations of the pixels
 
 
 @dataclass(frozen=True)
@@ -37,15 +38,15 @@ class Preprocessing:
 
     Attributes:
         size: height and width of the network's input.
-        mirror: whether mirror images show the same class and may be trained and tested on.
-        mean: (C,S,S), float64, the mean image: what is subtracted from images scaled to S×S. S is 8/7 of ``size``, as the
-            paper's 256 is of 224; small images keep theirs.
-        colour: (C,C), float64: in column i the i-th principal component of the pixels' colours, as long as their standard
-            deviation along it. Section 4.1 says eigenvalue, which is the variance: of pixels from 0 to 255 that is in the
-            thousands, and a tenth of it would leave no picture. The authors' program takes the standard deviation, as here.
+        mirror: whether mirror images show the same class and may be used in training and testing.
+        mean: (C,S,S), float64, the mean image, which is subtracted from images scaled to S×S. S is 8/7 of ``size``, as the
+            paper's 256 is 8/7 of 224; for small images S is ``size``.
+        colour: (C,C), float64. Column i is the i-th principal component of the pixels' colours; its length is their standard
+            deviation along it. Section 4.1 says eigenvalue, which is the variance. For pixels from 0 to 255 that is in the
+            thousands; a tenth of it would destroy the picture. The authors' program uses the standard deviation, as here.
 
     Raises:
-        ValueError: the arrays do not fit together, or have numbers that pixels from 0 to 255 do not have.
+        ValueError: the arrays do not fit together, or hold numbers that pixels from 0 to 255 cannot give.
     """
 
     size: int
@@ -69,10 +70,10 @@ class Preprocessing:
 
     @classmethod
     def fit(cls, images: Iterable[np.ndarray], *, size: int, channels: int, mirror: bool) -> Preprocessing:
-        """The preprocessing for images like these, which are all held to be of equal weight.
+        """The preprocessing for images like these, which all count equally.
 
         Args:
-            images: what the network is trained on, or a fair sample.
+            images: the images that the network is trained on, or a fair sample.
             size: height and width of the network's input.
             channels: 1, for grey, or 3.
             mirror: whether mirror images show the same class.
@@ -104,7 +105,7 @@ class Preprocessing:
         return cls(size, mirror, mean, colour)
 
     def training(self, images: Sequence[np.ndarray], choices: Choices) -> np.ndarray:
-        """Images (N) as the network is trained on them, altered at random as ``choices`` say: (N,C,size,size), float32.
+        """Images (N) as training uses them, altered at random as ``choices`` say: (N,C,size,size), float32.
 
         Raises:
             ValueError: an image is not uint8 of shape (H,W) or (H,W,3), or there are not as many choices.
@@ -121,7 +122,7 @@ class Preprocessing:
         return out
 
     def evaluation(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """Images (N) as the network is tested on them, the middle of each: (N,C,size,size), float32.
+        """Images (N) as testing uses them, the centre of each: (N,C,size,size), float32.
 
         Raises:
             ValueError: an image is not uint8 of shape (H,W) or (H,W,3).
@@ -132,9 +133,9 @@ class Preprocessing:
         return out
 
     def ten_crops(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """Each image's four corners and its middle, and the mirror images of all five: (N,10,C,size,size), float32.
+        """Each image's four corners and its centre, and the mirror images of all five: (N,10,C,size,size), float32.
 
-        Without ``mirror``, five: (N,5,C,size,size). Their probabilities are averaged by :func:`mean_probabilities`.
+        Without ``mirror``, only five: (N,5,C,size,size). Their probabilities are averaged by :func:`mean_probabilities`.
 
         Raises:
             ValueError: an image is not uint8 of shape (H,W) or (H,W,3).
@@ -150,7 +151,7 @@ class Preprocessing:
         return out
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """All of it as arrays, to be stored beside a network's weights."""
+        """All attributes as arrays, to be stored with a network's weights."""
         return {
             "size": np.array(self.size, np.int64),
             "mirror": np.array(self.mirror),
@@ -160,10 +161,10 @@ class Preprocessing:
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, np.ndarray]) -> Preprocessing:
-        """What :meth:`state_dict` was called on.
+        """The preprocessing that :meth:`state_dict` was called on.
 
         Raises:
-            ValueError: names, shapes or types are others, or the numbers cannot be.
+            ValueError: names, shapes or types are wrong, or the numbers are impossible.
         """
         shapes = {name: array.shape for name, array in state.items()}
         numbers = dict.fromkeys(("size", "mirror"), ())
@@ -181,7 +182,7 @@ class Preprocessing:
         return cls(size, mirror, mean, colour)
 
     def _canvas(self, image: np.ndarray, shift: np.ndarray | None = None) -> np.ndarray:
-        """What crops are taken from, (C,S,S) without its mean, its colours shifted; small images have a border of zeros."""
+        """The image to crop, (C,S,S): minus the mean, with shifted colours; small images have a border of zeros."""
         C, S, _ = self.mean.shape
         pixels: np.ndarray = prepare(image, S, C) - self.mean
         if shift is not None:
@@ -195,7 +196,7 @@ class Preprocessing:
 
 
 def scaled(size: int) -> int:
-    """What images are scaled to for a network that sees ``size`` pixels of it: 256 for 224; small images are not cropped.
+    """The size to which images are scaled for a network with input ``size``: 256 for 224; small images are not cropped.
 
     Raises:
         TypeError: ``size`` is not an int.
@@ -206,11 +207,11 @@ def scaled(size: int) -> int:
 
 
 def mean_probabilities(logits: np.ndarray) -> np.ndarray:
-    """What a network says of several crops of an image, in one: (N,crops,classes) to probabilities (N,classes).
+    """Average a network's predictions over several crops of an image: logits (N,crops,classes) to probabilities (N,classes).
 
     Raises:
         TypeError: ``logits`` is not a float32 or float64 array.
-        ValueError: ``logits`` has not three axes.
+        ValueError: ``logits`` does not have three axes.
     """
     logits = checks.array("mean_probabilities", "logits", logits)
     if logits.ndim != 3:
@@ -223,13 +224,13 @@ def mean_probabilities(logits: np.ndarray) -> np.ndarray:
 def resize(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Scale images (…,H,W) to (…,*size), by weighted means: first of rows, then of columns.
 
-    A new pixel is the mean of the old ones around its place, with weights that fall off linearly to 0: within one old pixel
-    when scaling up, which is bilinear interpolation, and within one *new* pixel when scaling down, so that every old
-    pixel counts and none aliases. Same as ``torch.nn.functional.interpolate(mode="bilinear", antialias=True)``.
+    A new pixel is the mean of the old ones around its position, with weights that fall off linearly to 0: within one old pixel
+    when scaling up, which is bilinear interpolation, and within one *new* pixel when scaling down, so that every old pixel counts
+    and there is no aliasing. Same as ``torch.nn.functional.interpolate(mode="bilinear", antialias=True)``.
 
     Raises:
         TypeError: ``images`` is not a float32 or float64 array, or ``size`` not ints.
-        ValueError: ``images`` has fewer than 2 axes, or a size is below 1 or more than memory holds.
+        ValueError: ``images`` has fewer than 2 axes, or a size is below 1 or too large for memory.
     """
     images = checks.array("resize", "images", images)
     height, width = checks.pair("resize", "size", size, low=1)
@@ -246,15 +247,15 @@ def _resize_axis(images: np.ndarray, axis: int, new: int) -> np.ndarray:
     old = images.shape[axis]
     scale = old / new
     reach = max(1, scale)
-    centre = (np.arange(new) + 0.5) * scale  # of the new pixels, in old ones; pixel i covers i … i+1
+    centre = (np.arange(new) + 0.5) * scale  # of the new pixels, in old pixels; old pixel i covers i … i+1
     first = np.ceil(centre - reach - 0.5)  # the first old pixel whose centre is within reach
-    index = first[:, np.newaxis] + np.arange(int(2 * reach) + 1)  # (new,taps): all of them, and some that weigh nothing
+    index = first[:, np.newaxis] + np.arange(int(2 * reach) + 1)  # (new,taps): all pixels within reach, and some of weight 0
     weights = np.maximum(0, 1 - np.abs(index + 0.5 - centre[:, np.newaxis]) / reach)
     weights[(index < 0) | (index >= old)] = 0
     weights /= weights.sum(axis=1, keepdims=True)
     weights, index = weights.astype(images.dtype), index.clip(0, old - 1).astype(np.intp)
 
-    along = (slice(None),) + (np.newaxis,) * (-axis - 1)  # makes a column of ``weights`` stand along ``axis``
+    along = (slice(None),) + (np.newaxis,) * (-axis - 1)  # puts a column of ``weights`` along ``axis``
     out = np.zeros((*images.shape[:axis], new, *images.shape[axis:][1:]), images.dtype)
     for tap in range(weights.shape[1]):
         out += images.take(index[:, tap], axis) * weights[:, tap][along]
@@ -262,10 +263,10 @@ def _resize_axis(images: np.ndarray, axis: int, new: int) -> np.ndarray:
 
 
 def prepare(image: np.ndarray, size: int = 256, channels: int = 3) -> np.ndarray:
-    """The middle square of an image (H,W) or (H,W,3), uint8, scaled: (channels,size,size), float64 from 0 to 255.
+    """The central square of an image (H,W) or (H,W,3), uint8, scaled: (channels,size,size), float64 from 0 to 255.
 
-    The paper scales first and then takes the middle. This order is the same up to the outermost pixels, and has no need to
-    scale what is thrown away, of which a very long image would have more than memory holds.
+    The paper scales first and then crops. Cropping first gives the same except for the outermost pixels. It does not scale pixels
+    that are then thrown away, which for a very long image might not fit into memory.
 
     Raises:
         ValueError: ``image`` is something else, or ``channels`` is neither 1 nor 3.
@@ -286,10 +287,10 @@ def prepare(image: np.ndarray, size: int = 256, channels: int = 3) -> np.ndarray
 
 
 def centre_crop(images: np.ndarray, size: int) -> np.ndarray:
-    """The middle (…,size,size) of images (…,H,W).
+    """The central (…,size,size) of images (…,H,W).
 
     Raises:
-        ValueError: the images are smaller than that.
+        ValueError: the images are smaller than ``size``.
     """
     if min(images.shape[-2:]) < size:
         raise ValueError(f"centre_crop: images must be at least {size} high and wide, got {images.shape}")
@@ -298,20 +299,20 @@ def centre_crop(images: np.ndarray, size: int) -> np.ndarray:
 
 
 def batch(n: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """``n`` different crops of the photographs as the paper's network is trained on them, and which photograph each shows.
+    """``n`` different crops of the photographs, as the paper trains on them, and the index of each crop's photograph.
 
-    The photographs take turns; of each one, crops and mirror images come in an order drawn from ``seed``, none of them twice.
+    The photographs are used in rotation. The crops and mirror images of each come in an order drawn from ``seed``, none twice.
 
     Returns:
         images (n,3,224,224), float32, the mean image subtracted, and labels (n,), int64, indices into ``PHOTOGRAPHS``.
 
     Raises:
         TypeError: ``n`` is not an int.
-        ValueError: ``n`` is below 1, or there are not so many different crops.
+        ValueError: ``n`` is below 1, or more than the number of different crops.
         ModuleNotFoundError: scikit-image is not installed.
     """
     n = checks.integer("batch", "n", n, low=1)
-    crops = (33, 33, 2)  # of a photograph: 256 - 224 + 1 places down and across, and the mirror image
+    crops = (33, 33, 2)  # of a photograph: 256 - 224 + 1 positions down and across, each also mirrored
     if n > len(PHOTOGRAPHS) * math.prod(crops):
         raise ValueError(f"batch: n must be at most {len(PHOTOGRAPHS) * math.prod(crops)}, the number of crops, got {n}")
     prepared = np.stack([prepare(photograph) for photograph in photographs().values()])

@@ -1,12 +1,14 @@
 """Dropout: ``out = x · mask / (1-p)``, where the mask keeps each element with probability 1-p, independently of the others.
 
-What is kept is scaled up so that the expectation is x's, and in evaluation nothing needs scaling. (The paper scales down
-at test time instead: the same network.) As in torch the mask is *multiplied*: a dropped NaN or inf gives NaN, a dropped
-negative number -0.0. Backward, linear in x as the layer is, multiplies the gradient likewise:
+Kept elements are scaled up so that the expectation stays x's, and evaluation needs no scaling. (The paper scales down at test
+time instead: the same network.) As in torch, x is *multiplied* by the mask: a dropped NaN or inf gives NaN, a dropped negative
+number -0.0.
+
+Backward: the layer is linear in x, so the gradient is multiplied in the same way:
 
     grad_x = grad_out · mask / (1-p)
 
-Paper: Krizhevsky, Sutskever, Hinton 2012, section 4.2. Same as ``torch.nn.functional.dropout``, with the mask in the open.
+Paper: Krizhevsky, Sutskever, Hinton 2012, section 4.2. Same as ``torch.nn.functional.dropout``, with a visible mask.
 """
 
 from __future__ import annotations
@@ -16,10 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from scratch.core import checks, memory
-from scratch.core.jit import kernel
+from scratch.compiled import memory
+from scratch.compiled.jit import kernel
+from scratch.compiled.threads import for_each
+from scratch.core import checks
 from scratch.core.ladder import Cache, Ladder, Rung
-from scratch.core.threads import for_each
 
 
 def forward(
@@ -34,17 +37,17 @@ def forward(
 
     Args:
         x: any shape, float32 or float64.
-        p: the probability of dropping an element. At 1 all are dropped, whatever the mask says.
+        p: the probability of dropping an element. If it is 1 all are dropped, whatever the mask says.
         training: False drops nothing: the output is ``x`` itself, not a copy.
         mask: bool, of x's shape, True where an element is kept; None draws one.
-        rng: what draws the mask, the same on every rung; None is a fresh generator, different each time.
+        rng: draws the mask, the same on every rung; None means a fresh generator, different each time.
 
     Returns:
         ``out`` of x's shape and dtype, and the cache for :func:`backward` and :func:`kept`.
 
     Raises:
         TypeError: ``x`` is not a float32 or float64 array, or another argument has the wrong type.
-        ValueError: ``p`` lies outside [0, 1], or ``mask`` has another shape than ``x``.
+        ValueError: ``p`` is outside [0, 1], or ``mask`` has another shape than ``x``.
     """
     x = checks.array("dropout", "x", x)
     p = checks.probability("dropout", "p", p)
@@ -66,7 +69,7 @@ def forward(
 
 
 def backward(grad_out: np.ndarray, cache: Cache) -> tuple[np.ndarray]:
-    """Drop and scale the gradient as :func:`forward` did its input.
+    """Drop and scale the gradient as :func:`forward` did with its input.
 
     Args:
         grad_out: gradient of the loss with respect to ``out``, of its shape and dtype.
@@ -83,7 +86,7 @@ def backward(grad_out: np.ndarray, cache: Cache) -> tuple[np.ndarray]:
 
 
 def kept(cache: Cache) -> np.ndarray | None:
-    """The mask that :func:`forward` used, to be passed on as ``mask``; None where it ran without training.
+    """The mask that :func:`forward` used, to be passed on as ``mask``; None if it ran without training.
 
     Raises:
         TypeError: ``cache`` is not dropout's.
@@ -96,8 +99,8 @@ def kept(cache: Cache) -> np.ndarray | None:
 def _draw(shape: tuple[int, ...], p: float, rng: np.random.Generator) -> np.ndarray:
     """A mask whose elements are False with probability p, exactly.
 
-    A random byte is enough to decide all but one element in 256: with p = (whole + rest)/256 it drops below ``whole`` and
-    keeps above. The bytes equal to ``whole`` drop with probability ``rest``, for which a fine random number is drawn.
+    A random byte decides all elements except one in 256. With p = (whole + rest)/256, a byte below ``whole`` drops and a byte
+    above keeps. If the byte equals ``whole``, the element drops with probability ``rest``, decided by a second random number.
     """
     size = math.prod(shape)
     whole = int(p * 256)
@@ -111,7 +114,7 @@ def _draw(shape: tuple[int, ...], p: float, rng: np.random.Generator) -> np.ndar
 
 
 def _evaluation_forward(x: np.ndarray) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """Without training the layer is the identity, on whichever rung."""
+    """Without training the layer is the identity, on every rung."""
     return x, (None,)
 
 
@@ -144,7 +147,7 @@ def naive_backward(grad_out: np.ndarray, mask: np.ndarray, scale: np.floating[An
 
 
 def numpy_forward(x: np.ndarray, mask: np.ndarray, scale: np.floating[Any]) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """Whole arrays at a time: the loop runs in C, but mask · scale is one more array to write and to read."""
+    """Process whole arrays at a time: the loop runs in C, but mask · scale is one more array to write and to read."""
     return np.asarray(x * (mask * scale)), (mask, scale)
 
 
@@ -156,7 +159,7 @@ def numpy_backward(grad_out: np.ndarray, mask: np.ndarray, scale: np.floating[An
 
 
 def numba_forward(x: np.ndarray, mask: np.ndarray, scale: np.floating[Any]) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """One pass over memory, compiled and on all cores; the scaled mask never leaves the registers."""
+    """Do everything in one pass over memory, compiled and on all cores: the scaled mask never leaves the registers."""
     out = memory.empty_like(x)
     for_each(_kernel, x.size, x.ravel(), mask.ravel(), scale, out.ravel(), values=1)
     return out, (mask, scale)
@@ -171,7 +174,7 @@ def numba_backward(grad_out: np.ndarray, mask: np.ndarray, scale: np.floating[An
 @kernel
 def _kernel(first: int, last: int, x: np.ndarray, mask: np.ndarray, scale: np.floating[Any], out: np.ndarray) -> None:
     zero = x.dtype.type(0)
-    x, mask, out = x[first:last], mask[first:last], out[first:last]  # counted from 0: vector code, as in relu.py
+    x, mask, out = x[first:last], mask[first:last], out[first:last]  # indexed from 0: vectorized, as in relu.py
     for i in range(x.size):
         out[i] = x[i] * (scale if mask[i] else zero)
 

@@ -1,6 +1,6 @@
 """Linear (fully connected) layer: ``out = x @ weightᵀ + bias``.
 
-Backward, with g = grad_out and rows for all axes of x but the last:
+Backward, with g = grad_out; "rows" are all axes of x except the last:
 
     grad_x      = g @ weight
     grad_weight = gᵀ @ x
@@ -17,12 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from scratch.core import checks, memory
-from scratch.core.jit import kernel
+from scratch.compiled import memory
+from scratch.compiled.jit import kernel
+from scratch.compiled.microkernel import MR, NR_VECTORS, micro_kernel
+from scratch.compiled.threads import for_each
+from scratch.compiled.vectors import copy_vector, dot, lanes, prefetch, transpose
+from scratch.core import checks
 from scratch.core.ladder import Cache, Ladder, NotTakenError, Rung
-from scratch.core.microkernel import ROWS, VECTORS, multiply_tile
-from scratch.core.threads import for_each
-from scratch.core.vectors import copy_vector, dot, fetch, lanes, transpose
 
 Gradients = tuple[np.ndarray | None, np.ndarray, np.ndarray | None]
 
@@ -40,7 +41,7 @@ def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None) -
 
     Raises:
         TypeError: an array is not float32 or float64, or the dtypes differ.
-        ValueError: shapes that do not fit each other, or an output that memory does not hold.
+        ValueError: shapes do not fit each other, or the output does not fit into memory.
     """
     x = checks.array("linear", "x", x)
     weight = checks.array("linear", "weight", weight, dtype=x.dtype)
@@ -108,7 +109,7 @@ def naive_backward(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, has_
 
 
 def numpy_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """The same sums as matrix products, which BLAS cuts into blocks that stay in the cache."""
+    """Write the sums as matrix products: BLAS does them in blocks that stay in the cache."""
     out = x @ weight.T
     if bias is not None:
         out += bias
@@ -116,7 +117,7 @@ def numpy_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) ->
 
 
 def numpy_backward(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, has_bias: bool, *, need_grad_x: bool) -> Gradients:
-    # (…,OUT) -> (ROWS,OUT): the leading axes are rows like any other. Spelled out, since reshape(-1) fails on empty arrays.
+    # (…,OUT) -> (rows,OUT): the leading axes become rows. Not by reshape(-1), which fails on empty arrays.
     rows = math.prod(x.shape[:-1])
     g = grad_out.reshape(rows, grad_out.shape[-1])
     grad_weight = g.T @ x.reshape(rows, x.shape[-1])
@@ -125,30 +126,30 @@ def numpy_backward(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, has_
 
 # --- numba ------------------------------------------------------------------------------------------------------------
 
-# weight is the large matrix (38 million numbers in AlexNet's first linear layer, for a few dozen rows of x), so time goes
-# into reading it. x and grad_out, being small, are cut into panels in which the register tile (core/microkernel.py) finds
-# COLUMNS neighbours. Of weight a block at a time is copied: its rows are a multiple of 4,096 bytes apart, or nearly so, and share
-# a few places in the cache, from which they would drive each other out before the tiles are done with them.
-# Of a few rows each number of weight is used too rarely for all that: then a row of weight is multiplied as it lies there.
-FEW = 8  # rows, from which on tiles are the faster
-BLOCK = 128  # steps of a sum at a time
-GROUP = 8  # tiles side by side that share a block
-ONE_THREAD = 1 << 18  # multiplications up to which BLAS has no panels to make and wakes no threads; making them here costs more
+# weight is the large matrix (38 million numbers in AlexNet's first linear layer, for a few dozen rows of x), so most time goes
+# into reading it. x and grad_out are small; they become packed panels, NR wide, for the micro-kernel (compiled/microkernel.py).
+# weight is copied one block at a time. Its rows are a multiple of 4,096 bytes apart, or nearly so, and therefore share a few sets
+# of the cache. Without the copy they would evict each other before the micro-kernel is done with them.
+# With few rows of x, each number of weight is used too rarely for all this: then a row of weight is multiplied in place.
+FEW = 8  # rows of x from which on the micro-kernel is faster
+BLOCK = 128  # steps of a sum in one block
+GROUP = 8  # MR × NR tiles, one below the other, that share a block
+ONE_THREAD = 1 << 18  # multiplications up to which BLAS neither packs panels nor wakes threads, so it is faster than packing here
 
 
 def numba_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """Read the weight matrix once, the next block while this one is multiplied: BLAS first makes panels of all of it.
+    """Read weight only once and prefetch its next block while one is multiplied; BLAS first packs all of weight into panels.
 
-    Of a few rows, multiply each row of weight where it lies.
+    With few rows of x, multiply each row of weight in place.
     """
     OUT, IN = weight.shape
     rows = math.prod(x.shape[:-1])
     few = rows < FEW
-    if not few and (max(ROWS, VECTORS * lanes(x)) > IN or ROWS > OUT):  # a tile of weight, and for grad_x one of its transpose
+    if not few and (max(MR, NR_VECTORS * lanes(x)) > IN or MR > OUT):  # a tile of weight, and of its transpose for grad_x
         raise NotTakenError(f"linear: numba takes a weight of at least a tile for {FEW} rows or more, got {weight.shape}")
     out = memory.empty((*x.shape[:-1], OUT), x.dtype)
     if few:
-        # values: time goes into reading weight, however few the rows are.
+        # values: most time goes into reading weight, even for a single row.
         for_each(_rows_kernel, OUT, x.ravel(), weight.ravel(), out.reshape(rows, OUT), values=IN)
     else:
         # out' (OUT, rows) = weight (OUT,IN) · x' (IN, rows)
@@ -173,10 +174,10 @@ def numba_backward(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, has_
     panels = _feature_panels(x.reshape(rows, IN))
 
     def run(first: int, last: int) -> None:
-        g_panel = memory.workspace(rows * ROWS, g.dtype)
+        g_panel = memory.workspace(rows * MR, g.dtype)
         _grad_weight_kernel(first, last, g, g_panel, panels, grad_weight)
 
-    for_each(run, math.ceil(OUT / ROWS), values=rows * IN)
+    for_each(run, math.ceil(OUT / MR), values=rows * IN)
     return grad_x, grad_weight, g.sum(axis=0) if has_bias else None
 
 
@@ -187,18 +188,18 @@ def _worth_numba(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> 
 
 @kernel
 def _rows_kernel(first: int, last: int, x: np.ndarray, weight: np.ndarray, out: np.ndarray) -> None:
-    """A piece is one row of weight, for the whole batch. x and weight are flat."""
+    """A work item is one row of weight, for the whole batch. x and weight are flat."""
     rows, OUT = out.shape
     IN = weight.size // OUT
     for o in range(first, last):
         for row in range(rows):
-            out[row, o] = dot(weight, o * IN, x, row * IN, IN)
+            out[row, o] = dot(weight, o * IN, x, row * IN, IN)  # weight[o] · x[row]
 
 
 def _batch_panels(matrix: np.ndarray) -> np.ndarray:
-    """(rows,K) -> flat (⌈rows/COLUMNS⌉, K, COLUMNS), zero where there is no row."""
+    """(rows,K) -> packed panels, flat (⌈rows/NR⌉, K, NR), with zeros beyond the last row."""
     rows, K = matrix.shape
-    columns = VECTORS * lanes(matrix)
+    columns = NR_VECTORS * lanes(matrix)  # NR
     panels = memory.workspace(math.ceil(rows / columns) * K * columns, matrix.dtype)
     for_each(_batch_panels_kernel, math.ceil(rows / columns) * K, matrix, panels, values=columns)
     return panels
@@ -206,24 +207,24 @@ def _batch_panels(matrix: np.ndarray) -> np.ndarray:
 
 @kernel
 def _batch_panels_kernel(first: int, last: int, matrix: np.ndarray, panels: np.ndarray) -> None:
-    """A piece is one feature of a panel's rows. They go by squares, or rows 4,096 bytes apart would drive each other out."""
+    """A work item is one feature of a panel's rows. It transposes squares: rows 4,096 bytes apart would evict each other."""
     rows, K = matrix.shape
-    columns = VECTORS * lanes(matrix)
+    columns = NR_VECTORS * lanes(matrix)  # NR
     flat, offsets = matrix.reshape(rows * K), np.arange(columns) * K
     i = first
     while i < last:
-        panel, k = divmod(i, K)
+        panel, k = divmod(i, K)  # matrix[panel·NR, k] -> panels[panel, k], which begins at i·NR
         count, here = min(last - i, K - k), min(columns, rows - panel * columns)
         transpose(flat, panel * columns * K + k, offsets[:here], count, panels, i * columns, columns)
         for j in range(i, i + count):
-            panels[j * columns + here : (j + 1) * columns] = 0
+            panels[j * columns + here : (j + 1) * columns] = 0  # panels[panel, k + j - i, here:]
         i += count
 
 
 def _feature_panels(matrix: np.ndarray) -> np.ndarray:
-    """(rows,K) -> flat (⌈K/COLUMNS⌉, rows, COLUMNS). The last panel is moved back to where it is full."""
+    """(rows,K) -> packed panels, flat (⌈K/NR⌉, rows, NR). The last panel is moved back until it is full."""
     rows, K = matrix.shape
-    columns = VECTORS * lanes(matrix)
+    columns = NR_VECTORS * lanes(matrix)  # NR
     count = math.ceil(K / columns)
     panels = memory.workspace(count * rows * columns, matrix.dtype)
     for_each(_feature_panels_kernel, count, matrix, panels, values=rows * columns)
@@ -233,26 +234,26 @@ def _feature_panels(matrix: np.ndarray) -> np.ndarray:
 @kernel
 def _feature_panels_kernel(first: int, last: int, matrix: np.ndarray, panels: np.ndarray) -> None:
     rows, K = matrix.shape
-    columns = VECTORS * lanes(matrix)
+    columns = NR_VECTORS * lanes(matrix)  # NR
     flat = matrix.reshape(rows * K)
     for panel in range(first, last):
         left = min(panel * columns, K - columns)
         for row in range(rows):
-            for j in range(0, columns, lanes(matrix)):
+            for j in range(0, columns, lanes(matrix)):  # matrix[row, left + j] -> panels[panel, row, j]
                 copy_vector(flat, row * K + left + j, panels, (panel * rows + row) * columns + j)
 
 
 def _product(weight: np.ndarray, transposed: bool, panels: np.ndarray, result: np.ndarray) -> None:
-    """Fill result (rows,M) = (weight (M,K) · panels (K, rows))'; transposed, weight is (K,M)."""
-    tiles_at_once = GROUP * math.ceil(len(result) / (VECTORS * lanes(result)))
+    """Fill result (rows,M) = (weight (M,K) · packed panels (K, rows))'; if transposed, weight is (K,M)."""
+    tiles_at_once = GROUP * math.ceil(len(result) / (NR_VECTORS * lanes(result)))
     steps = tiles_at_once * (weight.size // result.shape[1])
 
     def run(first: int, last: int) -> None:
-        block = memory.workspace(GROUP * ROWS * BLOCK, result.dtype)
-        tiles = memory.workspace(tiles_at_once * ROWS * VECTORS * lanes(result), result.dtype)
+        block = memory.workspace(GROUP * MR * BLOCK, result.dtype)
+        tiles = memory.workspace(tiles_at_once * MR * NR_VECTORS * lanes(result), result.dtype)
         _product_kernel(first, last, weight, transposed, panels, block, tiles, result)
 
-    for_each(run, math.ceil(result.shape[1] / (GROUP * ROWS)), values=steps * VECTORS * lanes(result))
+    for_each(run, math.ceil(result.shape[1] / (GROUP * MR)), values=steps * NR_VECTORS * lanes(result))
 
 
 @kernel
@@ -266,44 +267,46 @@ def _product_kernel(
     tiles: np.ndarray,
     result: np.ndarray,
 ) -> None:
-    """A piece is GROUP·ROWS columns of the result, for the whole batch."""
-    columns = VECTORS * lanes(result)
+    """A work item is GROUP·MR columns of the result, for the whole batch: GROUP tiles for each packed panel of the batch."""
+    columns = NR_VECTORS * lanes(result)  # NR
     rows, M = result.shape
     K, width = weight.size // M, weight.shape[1]
     flat = weight.reshape(weight.size)
     batch_panels = (rows + columns - 1) // columns
     for i in range(first, last):
-        left = min(i * GROUP * ROWS, M - ROWS)
-        here = min(M - left, GROUP * ROWS)
-        count = (here + ROWS - 1) // ROWS
+        left = min(i * GROUP * MR, M - MR)
+        here = min(M - left, GROUP * MR)
+        count = (here + MR - 1) // MR
         for k in range(0, K, BLOCK):
             steps = min(BLOCK, K - k)
-            # at, ahead: where the block begins in weight, and how far on the next one does (behind the last nothing is wanted)
-            # lines, length: what lies side by side in weight. step, across: in the copy, from step to step and row to row
-            if transposed:
+            # at: the block's first element in weight. ahead: from there to the next block, if there is one.
+            # lines, length: its lines and their contiguous elements. step, across: in the copy, from k to k + 1, from m to m + 1.
+            if transposed:  # weight[k, left] -> block (steps, here)
                 at, ahead, lines, length, step, across = k * width + left, BLOCK * width, steps, here, here, 1
-            else:
+            else:  # weight[left, k] -> block (here, steps)
                 at, ahead, lines, length, step, across = left * width + k, BLOCK, here, steps, 1, steps
             for line in range(lines):
+                # line of the block in weight, and block[line]
                 source, target = flat[at + line * width :], block[line * length : (line + 1) * length]
                 for j in range(length):
                     target[j] = source[j]
             for t in range(count):
-                for line in range(lines * t // count, lines * (t + 1) // count):
-                    fetch(flat, at + ahead + line * width, length)
-                # The last tile begins early enough to be full, and does some columns a second time.
-                block_at = min(t * ROWS, here - ROWS) * across
+                for line in range(lines * t // count, lines * (t + 1) // count):  # of the next block
+                    prefetch(flat, at + ahead + line * width, length)
+                # The last tile is moved back until it is full, and computes some columns again.
+                block_at = min(t * MR, here - MR) * across  # the first step of the tile's first row in block
                 for b in range(batch_panels):
-                    tile = (t * batch_panels + b) * ROWS * columns
-                    multiply_tile(
+                    tile = (t * batch_panels + b) * MR * columns  # tiles[t, b]; below, panels[b, k]
+                    micro_kernel(
                         steps, block, block_at, step, across, panels, (b * K + k) * columns, columns,
                         tiles, tile, columns, k > 0,
                     )  # fmt: skip
         for row in range(rows):
             for t in range(count):
-                m = left + min(t * ROWS, here - ROWS)
-                tile = (t * batch_panels + row // columns) * ROWS * columns + row % columns
-                for r in range(ROWS):
+                m = left + min(t * MR, here - MR)
+                # tiles[t, row // NR, :, row % NR]
+                tile = (t * batch_panels + row // columns) * MR * columns + row % columns
+                for r in range(MR):
                     result[row, m + r] = tiles[tile + r * columns]
 
 
@@ -311,19 +314,19 @@ def _product_kernel(
 def _grad_weight_kernel(
     first: int, last: int, g: np.ndarray, g_panel: np.ndarray, panels: np.ndarray, grad_weight: np.ndarray
 ) -> None:
-    """grad_weight (OUT,IN) = g' (OUT, rows) · x (rows, IN): a piece is ROWS rows of OUT."""
+    """grad_weight (OUT,IN) = g' (OUT, rows) · x (rows, IN): a work item is MR rows of OUT."""
     rows, OUT = g.shape
     IN = grad_weight.shape[1]
-    columns = VECTORS * lanes(g)
+    columns = NR_VECTORS * lanes(g)  # NR
     flat = grad_weight.reshape(OUT * IN)
     for i in range(first, last):
-        o = min(i * ROWS, OUT - ROWS)
+        o = min(i * MR, OUT - MR)
         for row in range(rows):
-            for r in range(ROWS):
-                g_panel[row * ROWS + r] = g[row, o + r]
+            for r in range(MR):
+                g_panel[row * MR + r] = g[row, o + r]  # g_panel[row, r]
         for panel in range((IN + columns - 1) // columns):
-            j = min(panel * columns, IN - columns)
-            multiply_tile(rows, g_panel, 0, ROWS, 1, panels, panel * rows * columns, columns, flat, o * IN + j, IN, False)
+            j = min(panel * columns, IN - columns)  # panels[panel] -> grad_weight[o, j]
+            micro_kernel(rows, g_panel, 0, MR, 1, panels, panel * rows * columns, columns, flat, o * IN + j, IN, False)
 
 
 RUNGS = Ladder(

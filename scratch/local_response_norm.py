@@ -1,15 +1,15 @@
-"""Local response normalization: every value divided by how loud its channel's neighbours are at the same place.
+"""Local response normalization: divide every value by how strong its channel's neighbours are at the same position.
 
     scale[c] = k + alpha/size · Σ_{i in window(c)} x[i]²           window(c) = c - size//2 … c + (size-1)//2, within 0 … C-1
     out[c]   = x[c] · scale[c]^-beta
 
-at every place (n,h,w). Backward, with g = grad_out: x[j] counts in out[j] itself and in the scale of every channel whose
-window holds it.
+at every position (n,h,w). Backward, with g = grad_out: x[j] acts on out[j] directly, and on the scale of every channel whose
+window contains j.
 
     pull[c]   = g[c] · d out[c] / d scale[c] = -g[c] · x[c] · beta · scale[c]^(-beta-1)
     grad_x[j] = g[j] · scale[j]^-beta + x[j] · 2·alpha/size · Σ_{c with j in window(c)} pull[c]
 
-Those c are j - (size-1)//2 … j + size//2: the window's mirror image, which for an even ``size`` is another window.
+These c are j - (size-1)//2 … j + size//2: the window's mirror image, which for an even ``size`` is a different window.
 
 Shapes: x (N,C,…), mostly (N,C,H,W). Same as ``torch.nn.functional.local_response_norm``.
 Paper: Krizhevsky, Sutskever, Hinton 2012, section 3.3, which prints alpha where torch has alpha/size.
@@ -22,31 +22,32 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from scratch.core import checks, memory
-from scratch.core.jit import kernel
+from scratch.compiled import memory
+from scratch.compiled.jit import kernel
+from scratch.compiled.threads import for_each
+from scratch.compiled.vectors import prefetch
+from scratch.core import checks
 from scratch.core.ladder import Cache, Ladder, Rung
-from scratch.core.threads import for_each
-from scratch.core.vectors import fetch
 
 
 class Window(NamedTuple):
-    """What :func:`forward` was called with, in the form that the sums need."""
+    """The arguments of :func:`forward` in the form that the sums need."""
 
-    before: int  # channels of the window before its own, and after it; never more than there are in x
+    before: int  # channels of the window before its centre, and after it; at most C
     after: int
     alpha: float  # alpha/size
     beta: float
     k: float
-    by_roots: bool  # whether scale^0.75 may be √scale·√√scale: never negative, as pow is inf at -inf where a root is NaN
+    by_roots: bool  # whether scale^0.75 may be √scale·√√scale; not if scale may be negative: pow is inf at -inf, a root is NaN
 
 
 def forward(x: np.ndarray, *, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> tuple[np.ndarray, Cache]:
     """Normalize every value by the mean square of its ``size`` neighbouring channels.
 
     Args:
-        x: (N,C,…) with at least one axis behind C, float32 or float64.
-        size: channels in a window, at least 1; may be more than there are.
-        alpha: factor of the mean square; the channels beyond the edge count in the mean as zeros.
+        x: (N,C,…) with at least one axis after C, float32 or float64.
+        size: channels in a window, at least 1; may be more than C.
+        alpha: factor of the mean square; channels beyond the edges count as zeros in the mean.
         beta: exponent.
         k: added to the mean square.
 
@@ -106,7 +107,7 @@ def naive_backward(grad_out: np.ndarray, x: np.ndarray, scale: np.ndarray, windo
     C = x.shape[1]
     pull, grad_x = np.empty_like(x), np.empty_like(x)
     for i in np.ndindex(x.shape):
-        pull[i] = _pull(grad_out[i], x[i], scale[i], window.beta)
+        pull[i] = pull_of(grad_out[i], x[i], scale[i], window.beta)
     for n, j, *place in np.ndindex(x.shape):
         pulls = x.dtype.type(0)
         for c in range(max(0, j - window.after), min(C, j + window.before + 1)):
@@ -116,19 +117,19 @@ def naive_backward(grad_out: np.ndarray, x: np.ndarray, scale: np.ndarray, windo
     return (grad_x,)
 
 
-def _pull(grad_out: Any, x: Any, scale: Any, beta: float) -> Any:
-    """``-grad_out · x · beta · scale^(-beta-1)``, of one value or a whole array.
+def pull_of(grad_out: Any, x: Any, scale: Any, beta: float) -> Any:
+    """``-grad_out · x · beta · scale^(-beta-1)``, for one value or a whole array.
 
-    In torch's order: where scale is 0 or infinite, another order finds another limit.
+    The order of the factors is torch's: if scale is 0 or infinite, another order gives another limit.
     """
-    if beta == 0:  # scale^0 is a constant, and torch takes it as one where scale^-1 would be infinite
+    if beta == 0:  # scale^0 is a constant, and torch treats it as one even if scale^-1 is infinite
         return np.zeros_like(x)
     power = _power(scale, beta)
     return -grad_out * (x / power / power) * (beta * _power(scale, beta - 1))
 
 
 def _power(scale: Any, beta: Any) -> Any:
-    """scale^beta. ±½ is a root, as in torch: at a scale of -inf that is NaN, where a power is inf or 0."""
+    """scale^beta. For beta = ±½ it is a root, as in torch: a root of -inf is NaN, while its power is inf or 0."""
     if beta == 0.5:
         return np.sqrt(scale)
     if beta == -0.5:
@@ -140,14 +141,14 @@ def _power(scale: Any, beta: Any) -> Any:
 
 
 def numpy_forward(x: np.ndarray, window: Window) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """All windows at once, as a sum of shifted arrays: the loop runs in C, but each shift is a pass over memory."""
+    """Sum shifted arrays, all windows at once: the loop runs in C, but each shift is a pass over memory."""
     scale = window.k + window.alpha * _sum_of_shifted(x * x, window.before, window.after)
     return x / _power(scale, window.beta), (x, scale, window)
 
 
 def numpy_backward(grad_out: np.ndarray, x: np.ndarray, scale: np.ndarray, window: Window) -> tuple[np.ndarray]:
-    pull = _pull(grad_out, x, scale, window.beta)
-    # alpha goes to the sum, as in torch: with x first, a small x would fall below the normal numbers and lose bits.
+    pull = pull_of(grad_out, x, scale, window.beta)
+    # alpha multiplies the sum first, as in torch: alpha · x could be subnormal for a small x and lose bits.
     pulls = 2 * window.alpha * _sum_of_shifted(pull, window.after, window.before)
     return (grad_out / _power(scale, window.beta) + x * pulls,)
 
@@ -166,11 +167,11 @@ def _sum_of_shifted(values: np.ndarray, before: int, after: int) -> np.ndarray:
 # --- numba ------------------------------------------------------------------------------------------------------------
 
 _power_of_one = kernel(_power)
-TILE = 1024  # places that a kernel takes at a time: long rows to stream from memory, and a window of them stays in the cache
+TILE = 1024  # positions at a time: long rows stream well from memory, and a window of them stays in the cache
 
 
 def numba_forward(x: np.ndarray, window: Window) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """A tile of places at a time, all channels: no sum leaves the cache, and backward finds scale anew rather than read it."""
+    """Take all channels of a tile of positions at a time: sums stay in the cache, and backward recomputes scale, not reads it."""
     out = memory.empty_like(x)
     by_place = _merge_places(x)
     for_each(_forward_kernel, _pieces(by_place), by_place, window, _merge_places(out))
@@ -190,7 +191,7 @@ def _merge_places(x: np.ndarray) -> np.ndarray:
 
 
 def _pieces(x: np.ndarray) -> int:
-    """How many pieces of work (N,C,P) is: a piece is a tile of one image."""
+    """The number of work items for (N,C,P): an item is a tile of one image."""
     N, _, P = x.shape
     pieces: int = N * -(-P // TILE)
     return pieces
@@ -206,11 +207,11 @@ def _forward_kernel(first: int, last: int, x: np.ndarray, window: Window, out: n
     for piece in range(first, last):
         n, start = piece // tiles, piece % tiles * TILE
         stop = min(P, start + TILE)
-        # The squares of a window's channels: channel i in row i mod size, zeros for a channel that does not exist.
+        # The squares of a window's channels: channel i is in row i mod size; a channel that does not exist is zeros.
         squares, total = np.zeros((size, stop - start), x.dtype), np.empty(stop - start, x.dtype)
-        for i in range(C + window.after):  # channel i enters, which makes it the window of channel c
-            # The next one is asked for: a tile's row is too short for the processor to see where the reading leads.
-            fetch(flat, (n * C + i + 1) * P + start, stop - start)
+        for i in range(C + window.after):  # channel i enters, which completes the window of channel c
+            # Prefetch the next one: a tile's row is too short for the processor to predict the next reads.
+            prefetch(flat, (n * C + i + 1) * P + start, stop - start)  # x[n, i + 1, start:stop]
             _enter(x[n], i, start, stop, squares)
             c = i - window.after
             if c >= 0:
@@ -240,7 +241,7 @@ def _backward_kernel(first: int, last: int, grad_out: np.ndarray, x: np.ndarray,
         squares, pulls = np.zeros((size, stop - start), x.dtype), np.zeros((size, stop - start), x.dtype)
         total = np.empty(stop - start, x.dtype)
         for i in range(C + window.after + window.before):
-            fetch(flat, (n * C + i + 1) * P + start, stop - start)
+            prefetch(flat, (n * C + i + 1) * P + start, stop - start)
             _enter(x[n], i, start, stop, squares)
             c = i - window.after
             slot = c % size
@@ -249,7 +250,7 @@ def _backward_kernel(first: int, last: int, grad_out: np.ndarray, x: np.ndarray,
                     pulls[slot, p] = 0
             elif c >= 0:
                 _sum_rows(squares, total)
-                fetch(flat_grad, (n * C + c + 1) * P + start, stop - start)
+                prefetch(flat_grad, (n * C + c + 1) * P + start, stop - start)  # grad_out[n, c + 1, start:stop]
                 row, g, grad_row = x[n, c, start:stop], grad_out[n, c, start:stop], grad_x[n, c, start:stop]
                 if window.by_roots:
                     for p in range(row.size):
@@ -268,7 +269,7 @@ def _backward_kernel(first: int, last: int, grad_out: np.ndarray, x: np.ndarray,
                     for p in range(row.size):
                         grad_row[p] = g[p]
             j = c - window.before
-            if j >= 0:  # the channels that j's square is in the window of have all pulled
+            if j >= 0:  # pulls now holds all channels whose window contains j
                 _sum_rows(pulls, total)
                 row, grad_row = x[n, j, start:stop], grad_x[n, j, start:stop]
                 for p in range(row.size):
@@ -277,7 +278,7 @@ def _backward_kernel(first: int, last: int, grad_out: np.ndarray, x: np.ndarray,
 
 @kernel
 def _enter(image: np.ndarray, i: int, start: int, stop: int, squares: np.ndarray) -> None:
-    """The square of channel ``i`` replaces that of the channel which leaves the window."""
+    """The square of channel ``i`` replaces the square of the channel that leaves the window."""
     slot = i % len(squares)
     if i < len(image):
         row = image[i, start:stop]
@@ -290,7 +291,7 @@ def _enter(image: np.ndarray, i: int, start: int, stop: int, squares: np.ndarray
 
 @kernel
 def _sum_rows(rows: np.ndarray, total: np.ndarray) -> None:
-    """``total = Σ rows``: AlexNet's five in one go, so that the total is not stored and loaded in between."""
+    """``total = Σ rows``: AlexNet's five rows at once, so that the total is not stored and loaded in between."""
     if len(rows) >= 5:
         i = 5
         for p in range(total.size):

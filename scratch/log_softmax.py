@@ -1,12 +1,12 @@
 """Logarithm of the softmax: ``out = x - log Σ exp(x)`` along one axis.
 
-The row's maximum is subtracted first, ``out = (x - peak) - log Σ exp(x - peak)``: nothing overflows, and the probability 0 of
-an entry far below the maximum still has its logarithm, where ``log(softmax(x))`` would be -inf. A row that holds NaN or
-+inf, or nothing but -inf, becomes NaN. Backward, with sums along the same axis:
+The row's maximum is subtracted first, ``out = (x - peak) - log Σ exp(x - peak)``: nothing overflows. The probability of an entry
+far below the maximum rounds to 0, but its logarithm is still right, where ``log(softmax(x))`` would be -inf. A row that contains
+NaN or +inf, or only -inf, becomes NaN. Backward, with sums along the same axis:
 
     grad_x = grad_out - exp(out) · Σ grad_out
 
-The cache keeps the output alone. Every rung sees any array and any axis as rows (OUTER,C,INNER), as in ``softmax.py``.
+The cache keeps only the output. Every rung sees any array and any axis as rows (OUTER,C,INNER), as in ``softmax.py``.
 
 Same as ``torch.nn.functional.log_softmax``.
 """
@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from scratch.core import checks, memory, vectors
-from scratch.core.exponential import exp
-from scratch.core.jit import kernel
+from scratch.compiled import memory, vectors
+from scratch.compiled.exponential import exp
+from scratch.compiled.jit import kernel
+from scratch.compiled.rows import exp_row, for_each_row, rows, side_by_side, spread_out
+from scratch.core import checks
 from scratch.core.ladder import Cache, Ladder, Rung
-from scratch.core.rows import exp_row, for_each_row, rows, side_by_side, spread_out
 
 
 def forward(x: np.ndarray, *, dim: int = 1) -> tuple[np.ndarray, Cache]:
@@ -90,7 +91,7 @@ def naive_backward(grad_out: np.ndarray, out: np.ndarray, dim: int) -> tuple[np.
 
 
 def numpy_forward(x: np.ndarray, dim: int) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """All rows at a time: the loops run in C, but maximum, difference, exp, sum and difference are each a pass over memory."""
+    """Process all rows at a time: the loops run in C, but maximum, difference, exp, sum and difference each pass over memory."""
     x_rows = rows(x, dim)
     out = x_rows - x_rows.max(axis=1, keepdims=True, initial=-np.inf)
     out -= np.log(np.exp(out).sum(axis=1, keepdims=True))
@@ -108,7 +109,7 @@ def numpy_backward(grad_out: np.ndarray, out: np.ndarray, dim: int) -> tuple[np.
 
 
 def numba_forward(x: np.ndarray, dim: int) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """A row at a time while it is in the cache, so memory is read and written once; vector code, rows on all cores."""
+    """Finish a row while it is in the cache: memory is read and written once, by vector code and on all cores."""
     x_rows = side_by_side(rows(x, dim))
     out_rows = memory.empty_like(x_rows)
     for_each_row(_forward_kernel, x_rows, out_rows)

@@ -2,12 +2,13 @@
 
     out[n,c,oh,ow] = max_{kh,kw} x[n, c, oh·stride + kh·dilation - padding, ow·stride + kw·dilation - padding]
 
-over the cells that exist; padding adds none. Of equal cells the first in row-major order is the maximum; NaN is larger than
-any number, and of several NaNs the last is the maximum. Backward: the whole of grad_out goes to the cell that was the maximum,
+over the cells that exist; padding adds none. If several cells are equal, the first in row-major order is the maximum. NaN is
+larger than any number, and the last of several NaNs is the maximum. Backward: all of grad_out goes to the cell that was the
+maximum,
 
     grad_x[n,c,h,w] = Σ grad_out[n,c,oh,ow]   over the windows with their maximum at (h,w)
 
-so all that backward needs is that cell's index h·W + w: a few bytes for each output, and x may be forgotten.
+so backward only needs that cell's index h·W + w: a few bytes for each output, and x need not be kept.
 
 Shapes: x (N,C,H,W), out and indices (N,C,OH,OW), a window has KH·KW taps. Same as ``torch.nn.functional.max_pool2d``.
 Paper: Krizhevsky, Sutskever, Hinton 2012, section 3.4 (windows of 3 at stride 2, which overlap).
@@ -21,17 +22,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from scratch.core import checks, memory
-from scratch.core.jit import kernel
+from scratch.compiled import memory
+from scratch.compiled.jit import kernel
+from scratch.compiled.threads import for_each
+from scratch.compiled.vectors import lanes, prefetch, total, transpose
+from scratch.core import checks
 from scratch.core.ladder import Cache, Ladder, Rung
-from scratch.core.threads import for_each
-from scratch.core.vectors import fetch, lanes, total, transpose, window_maximum, window_maximum_of_numbers
+from scratch.pooling.window_maximum import window_maximum, window_maximum_of_numbers
 
-AHEAD = 1 << 18  # bytes, from its first plane on, of the next piece that are fetched meanwhile: a part of the second-level cache
+AHEAD = 1 << 18  # bytes of the next work item to prefetch meanwhile: a fraction of L2
 
 
 class Geometry(NamedTuple):
-    """Where the window goes: all that the loops need to know beside the shape of x. Pairs are (vertical, horizontal)."""
+    """Where the window goes: everything the loops need to know apart from the shape of x. Pairs are (vertical, horizontal)."""
 
     kernel_size: tuple[int, int]
     stride: tuple[int, int]
@@ -54,25 +57,25 @@ def forward(
     """Take the maximum under every window.
 
     Args:
-        x: (N,C,H,W) or (C,H,W), float32 or float64; only N may be 0.
-        kernel_size: the window; like the next three an int, or a pair (vertical, horizontal).
-        stride: step of the window, at least 1; None is kernel_size.
+        x: (N,C,H,W) or (C,H,W), float32 or float64; no axis except N may be 0.
+        kernel_size: the window; an int or a pair (vertical, horizontal), like the next three.
+        stride: step of the window, at least 1; None means kernel_size.
         padding: how far the window may start outside the image, at most half of kernel_size.
         dilation: distance between the window's taps, at least 1.
-        ceil_mode: also take the last window that sticks out, as long as it starts inside the image or the padding before it.
+        ceil_mode: also use a last window that extends beyond the image, if it starts inside the image or the padding before it.
         return_indices: also return the index h·W + w of every maximum.
 
     Returns:
-        ``out`` (N,C,OH,OW), or (C,OH,OW) for unbatched x, or with ``return_indices`` the pair of ``out`` and int64 indices
-        of its shape; and the cache for :func:`backward`. A window whose taps all miss the image, which dilation with padding
-        allows, gives -inf, the index H·W and no gradient.
+        ``out`` (N,C,OH,OW), or (C,OH,OW) for unbatched x, and the cache for :func:`backward`. With ``return_indices``, ``out``
+        is a pair with int64 indices of the same shape. Dilation with padding allows a window whose taps all miss the image: it
+        gives -inf, the index H·W and no gradient.
 
     Raises:
         TypeError: ``x`` is not a float32 or float64 array, or a parameter has the wrong type.
-        ValueError: ``x`` has another number of axes or is empty but for N, or a parameter is out of its range.
+        ValueError: ``x`` has another number of axes, an axis except N is 0, or a parameter is out of its range.
     """
     batch, unbatched = checks.image("max_pool2d", "x", x)
-    geometry = _geometry(x.shape, kernel_size, stride, padding, dilation, checks.flag("max_pool2d", "ceil_mode", ceil_mode))
+    geometry = geometry_of(x.shape, kernel_size, stride, padding, dilation, checks.flag("max_pool2d", "ceil_mode", ceil_mode))
     with_indices = checks.flag("max_pool2d", "return_indices", return_indices)
     out, cache = RUNGS.forward(batch, geometry, unbatched=unbatched)
     if not with_indices:
@@ -98,8 +101,10 @@ def backward(grad_out: np.ndarray, cache: Cache) -> tuple[np.ndarray]:
     return RUNGS.backward(grad_out, cache)
 
 
-def _geometry(x_shape: tuple[int, ...], kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> Geometry:
-    """Check every parameter against x's shape as it came and work out the output's size, here and nowhere else."""
+def geometry_of(
+    x_shape: tuple[int, ...], kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
+) -> Geometry:
+    """Check every parameter against x's shape as the caller gave it, and work out the output's size; nothing else does."""
     kernel_size = checks.pair("max_pool2d", "kernel_size", kernel_size, low=1)
     stride = kernel_size if stride is None else checks.pair("max_pool2d", "stride", stride, low=1)
     padding = checks.pair("max_pool2d", "padding", padding, low=0)
@@ -110,11 +115,11 @@ def _geometry(x_shape: tuple[int, ...], kernel_size: Any, stride: Any, padding: 
         raise ValueError(f"max_pool2d: padding must be at most half of kernel_size {kernel_size}, got {padding}")
     outputs, taps, margins = [], [], []
     for cells, size, step, pad, gap in zip(x_shape[-2:], kernel_size, stride, padding, dilation, strict=True):
-        room = cells + 2 * pad - gap * (size - 1) - 1  # from the first window's place to the last possible one
+        room = cells + 2 * pad - gap * (size - 1) - 1  # from the first window's position to the last possible one
         count = (room + step - 1 if ceil_mode else room) // step + 1
         if ceil_mode and (count - 1) * step >= cells + pad:
-            count -= 1  # the last window would start behind the image
-        # Taps that no window has inside the image are left out: those behind it, and in front of it even for the last window.
+            count -= 1  # the last window would start after the image
+        # Leave out taps that no window has inside the image: those after it, and those before it even in the last window.
         in_front = max(0, (pad - (count - 1) * step) // gap)
         outputs.append(count)
         taps.append(min(size, (cells + pad - 1) // gap + 1) - in_front)
@@ -128,7 +133,7 @@ def _geometry(x_shape: tuple[int, ...], kernel_size: Any, stride: Any, padding: 
 
 
 def _index_type(H: int, W: int) -> np.dtype[Any]:
-    """The smallest integer for the indices 0 … H·W. One byte would do for small planes, at the price of more kernels."""
+    """The smallest integer type for the indices 0 … H·W. One byte would do for small planes, but needs more kernels."""
     return np.result_type(np.uint16, np.min_scalar_type(H * W))
 
 
@@ -147,7 +152,7 @@ def naive_forward(x: np.ndarray, geometry: Geometry) -> tuple[np.ndarray, tuple[
             w = ow * geometry.stride[1] + kw * geometry.dilation[1] - geometry.padding[1]
             if 0 <= h < H and 0 <= w < W:
                 value = x[n, c, h, w]
-                if index == H * W or value > largest or np.isnan(value):  # nothing is larger than a NaN but the next NaN
+                if index == H * W or value > largest or np.isnan(value):  # only another NaN is larger than a NaN
                     largest, index = value, h * W + w
         out[n, c, oh, ow], indices[n, c, oh, ow] = largest, index
     return out, (indices, x.shape)
@@ -167,7 +172,7 @@ def naive_backward(grad_out: np.ndarray, indices: np.ndarray, x_shape: tuple[int
 
 
 def numpy_forward(x: np.ndarray, geometry: Geometry) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """Tap by tap, all windows at once: what they see through one tap is a slice of x, and the loop over it runs in C."""
+    """Compare all windows at once, tap by tap: the cells they read through one tap are a slice of x, and its loop runs in C."""
     N, C, H, W = x.shape
     out = np.full((N, C, geometry.OH, geometry.OW), -np.inf, x.dtype)
     indices = np.full(out.shape, H * W, _index_type(H, W))
@@ -183,7 +188,7 @@ def numpy_forward(x: np.ndarray, geometry: Geometry) -> tuple[np.ndarray, tuple[
 
 def numpy_backward(grad_out: np.ndarray, indices: np.ndarray, x_shape: tuple[int, ...]) -> tuple[np.ndarray]:
     N, C, H, W = x_shape
-    # (N,C,OH,OW) -> (N·C, OH·OW), added to (N·C, H·W + 1), where the last column takes what belongs to no cell
+    # (N,C,OH,OW) -> (N·C, OH·OW), added to (N·C, H·W + 1); the last column is for windows without a cell
     by_plane = (N * C, grad_out.shape[2] * grad_out.shape[3])
     grad_planes = np.zeros((N * C, H * W + 1), grad_out.dtype)
     np.add.at(grad_planes, (np.arange(N * C)[:, np.newaxis], indices.reshape(by_plane)), grad_out.reshape(by_plane))
@@ -191,10 +196,10 @@ def numpy_backward(grad_out: np.ndarray, indices: np.ndarray, x_shape: tuple[int
 
 
 def _taps(geometry: Geometry, axis: int, cells: int) -> Iterator[tuple[slice, slice]]:
-    """For each tap along ``axis``: the windows that have a cell there, and those cells."""
+    """For each tap along ``axis``: the windows that have a cell there, and these cells."""
     stride = geometry.stride[axis]
     for k in range(geometry.kernel_size[axis]):
-        start = k * geometry.dilation[axis] - geometry.padding[axis]  # where the first window has this tap
+        start = k * geometry.dilation[axis] - geometry.padding[axis]  # position of the first window's tap
         first = max(0, -(start // stride))
         last = min((geometry.OH, geometry.OW)[axis] - 1, (cells - 1 - start) // stride)
         if first <= last:
@@ -205,12 +210,12 @@ def _taps(geometry: Geometry, axis: int, cells: int) -> Iterator[tuple[slice, sl
 
 
 def numba_forward(x: np.ndarray, geometry: Geometry) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """A vector holds one cell of many planes: whichever tap is the largest in each, all of them go the same way."""
+    """Put one cell of many planes into a vector: all lanes run the same instructions, whichever tap is the largest in each."""
     N, C, H, W = x.shape
     out = memory.empty((N, C, geometry.OH, geometry.OW), x.dtype)
     indices = memory.empty(out.shape, np.dtype(_index_type(H, W)))
     side, outputs = lanes(x), geometry.OH * geometry.OW
-    number = np.dtype(f"i{x.itemsize}")  # of a cell, in as many lanes as there are values
+    number = np.dtype(f"i{x.itemsize}")  # the type of a cell's index, as wide as a value
 
     def run(first: int, last: int) -> None:
         cells, largest = (memory.workspace(size * side, x.dtype) for size in (H * W, outputs))
@@ -248,35 +253,35 @@ def _forward_kernel(
     out: np.ndarray,
     indices: np.ndarray,
 ) -> None:
-    """A piece is a vector of planes, ``side`` of them: x (planes,H·W) -> cells (H·W,side) -> largest (OH·OW,side) -> out."""
+    """A work item is a vector of ``side`` planes: x (planes,H·W) -> cells (H·W,side) -> largest (OH·OW,side) -> out."""
     (KH, KW), (SH, SW), (PH, PW), (DH, DW), OH, OW = geometry
     planes, size = x.shape
     side, outputs = lanes(x), OH * OW
     top, rows = _taps_inside(OH, SH, PH, DH, KH, size // W)
     left, columns = _taps_inside(OW, SW, PW, DW, KW, W)
-    plane_at, output_at = np.arange(side) * size, np.arange(outputs) * side
-    flat, ahead = x.ravel(), min(side * size, AHEAD // x.itemsize) // OH  # for each row of outputs
+    plane_at, output_at = np.arange(side) * size, np.arange(outputs) * side  # x[plane + lane], largest[output]
+    flat, ahead = x.ravel(), min(side * size, AHEAD // x.itemsize) // OH  # elements for each row of outputs
     flat_out, flat_indices = out.ravel(), indices.ravel()
     for piece in range(first, last):
         plane = piece * side
         count = min(side, planes - plane)
-        for lane in range(count, side):  # lanes that are left over go along with the last plane
+        for lane in range(count, side):  # spare lanes repeat the last plane
             plane_at[lane] = (count - 1) * size
-        transpose(flat, plane * size, plane_at, size, cells, 0, side)
-        # Where a cell is NaN the sum is not finite. It may overflow, too, without one: that only takes longer.
+        transpose(flat, plane * size, plane_at, size, cells, 0, side)  # x[plane] and on -> cells
+        # If a cell is NaN the sum is not finite. It may also overflow without a NaN: that only takes longer.
         without_nan = math.isfinite(total(cells[: size * side]))
         for oh in range(OH):
-            fetch(flat, (plane + side) * size + oh * ahead, ahead)
+            prefetch(flat, (plane + side) * size + oh * ahead, ahead)  # x[plane + side], the next item
             for ow in range(OW):
-                at = (oh * OW + ow) * side
-                corner = top[oh] * W + left[ow]
+                at = (oh * OW + ow) * side  # largest[oh·OW + ow]
+                corner = top[oh] * W + left[ow]  # cells[h·W + w] of the window's first tap
                 if rows[oh] <= 0 or columns[ow] <= 0:
                     largest[at : at + side], index[at : at + side] = -np.inf, size
                 elif without_nan:
                     window_maximum_of_numbers(cells, corner, DH * W, rows[oh], DW, columns[ow], largest, index, at)
                 else:
                     window_maximum(cells, corner, DH * W, rows[oh], DW, columns[ow], largest, index, at)
-        transpose(largest, 0, output_at, count, flat_out, plane * outputs, outputs)
+        transpose(largest, 0, output_at, count, flat_out, plane * outputs, outputs)  # -> out[plane] and on
         transpose(index, 0, output_at, count, turned, 0, outputs)
         narrow = flat_indices[plane * outputs : (plane + count) * outputs]
         for i in range(narrow.size):
@@ -285,7 +290,7 @@ def _forward_kernel(
 
 @kernel
 def _taps_inside(outputs: int, stride: int, padding: int, dilation: int, size: int, cells: int) -> tuple[np.ndarray, np.ndarray]:
-    """Along one axis, for each window: the first of its taps that is in the image, and how many of them are."""
+    """Along one axis, for each window: the position of its first tap inside the image, and the number of taps inside."""
     first, count = np.empty(outputs, np.intp), np.empty(outputs, np.intp)
     for o in range(outputs):
         start = o * stride - padding

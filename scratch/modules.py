@@ -1,22 +1,22 @@
-"""torch.nn's classes over the operations by hand: layers with parameters, a network of layers, the loss.
+"""torch.nn's classes, by hand, on top of the operations: layers with parameters, a network of layers, the loss.
 
-There is no autograd. A layer remembers what its forward pass left for the way back, and a network goes back through its
-layers in reverse order::
+There is no autograd. A layer remembers what its forward pass saved for the backward pass, and a network runs its layers' backward
+passes in reverse order::
 
     loss = criterion(model(images), labels)
     model.backward(criterion.backward())  # adds to the .grad of every parameter
     optimizer.step()
 
-One forward pass in training mode allows one ``backward``, which lets go of what was remembered. In eval mode nothing is
-remembered, so that a network holds two activations at a time and not all of them; ``backward`` then says so.
+One forward pass in training mode allows one ``backward``, which then frees what was remembered. In eval mode nothing is
+remembered, so a network holds two activations at a time instead of all of them; ``backward`` then raises an error that says so.
 
-Constructors, attributes, ``repr`` and the keys and shapes of a state dict are torch 2's. Beside torch's arguments a layer with
-weights takes ``dtype`` and ``rng``, the NumPy generator of its starting values. To exchange weights with torch::
+Constructors, attributes, ``repr`` and the keys and shapes of a state dict are those of torch 2. A layer with weights takes two
+more arguments than torch's: ``dtype``, and ``rng``, the NumPy generator of its initial values. To exchange weights with torch::
 
     torch_model.load_state_dict({name: torch.from_numpy(array) for name, array in model.state_dict().items()})
     model.load_state_dict({name: tensor.cpu().numpy() for name, tensor in torch_model.state_dict().items()})
 
-A constructor checks what it needs to know; the rest is checked by the operation at the first call, as in torch.
+A constructor checks what it needs; the operation checks the rest at the first call, as in torch.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Sequential(Module):
 
     Raises:
         TypeError: an argument is not a module.
-        ValueError: a module comes twice, which could remember only one of its two forward passes; or a name is taken.
+        ValueError: a module comes twice (it could remember only one of its two forward passes), or a name is taken.
     """
 
     def __init__(self, *modules: Module | Mapping[str, Module]) -> None:
@@ -80,7 +80,7 @@ class Sequential(Module):
         return sum(1 for _ in self)
 
     def __getitem__(self, index: int | slice) -> Module:
-        """The module at ``index``, from the end if negative; for a slice a Sequential of the same modules by the same names.
+        """The module at ``index``, from the end if negative; for a slice, a Sequential of these modules by the same names.
 
         Raises:
             TypeError: ``index`` is neither an int nor a slice.
@@ -106,7 +106,7 @@ class Sequential(Module):
 
 
 class Conv2d(WeightedLayer):
-    """``torch.nn.Conv2d``, with zeros as its only ``padding_mode``."""
+    """``torch.nn.Conv2d``; its only ``padding_mode`` is zeros."""
 
     operation = conv2d
 
@@ -188,7 +188,7 @@ class Linear(WeightedLayer):
 
 
 class ReLU(Layer):
-    """``torch.nn.ReLU``. With ``inplace`` it writes to its input, see :func:`scratch.relu.forward`; no other module ever does."""
+    """``torch.nn.ReLU``. With ``inplace`` it writes to its input (see :func:`scratch.relu.forward`); no other module does."""
 
     operation = relu
 
@@ -203,7 +203,7 @@ class ReLU(Layer):
 
 
 class LocalResponseNorm(Layer):
-    """``torch.nn.LocalResponseNorm``: as in the paper's program, and not as in its text, alpha is divided by ``size``."""
+    """``torch.nn.LocalResponseNorm``: alpha is divided by ``size``, as in the paper's program but not in its text."""
 
     operation = local_response_norm
 
@@ -299,10 +299,10 @@ class Flatten(Layer):
 
 
 class Dropout(Layer):
-    """``torch.nn.Dropout``. ``inplace`` is taken for torch's sake and changes nothing.
+    """``torch.nn.Dropout``. ``inplace`` is accepted, as in torch, but changes nothing.
 
-    What is kept is drawn from ``rng`` at every call, or is given: ``module.mask = mask``, bool of the input's shape, True
-    where a value is kept, holds until it is None again.
+    At every call ``rng`` draws which values are kept. Or set ``module.mask = mask``, bool, of the input's shape, True where a
+    value is kept; it is used until it is set to None again.
     """
 
     operation = dropout
@@ -314,8 +314,8 @@ class Dropout(Layer):
         self.mask: np.ndarray | None = None
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        # Remembered in eval mode too, where it costs nothing: switched off alone, inside a network that trains, dropout
-        # must let the gradient by.
+        # Remembered in eval mode too, where it costs nothing: if only dropout is in eval mode, inside a network that trains,
+        # it must pass the gradient on.
         out, self._cache = dropout.forward(x, p=self.p, training=self.training, mask=self.mask, rng=self.rng)
         return out
 
@@ -354,7 +354,7 @@ class CrossEntropyLoss(Layer):
         )
 
     def backward(self, grad_out: np.ndarray | None = None, *, need_input_grad: bool = True) -> np.ndarray | None:
-        """As for every layer; ``grad_out`` may be left out where the loss is a single number, and is 1 then."""
+        """As for every layer; if the loss is a single number, ``grad_out`` may be left out and is then 1."""
         if grad_out is None:
             grad_out = np.ones((), self._remembered().dtype)
         return super().backward(grad_out, need_input_grad=need_input_grad)

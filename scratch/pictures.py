@@ -1,4 +1,4 @@
-"""Pictures of a run, with an image's way through the network by hand: ``python -m scratch.pictures RUN``."""
+"""Pictures of a run, and of an image's way through the network, by hand: ``python -m scratch.pictures RUN``."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from pathlib import Path
 
 import numpy as np
 
+from alexnet_from_scratch.data.images import read_image
+from alexnet_from_scratch.runs import pictures
 from scratch.data import mean_probabilities, scaled
 from scratch.modules import Conv2d, Linear, LocalResponseNorm, MaxPool2d, ReLU
 from scratch.predict import load
-from training import pictures
-from training.images import read_image
 
 SHOWN = {Conv2d: "conv", Linear: "fc", ReLU: "relu", LocalResponseNorm: "norm", MaxPool2d: "pool"}
 
 
 def stages(image: Path | str, weights_file: Path | str) -> tuple[list[tuple[str, np.ndarray]], tuple[str, ...]]:
-    """What becomes of an image, layer by layer, and the classes.
+    """The outputs for an image, layer by layer, and the classes.
 
     Returns:
-        names and outputs: of the preprocessing (C,H,W), of each layer (C,H,W) or (n,), at last the classes' probabilities. A
-        layer's number is that of the convolution or fully connected layer it belongs to, counted from 1 to 8.
+        names and outputs: of the preprocessing (C,H,W), of each layer (C,H,W) or (n,), and finally the classes' probabilities.
+        Layers have the number of the convolution or fully connected layer they belong to, from 1 to 8.
 
     Raises:
-        ValueError: the image or the weights are not what they should be.
+        ValueError: the image or the weights are not valid.
         OSError: a file cannot be read.
     """
     model, preprocessing, classes = load(weights_file)

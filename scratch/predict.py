@@ -1,4 +1,4 @@
-"""What a trained network sees in images, by hand: ``python -m scratch.predict IMAGE… --weights FILE``."""
+"""A trained network's predictions for images, by hand: ``python -m scratch.predict IMAGE… --weights FILE``."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
+from alexnet_from_scratch.data.images import read_image
+from alexnet_from_scratch.runs import prediction, weights
 from scratch.alexnet import AlexNet
 from scratch.data import Preprocessing, mean_probabilities, scaled
-from training import prediction, weights
-from training.images import read_image
 
 
 def predict(image: Path | str, weights_file: Path | str) -> tuple[np.ndarray, tuple[str, ...]]:
     """The probability of each class, (classes,) float32, and the classes.
 
     Raises:
-        ValueError: the image or the weights are not what they should be.
+        ValueError: the image or the weights are not valid.
         OSError: a file cannot be read.
     """
     probabilities, classes = predictor(weights_file)
@@ -25,10 +25,10 @@ def predict(image: Path | str, weights_file: Path | str) -> tuple[np.ndarray, tu
 
 
 def predictor(weights_file: Path | str) -> tuple[Callable[[Path | str], np.ndarray], tuple[str, ...]]:
-    """What :func:`predict` does for one image, for as many as one likes, and the classes.
+    """A function that does for any number of images what :func:`predict` does for one, and the classes.
 
     Raises:
-        ValueError: the weights are not what they should be; or, for an image, that is not.
+        ValueError: the weights are not valid; or, when called with an image, the image is not.
         OSError: a file cannot be read.
     """
     model, preprocessing, classes = load(weights_file)
@@ -44,7 +44,7 @@ def load(path: Path | str) -> tuple[AlexNet, Preprocessing, tuple[str, ...]]:
     """The network in a file of weights, in eval mode, with its preprocessing and its classes.
 
     Raises:
-        ValueError: the file is not one of weights, or anything in it is not as it should be.
+        ValueError: the file is not a file of weights, or something in it is not valid.
         OSError: it cannot be read.
     """
     file = weights.open_weights(path)

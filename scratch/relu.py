@@ -2,11 +2,11 @@
 
 Paper: Krizhevsky, Sutskever, Hinton 2012, section 3.1. Same as ``torch.nn.functional.relu``.
 
-Backward: ``grad_x = grad_out where out > 0, else 0``. The gradient is *selected*, never multiplied by 0 or 1: an infinite
-``grad_out`` where ``x < 0`` must give 0, and ``inf * 0`` is NaN. At ``x == 0`` the gradient is 0; where ``x`` is NaN both
-passes let it through.
+Backward: ``grad_x = grad_out where out > 0, else 0``. The gradient is *selected*, never multiplied by 0 or 1: where ``x < 0``
+an infinite ``grad_out`` must give 0, but ``inf * 0`` is NaN. At ``x == 0`` the gradient is 0. Where ``x`` is NaN both passes let
+their input through.
 
-``out > 0`` holds exactly where ``x > 0``, so backward needs the output alone and the input may be forgotten.
+``out > 0`` holds exactly where ``x > 0``, so backward only needs the output, and the input need not be kept.
 """
 
 from __future__ import annotations
@@ -15,27 +15,28 @@ from typing import Any
 
 import numpy as np
 
-from scratch.core import checks, memory
-from scratch.core.jit import kernel
+from scratch.compiled import memory
+from scratch.compiled.jit import kernel
+from scratch.compiled.threads import for_each
+from scratch.core import checks
 from scratch.core.ladder import Cache, Ladder, Rung
-from scratch.core.threads import for_each
 
 
 def forward(x: np.ndarray, *, inplace: bool = False) -> tuple[np.ndarray, Cache]:
-    """Set what is negative to zero; -0.0 and NaN stay as they are, as in torch.
+    """Set negative values to zero; -0.0 and NaN stay as they are, as in torch.
 
     Args:
         x: any shape, float32 or float64.
-        inplace: write to ``x`` itself, which saves an array and a third of the memory's traffic. Nobody may need ``x`` as it
-            was: neither who made it (softmax and log_softmax keep what they return; Flatten, and Dropout in eval mode, may
-            return what they were given) nor who read it before (most operations keep their input for backward).
+        inplace: write to ``x`` itself, which saves an array and a third of the memory traffic. The old values of ``x`` must
+            not be needed any more: neither by the operation that made it (softmax and log_softmax keep their output; Flatten,
+            and Dropout in eval mode, may return their input) nor by one that read it (most keep their input for backward).
 
     Returns:
-        ``out`` of x's shape and dtype, in place ``x`` itself, and the cache for :func:`backward`.
+        ``out`` of x's shape and dtype (in place: ``x`` itself), and the cache for :func:`backward`.
 
     Raises:
         TypeError: ``x`` is not a float32 or float64 array, or ``inplace`` is not a bool.
-        ValueError: ``x`` is read-only, but to be written to.
+        ValueError: ``x`` is read-only and ``inplace`` is True.
     """
     checked = checks.array("relu", "x", x)
     if not checks.flag("relu", "inplace", inplace):
@@ -43,7 +44,7 @@ def forward(x: np.ndarray, *, inplace: bool = False) -> tuple[np.ndarray, Cache]
     if not x.flags.writeable:
         raise ValueError(f"relu: x must be writable to work in place, got a read-only array of shape {x.shape}")
     out, cache = RUNGS.forward(checked, checked)
-    if checked is not x:  # x lies in memory as no kernel takes it
+    if checked is not x:  # checked is a copy, in the memory layout that kernels need
         x[...] = out
     return x, cache
 
@@ -68,7 +69,7 @@ def backward(grad_out: np.ndarray, cache: Cache) -> tuple[np.ndarray]:
 # --- naive ------------------------------------------------------------------------------------------------------------
 
 
-# A forward pass writes to ``out``, which in place is x.
+# A forward pass writes to ``out``; in place that is x.
 
 
 def naive_forward(x: np.ndarray, out: np.ndarray) -> tuple[np.ndarray, tuple[Any, ...]]:
@@ -89,7 +90,7 @@ def naive_backward(grad_out: np.ndarray, out: np.ndarray) -> tuple[np.ndarray]:
 
 
 def numpy_forward(x: np.ndarray, out: np.ndarray) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """Whole arrays at a time: the loops run in C, but every step is a pass over memory."""
+    """Process whole arrays at a time: the loops run in C, but every step is a pass over memory."""
     out[...] = x
     out[x < 0] = 0
     return out, (out,)
@@ -103,7 +104,7 @@ def numpy_backward(grad_out: np.ndarray, out: np.ndarray) -> tuple[np.ndarray]:
 
 
 def numba_forward(x: np.ndarray, out: np.ndarray) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """One pass over memory for everything, compiled and on all cores."""
+    """Do everything in one pass over memory, compiled and on all cores."""
     if out is x:
         for_each(_inplace_kernel, x.size, x.ravel(), values=1)
     else:
@@ -117,7 +118,7 @@ def numba_backward(grad_out: np.ndarray, out: np.ndarray) -> tuple[np.ndarray]:
     return (grad_x,)
 
 
-# Slices, counted from 0: an index that might be negative, and so count from the end, keeps LLVM from plain vector code.
+# Slices, indexed from 0: an index that might be negative, and so count from the end, keeps LLVM from vectorizing the loop.
 
 
 @kernel
@@ -130,7 +131,7 @@ def _forward_kernel(first: int, last: int, x: np.ndarray, out: np.ndarray) -> No
 
 @kernel
 def _inplace_kernel(first: int, last: int, x: np.ndarray) -> None:
-    """_forward_kernel for one array: of two that overlap LLVM makes no vectors, since one may be read after it was written."""
+    """_forward_kernel for one array: LLVM does not vectorize with two that overlap, since one may be read after a write."""
     zero = x.dtype.type(0)
     x = x[first:last]
     for i in range(x.size):

@@ -1,6 +1,6 @@
 """Stochastic gradient descent with momentum and weight decay, in torch's form and in the paper's.
 
-Both are one rule, for a parameter w with gradient g (-g to maximize) and velocity v:
+Both are special cases of one rule, for a parameter w with gradient g (-g to maximize) and velocity v:
 
     d = g + weight_decay · w
     v = keep · v + gain · d
@@ -10,9 +10,9 @@ Both are one rule, for a parameter w with gradient g (-g to maximize) and veloci
     torch:  gain = 1 - dampening, rate = -lr; the first v is d itself, not dampened
     paper:  gain = -lr,           rate = 1:       v = momentum · v - weight_decay · lr · w - lr · g;    w = w + v
 
-In the paper's form the learning rate sits inside the velocity: a new lr acts on new gradients only, where in torch's form it
-rescales all that the velocity has gathered. So the two take the same steps as long as lr stays the same (the paper's v is then
-torch's times -lr), and without momentum at any lr.
+In the paper's form the learning rate is part of the velocity: a new lr affects only new gradients. In torch's form it rescales
+everything the velocity has gathered. So the two take the same steps while lr stays the same (the paper's v is then torch's times
+-lr), and without momentum at any lr.
 
 Paper: Krizhevsky, Sutskever, Hinton 2012, section 5. Same as ``torch.optim.SGD``.
 """
@@ -24,43 +24,44 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from scratch.core import checks, memory
-from scratch.core.jit import kernel
+from scratch.compiled import memory
+from scratch.compiled.jit import kernel
+from scratch.compiled.threads import for_each
+from scratch.core import checks
 from scratch.core.ladder import Ladder, NotTakenError, Rung
-from scratch.core.threads import for_each
 
 UPDATES = ("torch", "paper")
 OPTIONS = ("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize", "update")
 
 
 class Parameter(Protocol):
-    """What the optimizer needs of a parameter; ``scratch.modules.Parameter`` is one."""
+    """What the optimizer needs from a parameter; ``scratch.modules.Parameter`` is one."""
 
     data: np.ndarray
     grad: np.ndarray | None
 
 
 class SGD:
-    """Moves parameters against their gradients, a :meth:`step` at a time.
+    """Moves parameters against their gradients, one :meth:`step` at a time.
 
-    Every option is an attribute of the same name; ``lr`` is meant to be changed between steps.
+    Every option is an attribute of the same name; ``lr`` may be changed between steps.
 
     Args:
         parameters: objects with ``data``, a float32 or float64 array that is updated in place, and ``grad``, an array of the
             same shape and dtype or None.
         lr: learning rate, at least 0.
         momentum: how much of the velocity a step keeps, at least 0.
-        dampening: how much of the gradient stays out of the velocity.
+        dampening: how much of the gradient is kept out of the velocity.
         weight_decay: how much of the parameter is added to its gradient, at least 0.
-        nesterov: step by the gradient and the velocity to come; needs momentum and no dampening.
+        nesterov: step by the gradient and the next velocity; needs momentum and no dampening.
         maximize: move along the gradients.
-        update: 'torch', or 'paper' for the learning rate inside the velocity. The paper's rule has neither dampening nor
-            nesterov and refuses them.
+        update: 'torch', or 'paper', where the learning rate is part of the velocity. The paper's rule has neither dampening
+            nor nesterov and refuses them.
 
     Raises:
         TypeError: an argument has the wrong type.
-        ValueError: an option is out of its range or does not go with another, a parameter is given twice or is read-only, or
-            there is none.
+        ValueError: an option is out of its range or does not fit another, a parameter is given twice or is read-only, or
+            there are no parameters.
     """
 
     def __init__(
@@ -102,7 +103,7 @@ class SGD:
         Raises:
             TypeError: a gradient has another dtype than its parameter, or an option was set to a wrong type.
             ValueError: a gradient has another shape than its parameter, or an option was set out of its range. No parameter
-                has changed then.
+                has then changed.
         """
         lr, momentum, dampening, weight_decay = self._checked_numbers()
         gradients = [self._checked_gradient(i) for i in range(len(self.parameters))]
@@ -131,21 +132,21 @@ class SGD:
                 parameter.grad.fill(0)
 
     def state_dict(self) -> dict[str, Any]:
-        """The options and copies of the velocities, in the form of ``torch.optim.SGD.state_dict``."""
+        """The options and copies of the velocities, in the format of ``torch.optim.SGD.state_dict``."""
         state = {i: {"momentum_buffer": v.copy()} for i, v in enumerate(self._velocities) if v is not None}
         options = {name: getattr(self, name) for name in OPTIONS}
         return {"state": state, "param_groups": [{**options, "params": list(range(len(self.parameters)))}]}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take over the options and the velocities of :meth:`state_dict`.
+        """Take over the options and the velocities from :meth:`state_dict`.
 
-        That of a ``torch.optim.SGD`` will do, its tensors made arrays; it has no ``update``, which then is 'torch'.
+        A ``torch.optim.SGD``'s state works too, with its tensors as arrays; it has no ``update``, which is then 'torch'.
 
         Raises:
             KeyError: an entry is missing.
             TypeError: ``state_dict``, a part of it, an option or a velocity has the wrong type.
             ValueError: another number of parameters, a velocity of another shape than its parameter, or an option out of its
-                range. Whatever is raised, nothing has changed.
+                range. After any of these errors, nothing has changed.
         """
         groups = _of_kind(Sequence, "param_groups", _of_kind(Mapping, "state_dict", state_dict)["param_groups"])
         sizes = [len(_of_kind(Sequence, "params", _of_kind(Mapping, "a group", group)["params"])) for group in groups]
@@ -164,7 +165,7 @@ class SGD:
         vars(self).update(vars(loaded))
 
     def _checked_numbers(self) -> tuple[float, float, float, float]:
-        """lr, momentum, dampening and weight_decay as floats, after a look at all options."""
+        """Check all options; return lr, momentum, dampening and weight_decay as floats."""
         lr, momentum, dampening, weight_decay = (checks.real("sgd", name, getattr(self, name)) for name in OPTIONS[:4])
         for name, number in (("lr", lr), ("momentum", momentum), ("weight_decay", weight_decay)):
             if not number >= 0:
@@ -196,7 +197,7 @@ class SGD:
         return checked
 
     def _checked_gradient(self, i: int) -> np.ndarray | None:
-        """The gradient of parameter i, after a look at the velocity too: the parameter's array may have been replaced."""
+        """Parameter i's gradient, checked. The velocity is checked too: the parameter's array may have been replaced."""
         if self._velocities[i] is not None:
             self._checked_like(i, "momentum_buffer", self._velocities[i])
         grad = self.parameters[i].grad
@@ -251,7 +252,7 @@ def numpy_update(
     nesterov: bool,
     maximize: bool,
 ) -> None:
-    """Whole arrays at a time: the loops run in C, but every product and every sum is a pass over memory."""
+    """Process whole arrays at a time: the loops run in C, but every product and every sum is a pass over memory."""
     d = -grad if maximize else grad
     if weight_decay != 0:
         d = d + weight_decay * data
@@ -277,7 +278,7 @@ def numba_update(
     nesterov: bool,
     maximize: bool,
 ) -> None:
-    """One pass over memory for everything, compiled and on all cores: no array comes or goes but the three."""
+    """Do everything in one pass over memory, compiled and on all cores: only the three arrays are read or written."""
     if not (data.flags.c_contiguous and data.flags.aligned and data.dtype.isnative):
         raise NotTakenError("sgd: the numba rung writes to C-contiguous arrays in native byte order only")
     numbers = [data.dtype.type(number) for number in (-1 if maximize else 1, keep, momentum, gain, rate, weight_decay)]
@@ -300,14 +301,14 @@ def _kernel(
     weight_decay: Any,
     nesterov: bool,
 ) -> None:
-    # Slices, counted from 0: an index that might be negative, and so count from the end, keeps LLVM from vector code.
+    # Slices, indexed from 0: an index that might be negative, and so count from the end, keeps LLVM from vectorizing.
     w, g = data[first:last], grad[first:last]
-    v = w if velocity is None else velocity[first:last]  # there is none: v is not looked at
+    v = w if velocity is None else velocity[first:last]  # without a velocity, v is not used
     for i in range(w.size):
         d = sign * g[i]
         if weight_decay != 0:
             d += weight_decay * w[i]
-        if velocity is None:  # compiled apart: Numba drops the branch that is not taken
+        if velocity is None:  # compiled separately: Numba drops the branch that is not taken
             w[i] += rate * d
         else:
             v[i] = keep * v[i] + gain * d

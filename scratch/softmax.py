@@ -1,11 +1,11 @@
 """Softmax: ``out = exp(x) / Σ exp(x)`` along one axis, so that every row becomes probabilities.
 
-The row's maximum is subtracted first: it cancels in the fraction, and ``exp`` of what is left cannot overflow. A row that
-holds NaN or +inf, or nothing but -inf, becomes NaN. Backward, with s = out and sums along the same axis:
+The row's maximum is subtracted first: it cancels in the fraction, and ``exp`` of the difference cannot overflow. A row that
+contains NaN or +inf, or only -inf, becomes NaN. Backward, with s = out and sums along the same axis:
 
     grad_x = s · (grad_out - Σ grad_out·s)
 
-The cache keeps the output alone. Every rung sees any array and any axis as rows (OUTER,C,INNER), the softmax along C.
+The cache keeps only the output. Every rung sees any array and any axis as rows (OUTER,C,INNER), with the softmax along C.
 
 Paper: Krizhevsky, Sutskever, Hinton 2012, section 3.5 (the last layer). Same as ``torch.nn.functional.softmax``.
 """
@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from scratch.core import checks, memory, vectors
-from scratch.core.jit import kernel
+from scratch.compiled import memory, vectors
+from scratch.compiled.jit import kernel
+from scratch.compiled.rows import exp_row, for_each_row, rows, side_by_side, spread_out
+from scratch.core import checks
 from scratch.core.ladder import Cache, Ladder, Rung
-from scratch.core.rows import exp_row, for_each_row, rows, side_by_side, spread_out
 
 
 def forward(x: np.ndarray, *, dim: int = 1) -> tuple[np.ndarray, Cache]:
@@ -89,7 +90,7 @@ def naive_backward(grad_out: np.ndarray, out: np.ndarray, dim: int) -> tuple[np.
 
 
 def numpy_forward(x: np.ndarray, dim: int) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """All rows at a time: the loops run in C, but maximum, difference, exp, sum and quotient are each a pass over memory."""
+    """Process all rows at a time: the loops run in C, but maximum, difference, exp, sum and quotient each pass over memory."""
     x_rows = rows(x, dim)
     out = np.exp(x_rows - x_rows.max(axis=1, keepdims=True, initial=-np.inf))
     out /= out.sum(axis=1, keepdims=True)
@@ -107,7 +108,7 @@ def numpy_backward(grad_out: np.ndarray, out: np.ndarray, dim: int) -> tuple[np.
 
 
 def numba_forward(x: np.ndarray, dim: int) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """A row at a time while it is in the cache, so memory is read and written once; vector code, rows on all cores."""
+    """Finish a row while it is in the cache: memory is read and written once, by vector code and on all cores."""
     x_rows = side_by_side(rows(x, dim))
     out_rows = memory.empty_like(x_rows)
     for_each_row(_forward_kernel, x_rows, out_rows)

@@ -1,7 +1,7 @@
-"""Train AlexNet by hand: ``python -m scratch.train``; ``--help`` lists the flags, which are torch_impl's too.
+"""Train AlexNet by hand: ``python -m scratch.train``; ``--help`` lists the flags, which torch_impl shares.
 
-The loop is all here. Around it, the same for both sides and without arithmetic on pixels or weights, ``training/`` keeps the
-run's folder, its checkpoints and its progress bar.
+The whole loop is here. ``alexnet_from_scratch/runs`` keeps the run's folder, its checkpoints and its progress bar. It is the same
+for both sides and does no arithmetic on pixels or weights.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ from typing import Any
 
 import numpy as np
 
+from alexnet_from_scratch.data.datasets import open_dataset
+from alexnet_from_scratch.data.loader import Loader, sample
+from alexnet_from_scratch.runs import session
+from alexnet_from_scratch.runs.checkpoints import Purpose, seeds
+from alexnet_from_scratch.runs.evaluation import Evaluation
+from alexnet_from_scratch.runs.options import Options
 from scratch import get_num_threads, set_num_threads
 from scratch.alexnet import AlexNet
 from scratch.data import Preprocessing, mean_probabilities, scaled
 from scratch.modules import CrossEntropyLoss, Dropout
 from scratch.pictures import stages
 from scratch.sgd import SGD
-from training import session
-from training.checkpoints import Purpose, seeds
-from training.data_loader import Loader, sample
-from training.datasets import open_dataset
-from training.evaluation import Evaluation
-from training.options import Options
 
 
 def train(options: Options) -> dict[str, Any]:
     """Train a network as the options say, and return the summary of the run.
 
     Raises:
-        ValueError: an option does not fit, or the data or a checkpoint are not as they should be.
+        ValueError: an option does not fit, or the data or a checkpoint is not valid.
         FloatingPointError: training diverged.
         session.InterruptedRunError: Ctrl-C; a checkpoint is saved.
         OSError: a file could not be read or written.
@@ -73,7 +73,7 @@ def train(options: Options) -> dict[str, Any]:
 
 
 def evaluate(model: AlexNet, loader: Loader[np.ndarray], classes: int, *, ten_crops: bool = False) -> Evaluation:
-    """How good the network is on held-out images; it is in training mode afterwards."""
+    """Evaluate the network on held-out images; it is in training mode afterwards."""
     model.eval()
     evaluation = Evaluation.of(classes)
     for images, labels in loader.evaluation(ten_crops=ten_crops):
@@ -84,7 +84,7 @@ def evaluate(model: AlexNet, loader: Loader[np.ndarray], classes: int, *, ten_cr
 
 
 def seed_dropout(model: AlexNet, seed: int, step: int) -> None:
-    """Let what a step drops depend on seed and step alone, so that a resumed run drops the same."""
+    """Make what a step drops depend only on seed and step, so that a resumed run drops the same."""
     rng = np.random.default_rng(seeds(seed, Purpose.DROPOUT, step))
     for _, module in model.named_modules():
         if isinstance(module, Dropout):
@@ -99,7 +99,7 @@ class Learner:
     optimizer: SGD
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All of them, by name."""
+        """All of these arrays, by name."""
         parameters = self.model.state_dict()
         velocities = self.optimizer.state_dict()["state"]
         arrays = {f"network.{name}": array for name, array in parameters.items()}
@@ -108,10 +108,10 @@ class Learner:
         }
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Take them over again.
+        """Restore them.
 
         Raises:
-            ValueError: they are of another network.
+            ValueError: they are from another network.
         """
         names = list(self.model.state_dict())
         self.model.load_state_dict({name: arrays[f"network.{name}"] for name in names if f"network.{name}" in arrays})

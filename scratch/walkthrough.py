@@ -1,6 +1,6 @@
 """A walk through the first layers on a photograph, by hand: ``python -m scratch.walkthrough``.
 
-``python -m torch_impl.walkthrough`` takes the same walk by torch; the two print the same table.
+``python -m torch_impl.walkthrough`` does the same with torch; the two print the same table.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from alexnet_from_scratch.data import datasets
+from alexnet_from_scratch.runs.screen import failing_plainly
+from alexnet_from_scratch.text import CommandLine
 from scratch import conv2d, data, local_response_norm, max_pool2d, relu
-from training import datasets
-from training.screen import failing_plainly
 
 
 def main() -> None:
@@ -23,7 +24,7 @@ def main() -> None:
 
 
 def walk() -> Iterator[tuple[str, Any]]:
-    """Every stage's name and array, as it comes."""
+    """Every stage's name and array, in order."""
     rng = np.random.default_rng(0)
     photograph = data.prepare(datasets.photographs()["chelsea"]).astype(np.float32)
     photograph -= photograph.mean()
@@ -46,7 +47,7 @@ def walk() -> Iterator[tuple[str, Any]]:
     yield "gradient of the photograph", grad_x
     yield "gradient of the weight", grad_weight
 
-    # AlexNet's first two layers: 224 → 55 → 27 → 27 → 13. The paper starts weights at N(0, 0.01), biases at 0 and 1.
+    # AlexNet's first two layers: 224 → 55 → 27 → 27 → 13. The paper draws weights from N(0, 0.01) and sets biases to 0 and 1.
     x = data.centre_crop(photograph, 224)[np.newaxis]
     yield "photograph at 224×224", x
     for layer, (channels, kernel, stride, bias) in enumerate([(96, 11, 4, 0), (256, 5, 1, 1)], start=1):
@@ -63,4 +64,5 @@ def walk() -> Iterator[tuple[str, Any]]:
 
 if __name__ == "__main__":
     with failing_plainly():
+        CommandLine("python -m scratch.walkthrough", "The tutorial that this project grew from, step by step.").parse_args()
         main()

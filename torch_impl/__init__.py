@@ -1,9 +1,9 @@
-"""scratch's operations by torch: the same file names, the same signatures, gradients by autograd, on CPU or GPU."""
+"""scratch's operations in torch: the same file names, the same signatures, gradients by autograd, on CPU or GPU."""
 
 import sys
 
 if sys.argv[:1] == ["-m"]:  # "python -m" looks for one of these modules to run
-    from training.interrupts import end_plainly
+    from alexnet_from_scratch.runs.interrupts import end_plainly
 
     end_plainly()
 

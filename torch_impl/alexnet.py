@@ -23,14 +23,14 @@ from torch_impl.modules import (
 
 
 class Conv(NamedTuple):
-    """A row: convolution and ReLU, then where it says so response normalization and overlapping max-pooling (3, stride 2)."""
+    """A row: convolution and ReLU, then optionally response normalization and overlapping max-pooling (3, stride 2)."""
 
     channels: int
     kernel: int
     stride: int = 1
     padding: int = 0
     groups: int = 1
-    bias: int = 0  # where the paper's initialisation starts it
+    bias: int = 0  # its starting value in the paper
     norm: bool = False
     pool: bool = False
 
@@ -40,7 +40,7 @@ class Variant(NamedTuple):
 
     convs: tuple[Conv, ...]
     in_channels: int = 3
-    pooled: int = 6  # height and width that reach the fully connected layers
+    pooled: int = 6  # height and width of the fully connected layers' input
     hidden: int = 4096
     dropout_first: bool = False  # before each hidden fully connected layer (torchvision) or after it (the paper)
 
@@ -92,8 +92,8 @@ VARIANTS = {
 class AlexNet(Sequential):
     """``features``, ``avgpool``, ``flatten`` and ``classifier``, one after the other; images (N,C,H,W) to logits (N,classes).
 
-    The arguments are those of scratch's, but for ``device`` in place of ``rng``: starting values and dropout are drawn from
-    torch's own generator, after ``torch.manual_seed``.
+    The arguments are those of scratch's, with ``device`` in place of ``rng``: starting values and dropout are drawn from torch's
+    own generator, after ``torch.manual_seed``.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class AlexNet(Sequential):
         if init not in ("torch", "paper"):
             raise ValueError(f"AlexNet: init must be 'torch' or 'paper', got {init!r}")
         table = VARIANTS[variant]
-        # Values are drawn on the CPU, the same ones for every device; where only shapes are asked for, there are none to draw.
+        # Values are drawn on the CPU, so they are the same on every device; none are drawn where only shapes are needed.
         drawn_on = "meta" if torch.device(device).type == "meta" else "cpu"
 
         features: list[Module] = []

@@ -5,13 +5,13 @@
     python -m torch_impl.convert alexnet.pth weights.safetensors
     python -m torch_impl.convert weights.safetensors alexnet.pth --to-torch
 
-A ``.pth`` file is a pickle, and unpickling one can run anything; it is read with ``weights_only``, which knows tensors and
-containers and refuses the rest.
+A ``.pth`` file is a pickle, and unpickling one can run anything; it is read with ``weights_only``, which accepts only tensors and
+containers.
 
-torchvision's network wants pixels from 0 to 1, minus a mean, divided by a deviation, for each colour. The networks here want
-pixels from 0 to 255 minus the mean: the first layer's weights are divided by 255 times the deviation, and the network is the
-same. On the way back they are multiplied, which rounds once more: they end at most one unit in the last place from what they
-were. All other weights keep every bit.
+torchvision's network takes pixels from 0 to 1, minus a mean, divided by a standard deviation, for each colour. The networks here
+take pixels from 0 to 255 minus the mean. So the first layer's weights are divided by 255 times the deviation, and the network
+computes the same. The way back multiplies them, which rounds once more: they end at most one unit in the last place from the
+original. All other weights keep every bit.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from typing import Any
 import numpy as np
 import torch
 
+from alexnet_from_scratch.runs import files, weights
+from alexnet_from_scratch.runs.screen import failing_plainly, plain_console
+from alexnet_from_scratch.text import CommandLine, shown
 from torch_impl.alexnet import AlexNet
 from torch_impl.data import Preprocessing, scaled
-from training import files, weights
-from training.screen import failing_plainly, plain_console
-from training.text import CommandLine, shown
 
 SIZE = 224
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels, as torchvision's documentation has them
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels, from torchvision's documentation
 LAST = "classifier.6.bias"
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
@@ -45,7 +45,7 @@ Report = Callable[[str], object]
 
 
 def convert(path: Path | str, out: Path, classes: Sequence[str] | None = None, report: Report = lambda line: None) -> None:
-    """Read torchvision's weights from ``path`` and write them to ``out``, with names for the classes or numbers.
+    """Read torchvision's weights from ``path`` and write them to ``out``; classes get names, or else numbers.
 
     Raises:
         ValueError: see :func:`read_pth`; or there are more or fewer names than classes.
@@ -69,10 +69,10 @@ def to_torch(path: Path | str, out: Path, report: Report = lambda line: None) ->
     """Read a file of weights and write its network as a state dict, as ``torch.save`` does.
 
     The scaling of torchvision's first layer is undone where the file's mean is torchvision's. Another network's weights are
-    written as they are: the mean image of a run cannot go into them.
+    written as they are: a run's mean image cannot be folded into them.
 
     Raises:
-        ValueError: it is no file of weights; or the first layer is beyond float32 without its scaling.
+        ValueError: it is not a file of weights; or the first layer overflows float32 without its scaling.
         OSError: a file cannot be read or written.
     """
     _require_another_file(out, path)
@@ -97,10 +97,11 @@ def to_torch(path: Path | str, out: Path, report: Report = lambda line: None) ->
 def read_pth(path: Path | str, report: Report = lambda line: None) -> dict[str, torch.Tensor]:
     """The state dict of ``AlexNet("torchvision")`` in a file that ``torch.save`` wrote, float32. No pickled code is run.
 
-    What lies in a training script's dict, or has the prefix of DataParallel or torch.compile, is taken; ``report`` hears of it.
+    A state dict inside a training script's dict, or with the prefix of DataParallel or torch.compile, is accepted; ``report`` is
+    told.
 
     Raises:
-        ValueError: the file is damaged or holds something else than that; or a value is not finite.
+        ValueError: the file is damaged or holds something else; or a value is not finite.
         OSError: it cannot be read.
     """
     state = _unwrapped(path, _loaded(Path(path)), report)
@@ -125,10 +126,10 @@ def read_pth(path: Path | str, report: Report = lambda line: None) -> dict[str, 
 
 
 def read_names(path: Path) -> list[str]:
-    """The lines of a text file, without an empty end.
+    """The lines of a text file, without empty ones at the end.
 
     Raises:
-        ValueError: it is not in UTF-8, or far too long.
+        ValueError: it is not UTF-8, or far too long.
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
@@ -152,7 +153,7 @@ def rescaled(weight: torch.Tensor, power: int) -> torch.Tensor:
 
 
 def _loaded(path: Path) -> Any:
-    """What ``torch.load`` makes of the file."""
+    """What ``torch.load`` reads from the file."""
     expected = f"{path}: must be what torch.save wrote of a state dict"
     seems = files.described(path)
     if seems == files.SAFETENSORS:
@@ -163,13 +164,13 @@ def _loaded(path: Path) -> Any:
         raise ValueError(f"{expected}, got {seems}")
     try:
         with warnings.catch_warnings(), path.open("rb") as file:
-            # The one thing beside tensors that weights_only makes as large as it is asked to; no state dict has it.
+            # Apart from tensors, the only thing that weights_only creates at any requested size; no state dict has it.
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
                 if content.find(b"bytearray") >= 0:
                     raise pickle.UnpicklingError("GLOBAL bytearray")
-            warnings.simplefilter("ignore")  # torch, about how its own classes are named now
+            warnings.simplefilter("ignore")  # torch warns about the new names of its own classes
             return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever torch's parsers stumble over in a stranger's bytes: IndexError, struct.error, ...
+    except Exception as error:  # torch's parsers raise many kinds on a stranger's bytes: IndexError, struct.error, ...
         if code := re.search(r"GLOBAL ([\w.]+)", str(error)):
             raise ValueError(
                 f"{expected}, but it needs {code[1]}, and to run a stranger's code is refused.\n"
@@ -179,7 +180,7 @@ def _loaded(path: Path) -> Any:
 
 
 def _require_torchs(path: Path, expected: str) -> None:
-    """Raise ValueError for an archive that torch.save has not written."""
+    """Raise ValueError for an archive that torch.save did not write."""
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
@@ -199,7 +200,7 @@ def _require_torchs(path: Path, expected: str) -> None:
 
 
 def _unwrapped(path: Path | str, loaded: Any, report: Report) -> dict[Any, Any]:
-    """The state dict in what was loaded, its names without a prefix that all of them have."""
+    """The state dict in what was loaded, without a prefix that all names share."""
     if not isinstance(loaded, Mapping):
         raise ValueError(f"{path}: must hold a state dict, a mapping of names to tensors, got {type(loaded).__name__}")
     if not _first(loaded):
@@ -220,12 +221,12 @@ def _unwrapped(path: Path | str, loaded: Any, report: Report) -> dict[Any, Any]:
 
 
 def _first(state: Mapping[Any, Any]) -> str:
-    """The name of the first layer's weight, with whatever stands before it, or an empty one."""
+    """The name of the first layer's weight, with its prefix if any; empty if there is none."""
     return next((name for name in state if isinstance(name, str) and name.endswith(weights.FIRST)), "")
 
 
 def _strangeness(tensor: torch.Tensor) -> str:
-    """Why these are no floats that the file has; empty for those it has."""
+    """Why the tensor does not hold ordinary floats from the file; empty if it does."""
     if tensor.is_nested:
         return "a nested tensor"
     if tensor.layout != torch.strided:
@@ -241,18 +242,20 @@ def _strangeness(tensor: torch.Tensor) -> str:
 
 
 def _shapes(variant: str, classes: int) -> dict[str, tuple[int, ...]]:
-    """Of the network's arrays; on the meta device nothing is made as large as a file claims to be."""
+    """The shapes of the network's arrays; on the meta device, so that a file's claims allocate nothing."""
     return {name: tuple(tensor.shape) for name, tensor in AlexNet(variant, classes, device="meta").state_dict().items()}
 
 
 def _mean() -> torch.Tensor:
-    """The mean image that is torchvision's mean: (3,S,S), of pixels from 0 to 255."""
+    """A mean image that is torchvision's mean everywhere: (3,S,S), of pixels from 0 to 255."""
     return 255 * torch.tensor(MEAN, dtype=torch.float64).reshape(3, 1, 1).repeat(1, scaled(SIZE), scaled(SIZE))
 
 
 def _require_another_file(out: Path, path: Path | str) -> None:
     if out.exists() and Path(path).exists() and out.samefile(path):
         raise ValueError(f"{out}: must be another file than the one that is read")
+    if out.exists() and not out.is_dir():
+        files.require_file(out)  # as root one could replace /dev/null
 
 
 def _megabytes(path: Path) -> str:

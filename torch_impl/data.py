@@ -1,4 +1,4 @@
-"""From pictures to a network's input, the same pixels as in ``scratch/data.py``, where all of it is described."""
+"""From pictures to a network's input, the same pixels as in ``scratch/data.py``, which describes it all."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from training.data_choices import Choices
-from training.datasets import PHOTOGRAPHS, photographs
+from alexnet_from_scratch.data.choices import Choices
+from alexnet_from_scratch.data.datasets import PHOTOGRAPHS, photographs
 
 SMALL = 64
 LUMA = (0.299, 0.587, 0.114)
@@ -37,14 +37,14 @@ class Preprocessing:
             )
         for name, numbers in (("mean", self.mean), ("colour", self.colour)):
             low, high = float(numbers.min()), float(numbers.max())
-            if not (low >= -PIXELS and high <= PIXELS):  # NaN neither
+            if not (low >= -PIXELS and high <= PIXELS):  # also catches NaN
                 raise ValueError(
                     f"Preprocessing: {name} must lie between {-PIXELS} and {PIXELS}, got numbers from {low:g} to {high:g}"
                 )
 
     @classmethod
     def fit(cls, images: Iterable[np.ndarray], *, size: int, channels: int, mirror: bool) -> Preprocessing:
-        """The preprocessing for images like these, which are all held to be of equal weight."""
+        """The preprocessing for images like these, each counted with equal weight."""
         if channels not in (1, 3):
             raise ValueError(f"Preprocessing.fit: channels must be 1 or 3, got {channels!r}")
         S, count = scaled(size), 0
@@ -69,7 +69,7 @@ class Preprocessing:
         return cls(size, mirror, mean, colour)
 
     def training(self, images: Sequence[np.ndarray], choices: Choices) -> torch.Tensor:
-        """Images (N) as the network is trained on them, altered at random as ``choices`` say: (N,C,size,size), float32."""
+        """N images as the network is trained on them, altered at random as ``choices`` say: (N,C,size,size), float32."""
         if len(choices.mirror) != len(images):
             raise ValueError(f"Preprocessing.training: choices must be for {len(images)} images, got {len(choices.mirror)}")
         out = torch.empty(len(images), len(self.mean), self.size, self.size)
@@ -82,7 +82,7 @@ class Preprocessing:
         return out
 
     def evaluation(self, images: Sequence[np.ndarray]) -> torch.Tensor:
-        """Images (N) as the network is tested on them, the middle of each: (N,C,size,size), float32."""
+        """N images as the network is tested on them, the middle of each: (N,C,size,size), float32."""
         out = torch.empty(len(images), len(self.mean), self.size, self.size)
         for i, image in enumerate(images):
             out[i] = centre_crop(self._canvas(image), self.size)
@@ -101,7 +101,7 @@ class Preprocessing:
         return out
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """All of it as arrays, the same as scratch's."""
+        """The preprocessing as arrays, the same as scratch's."""
         return {
             "size": np.array(self.size, np.int64),
             "mirror": np.array(self.mirror),
@@ -111,7 +111,7 @@ class Preprocessing:
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, np.ndarray]) -> Preprocessing:
-        """What :meth:`state_dict` was called on, here or in scratch."""
+        """The preprocessing whose :meth:`state_dict` this is, from here or from scratch."""
         shapes = {name: array.shape for name, array in state.items()}
         numbers = dict.fromkeys(("size", "mirror"), ())
         if not (set(shapes) == {*numbers, "mean", "colour"} and shapes.items() >= numbers.items()):
@@ -137,7 +137,7 @@ class Preprocessing:
 
 
 def scaled(size: int) -> int:
-    """What images are scaled to for a network that sees ``size`` pixels of it."""
+    """The size to which images are scaled for a network that sees ``size`` pixels of them."""
     if size < 1:
         raise ValueError(f"Preprocessing: size must be at least 1, got {size}")
     return size if size < SMALL else size * 8 // 7
@@ -151,7 +151,7 @@ def mean_probabilities(logits: torch.Tensor) -> torch.Tensor:
 
 
 def resize(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Scale images (…,H,W) to (…,*size), bilinearly, and so that every old pixel counts when scaling down."""
+    """Scale images (…,H,W) to (…,*size), bilinearly; when scaling down, every old pixel counts."""
     *leading, H, W = images.shape
     resized = F.interpolate(images.reshape(-1, 1, H, W), size, mode="bilinear", antialias=True)
     return resized.reshape(*leading, *size)
@@ -164,7 +164,7 @@ def prepare(image: np.ndarray, size: int = 256, channels: int = 3) -> torch.Tens
     shape, dtype = np.shape(image), getattr(image, "dtype", type(image).__name__)
     if not (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)) or 0 in shape or dtype != np.uint8:
         raise ValueError(f"prepare: image must have shape (H,W) or (H,W,3) and dtype uint8, got {shape} and {dtype}")
-    pixels = torch.from_numpy(np.array(image, order="C"))  # a copy: what was read from a file may not be written to
+    pixels = torch.from_numpy(np.array(image, order="C"))  # a copy: an array read from a file may be read-only
     planes = pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
     square = centre_crop(planes, min(planes.shape[1:])).to(torch.float64)
     if channels < len(square):
@@ -184,12 +184,12 @@ def centre_crop(images: torch.Tensor, size: int) -> torch.Tensor:
 
 def batch(n: int, *, seed: int = 0, device: torch.device | str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
     """Images (n,3,224,224), float32, the mean image subtracted, and labels (n,), int64: scratch's own for the same seed."""
-    crops = (33, 33, 2)  # of a photograph: 256 - 224 + 1 places down and across, and the mirror image
+    crops = (33, 33, 2)  # per photograph: 256 - 224 + 1 offsets down and across, and the mirror image
     if not 1 <= n <= len(PHOTOGRAPHS) * math.prod(crops):
         raise ValueError(f"batch: n must be from 1 to {len(PHOTOGRAPHS) * math.prod(crops)}, the number of crops, got {n}")
     prepared = torch.stack([prepare(photograph) for photograph in photographs().values()])
     prepared -= prepared.mean(dim=0)
-    rng = np.random.default_rng(seed)  # NumPy's and not torch's, so that both sides show the same crops
+    rng = np.random.default_rng(seed)  # NumPy's, not torch's, so that both sides show the same crops
     orders = [rng.permutation(math.prod(crops)) for _ in PHOTOGRAPHS]
     labels = torch.arange(n) % len(PHOTOGRAPHS)
     images = torch.empty(n, 3, 224, 224)

@@ -1,7 +1,7 @@
 """Dropout, by torch; mirrors ``scratch/dropout.py``.
 
-``torch.nn.functional.dropout`` shows no mask and takes no generator, so training is spelled out here: the same mask from the
-same generator, the same product.
+``torch.nn.functional.dropout`` does not return its mask and takes no generator, so training mode is written out here: the same
+mask from the same generator, the same product.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch_impl.core.autograd import Cache
 
 @dataclass(frozen=True, slots=True)
 class DropoutCache(Cache):
-    """The recorded graph, and the mask: None without training."""
+    """The recorded graph, and the mask; None outside training."""
 
     mask: torch.Tensor | None
 
@@ -31,7 +31,7 @@ def forward(
 ) -> tuple[torch.Tensor, DropoutCache]:
     """Drop elements at random and scale up the rest.
 
-    ``mask`` is bool, True where an element is kept; None draws one by ``rng``, or by torch's own generator.
+    ``mask`` is bool, True where an element is kept; None draws one with ``rng``, or with torch's own generator.
     """
     if not 0 <= p <= 1:
         raise ValueError(f"dropout: p must lie between 0 and 1, got {p}")

@@ -1,4 +1,6 @@
-"""torch.nn's classes, which ``scratch/modules.py`` mirrors; Dropout also takes a mask, so that two sides can drop the same."""
+"""torch.nn's classes, which ``scratch/modules.py`` mirrors; Dropout also takes a mask, so that both sides can drop the same
+elements.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,7 @@ __all__ = [
 
 
 class Dropout(nn.Dropout):
-    """``torch.nn.Dropout``, in which ``mask``, where it is not None, says what is kept: bool of the input's shape."""
+    """``torch.nn.Dropout``; ``mask``, if not None, says what is kept: bool, of the input's shape."""
 
     mask: torch.Tensor | None = None
 
@@ -43,4 +45,4 @@ class Dropout(nn.Dropout):
         if self.mask is None or not self.training:
             return super().forward(x)
         noise = self.mask.to(x.dtype).div(1 - self.p) if self.p < 1 else torch.zeros_like(x)
-        return x * noise  # as in torch itself: a dropped NaN stays NaN
+        return x * noise  # as in torch: a dropped NaN stays NaN

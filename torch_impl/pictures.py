@@ -1,4 +1,4 @@
-"""Pictures of a run, with an image's way through the network by torch: ``python -m torch_impl.pictures RUN``."""
+"""Pictures of a run, with an image's path through the network by torch: ``python -m torch_impl.pictures RUN``."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from alexnet_from_scratch.data.images import read_image
+from alexnet_from_scratch.runs import pictures
 from torch_impl.data import mean_probabilities, scaled
 from torch_impl.modules import Conv2d, Linear, LocalResponseNorm, MaxPool2d, ReLU
 from torch_impl.predict import load
-from training import pictures
-from training.images import read_image
 
 SHOWN = {Conv2d: "conv", Linear: "fc", ReLU: "relu", LocalResponseNorm: "norm", MaxPool2d: "pool"}
 
 
 @torch.no_grad()
 def stages(image: Path | str, weights_file: Path | str) -> tuple[list[tuple[str, np.ndarray]], tuple[str, ...]]:
-    """What becomes of an image, layer by layer, and the classes; returns and raises what scratch's does."""
+    """What each layer makes of an image, and the classes; returns and raises the same as scratch's."""
     model, preprocessing, classes = load(weights_file)
     x = preprocessing.evaluation([read_image(image, scaled(preprocessing.size))])
     outputs, number = [("image", x[0].numpy())], 0

@@ -8,20 +8,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from alexnet_from_scratch.data.images import read_image
+from alexnet_from_scratch.runs import prediction, weights
 from torch_impl.alexnet import AlexNet
 from torch_impl.data import Preprocessing, mean_probabilities, scaled
-from training import prediction, weights
-from training.images import read_image
 
 
 def predict(image: Path | str, weights_file: Path | str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The probability of each class, (classes,) float32, and the classes; raises what scratch's raises."""
+    """The probability of each class, (classes,) float32, and the classes; raises the same as scratch's."""
     probabilities, classes = predictor(weights_file)
     return probabilities(image), classes
 
 
 def predictor(weights_file: Path | str) -> tuple[Callable[[Path | str], np.ndarray], tuple[str, ...]]:
-    """What :func:`predict` does for one image, for as many as one likes, and the classes; raises what scratch's raises."""
+    """A function that does what :func:`predict` does, for any number of images, and the classes; raises the same as scratch's."""
     model, preprocessing, classes = load(weights_file)
 
     @torch.no_grad()
@@ -33,7 +33,7 @@ def predictor(weights_file: Path | str) -> tuple[Callable[[Path | str], np.ndarr
 
 
 def load(path: Path | str) -> tuple[AlexNet, Preprocessing, tuple[str, ...]]:
-    """The network in a file of weights, in eval mode, with its preprocessing and its classes; raises what scratch's raises."""
+    """The network in a file of weights, in eval mode, with its preprocessing and its classes; raises the same as scratch's."""
     file = weights.open_weights(path)
     model = AlexNet(file.variant, len(file.classes))
     network, arrays = file.read({name: tuple(tensor.shape) for name, tensor in model.state_dict().items()})

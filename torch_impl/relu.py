@@ -10,9 +10,9 @@ from torch_impl.core.autograd import Cache
 
 
 def forward(x: torch.Tensor, *, inplace: bool = False) -> tuple[torch.Tensor, Cache]:
-    """Set what is negative to zero, with ``inplace`` in ``x`` itself."""
+    """Set negative elements to zero; with ``inplace``, in ``x`` itself."""
     out, cache = autograd.forward(F.relu, x)
-    return x.copy_(out) if inplace else out, cache  # not by F.relu: autograd lets nobody write to a leaf of its graph
+    return x.copy_(out) if inplace else out, cache  # not by F.relu: autograd forbids writing to a leaf of its graph
 
 
 def backward(grad_out: torch.Tensor, cache: Cache) -> tuple[torch.Tensor | None, ...]:

@@ -38,7 +38,7 @@ class SGD(torch.optim.SGD):
 
     def step(self, closure: Any = None) -> Any:
         """Update every parameter that has a gradient."""
-        if self.param_groups[0].get("update", "torch") == "torch":  # a state dict of torch.optim.SGD leaves it out
+        if self.param_groups[0].get("update", "torch") == "torch":  # a state dict of torch.optim.SGD lacks it
             return super().step(closure)
         loss = None
         if closure is not None:

@@ -1,6 +1,7 @@
-"""Train AlexNet by torch: ``python -m torch_impl.train``; line by line what ``scratch/train.py`` does by hand.
+"""Train AlexNet with torch: ``python -m torch_impl.train``; line by line what ``scratch/train.py`` does by hand.
 
-Several processes share the batches under ``torchrun --nproc-per-node=2 -m torch_impl.train``, and arrive at the weights of one.
+Several processes share the batches under ``torchrun --nproc-per-node=2 -m torch_impl.train``, and arrive at the same weights as
+one process.
 """
 
 from __future__ import annotations
@@ -18,22 +19,22 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
+from alexnet_from_scratch.data.datasets import open_dataset
+from alexnet_from_scratch.data.loader import Loader, sample
+from alexnet_from_scratch.runs import session
+from alexnet_from_scratch.runs.checkpoints import Purpose, seeds
+from alexnet_from_scratch.runs.evaluation import Evaluation
+from alexnet_from_scratch.runs.options import Options, flag
 from torch_impl.alexnet import AlexNet
 from torch_impl.data import Preprocessing, mean_probabilities, scaled
 from torch_impl.modules import CrossEntropyLoss, Dropout, Linear, Module
 from torch_impl.pictures import stages
 from torch_impl.sgd import SGD
-from training import session
-from training.checkpoints import Purpose, seeds
-from training.data_loader import Loader, sample
-from training.datasets import open_dataset
-from training.evaluation import Evaluation
-from training.options import Options, flag
 
 
 @dataclass(frozen=True)
 class TorchOptions(Options):
-    """The flags that torch has beside scratch's."""
+    """The flags that torch has in addition to scratch's."""
 
     amp: bool = flag(False, "mixed precision: layers compute in bfloat16 where that is safe")
     channels_last: bool = flag(False, "images and weights lie in memory with the channels last")
@@ -41,7 +42,7 @@ class TorchOptions(Options):
 
 
 def train(options: TorchOptions) -> dict[str, Any]:
-    """Train a network as the options say, and return the summary of the run; raises what scratch's raises."""
+    """Train a network as the options say, and return the summary of the run; raises the same as scratch's."""
     with Workers.joined(options) as workers:
         torch.set_num_threads(options.threads or torch.get_num_threads())
         dataset = open_dataset(
@@ -89,7 +90,8 @@ def train(options: TorchOptions) -> dict[str, Any]:
                     with torch.autocast(workers.device.type, torch.bfloat16, enabled=options.amp):
                         logits = network(images)
                         loss = criterion(logits, labels)
-                    # A mean over the whole batch: DistributedDataParallel takes that of the processes, whose shares may differ.
+                    # The mean over the whole batch: DistributedDataParallel averages over processes, whose shares may differ in
+                    # size.
                     (loss * (workers.world / run.batch_size)).backward()
                     optimizer.step()
                     run.after_step(loss.item(), int((logits.argmax(dim=1) == labels).sum()))
@@ -114,14 +116,14 @@ def evaluate(
 
 
 def draw_masks(model: AlexNet, seed: int, step: int, batch_size: int, workers: Workers) -> None:
-    """Let what a step drops depend on seed and step alone: on no earlier step, and on no number of processes.
+    """Make what a step drops depend only on seed and step, not on earlier steps or the number of processes.
 
-    The masks are drawn for the whole batch, of which this process's images take their rows.
+    The masks are drawn for the whole batch; this process takes the rows of its images.
     """
     start = int(seeds(seed, Purpose.DROPOUT, step).generate_state(1, np.uint64)[0])
     rng = torch.Generator(workers.device).manual_seed(start)
     rows = workers.share(batch_size)
-    # Whatever the variant, a dropout layer's output goes straight into a linear layer, which knows its width.
+    # In every variant a dropout layer is followed by a linear layer, which knows the width.
     for dropout, linear in itertools.pairwise(model.get_submodule("classifier").children()):
         if isinstance(dropout, Dropout) and isinstance(linear, Linear):
             drawn = torch.rand(batch_size, linear.in_features, generator=rng, device=workers.device)
@@ -136,7 +138,7 @@ class Learner:
     optimizer: SGD
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All of them, by name."""
+        """All arrays, by name."""
         parameters = self.model.state_dict()
         velocities = self.optimizer.state_dict()["state"]
         tensors = {f"network.{name}": tensor for name, tensor in parameters.items()}
@@ -146,7 +148,7 @@ class Learner:
         return {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Take them over again."""
+        """Continue from these arrays."""
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         names = list(self.model.state_dict())
         self.model.load_state_dict({name: tensors[f"network.{name}"] for name in names if f"network.{name}" in tensors})
@@ -158,7 +160,7 @@ class Learner:
 
 @dataclass(frozen=True)
 class Workers:
-    """The processes that train together, of which this is number ``rank`` of ``world``, and the device of this one."""
+    """The processes that train together: this one is number ``rank`` of ``world``, and trains on ``device``."""
 
     rank: int
     world: int
@@ -167,10 +169,10 @@ class Workers:
     @classmethod
     @contextlib.contextmanager
     def joined(cls, options: Options) -> Iterator[Workers]:
-        """Those that torchrun has started, or this one alone.
+        """The processes that torchrun has started, or this one alone.
 
         Raises:
-            ValueError: there is no such device; or the environment says nonsense about the processes.
+            ValueError: there is no such device; or the environment describes the processes wrongly.
             ConnectionError: another process was lost on the way.
         """
         if options.device not in ("cpu", "cuda") or (options.device == "cuda" and not torch.cuda.is_available()):
@@ -180,7 +182,7 @@ class Workers:
             raise ValueError(f"RANK must be below WORLD_SIZE, as torchrun sets them, got {rank} and {world}")
         device = torch.device(options.device)
         if options.device == "cuda":
-            # The same bits every time, where CUDA has kernels that give them; else it warns.
+            # The same bits every time where CUDA has deterministic kernels; elsewhere it warns.
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True, warn_only=True)
             device = torch.device("cuda", local_rank)
@@ -189,8 +191,8 @@ class Workers:
             yield cls(rank, world, device)
             return
         dist.init_process_group("nccl" if options.device == "cuda" else "gloo")
-        # Where one is lost, torchrun asks the others to stop: that must not keep this one from saying so. A run still heeds it,
-        # and torchrun kills whoever has not ended half a minute later.
+        # When a process is lost, torchrun asks the others to stop: that must not keep this one from reporting the loss. A run
+        # still obeys the request, and half a minute later torchrun kills any process that has not ended.
         before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
         try:
             yield cls(rank, world, device)
@@ -205,7 +207,7 @@ class Workers:
         signal.signal(signal.SIGTERM, before)
 
     def share(self, batch_size: int) -> slice:
-        """The rows of a batch that are this process's, as ``Loader`` deals them out."""
+        """The rows of a batch that belong to this process, as ``Loader`` distributes them."""
         return slice(*(batch_size * rank // self.world for rank in (self.rank, self.rank + 1)))
 
     def total(self, numbers: np.ndarray) -> np.ndarray:
@@ -217,7 +219,7 @@ class Workers:
         return tensor.cpu().numpy()
 
     def together(self, model: AlexNet, *, compiled: bool) -> Callable[[torch.Tensor], torch.Tensor]:
-        """The network, with gradients that are the mean over all processes."""
+        """The network, with gradients averaged over all processes."""
         network: Module = model if self.world == 1 else DistributedDataParallel(model)
         # With this pass on, torch 2.13 gets AlexNet's gradients wrong on the CPU (see DECISIONS.md).
         return torch.compile(network, options={"reorder_for_peak_memory": False}) if compiled else network
@@ -228,7 +230,7 @@ class Workers:
 
 
 def _from_torchrun(name: str, least: int) -> int:
-    """What torchrun has put into the environment; without it there is one process, number 0."""
+    """What torchrun has put into the environment; without torchrun there is one process, number 0."""
     text = os.environ.get(name, str(least))
     if not text.isdecimal() or len(text) > 9 or int(text) < least:
         raise ValueError(f"{name} must be an int of {least} or more, as torchrun sets it, got {text!r}")

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from alexnet_from_scratch.data import datasets
+from alexnet_from_scratch.runs.screen import failing_plainly
+from alexnet_from_scratch.text import CommandLine
 from torch_impl import conv2d, data, local_response_norm, max_pool2d, relu
-from training import datasets
-from training.screen import failing_plainly
 
 
 def main() -> None:
@@ -24,13 +25,13 @@ def main() -> None:
 
 
 def walk() -> Iterator[tuple[str, Any]]:
-    """Every stage's name and array, as it comes."""
+    """Every stage's name and array, one at a time."""
     grad: Any
     rng = np.random.default_rng(0)
     photograph = data.prepare(datasets.photographs()["chelsea"]).float()
     photograph -= photograph.mean()
 
-    # A first convolution, and all the way back. The loss is half the sum of the squares of out, so its gradient is out.
+    # A first convolution, forward and backward. The loss is half the sum of the squares of out, so its gradient is out.
     x = data.resize(photograph, (32, 32))[None]
     yield "photograph at 32×32", x
     weight = torch.from_numpy(rng.normal(0, 0.1, (8, 3, 3, 3))).float()
@@ -65,4 +66,5 @@ def walk() -> Iterator[tuple[str, Any]]:
 
 if __name__ == "__main__":
     with failing_plainly():
+        CommandLine("python -m torch_impl.walkthrough", "The tutorial that this project grew from, step by step.").parse_args()
         main()

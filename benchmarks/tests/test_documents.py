@@ -1,4 +1,4 @@
-"""Results: kept, compared and written into documents. All of it made up."""
+"""Results are kept, compared and written into documents. All results here are made up."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ import pytest
 from matplotlib.patches import Rectangle
 from typer.testing import CliRunner
 
-from benchmarks import compare, plots, report, screen, tables, twin_tables
 from benchmarks.cli import app
-from benchmarks.results import Report, Row
+from benchmarks.reports import compare, plots, screen, tables
+from benchmarks.reports import documents as report
+from benchmarks.reports.results import Report, Row
+from parity_tests.twins import tables as twin_tables
 
 
 def made_up(*, scratch: float = 0.010, torch: float = 0.020, drift: float = 1.0, seed: int = 0, failed: bool = False) -> Report:
-    """A run in which scratch's relu takes ``scratch`` seconds and torch's ``torch``, ``drift`` times as slow a machine."""
+    """A run in which scratch's relu takes ``scratch`` seconds and torch's takes ``torch``, on a machine ``drift`` times as
+    slow.
+    """
     rng = np.random.default_rng(seed)
 
     def turns(seconds: float) -> list[list[list[float]]]:

@@ -1,13 +1,14 @@
-"""Goals are judged by passes that belong together, and by the worst of the layers."""
+"""Goals are judged by passes that belong together, and by the worst layer."""
 
 from __future__ import annotations
 
 import pytest
 
-from benchmarks import goals, growth
-from benchmarks.cases import CASES
-from benchmarks.goals import Goal
-from benchmarks.results import Report, Row
+from benchmarks.commands import growth
+from benchmarks.reports import goals
+from benchmarks.reports.goals import Goal
+from benchmarks.reports.results import Report, Row
+from benchmarks.subjects.cases import CASES
 
 
 def row(case: str, **seconds: tuple[float, float]) -> Row:
@@ -32,7 +33,7 @@ def reached(of: str, *cases: str) -> tuple[float, str] | None:
 
 
 def test_the_best_configuration_is_the_best_of_both_passes_together() -> None:
-    assert reached("best", "first") == (2 / 5, "")  # not 2 / (2 + 1): the layout of images stays what it is
+    assert reached("best", "first") == (2 / 5, "")  # not 2 / (2 + 1): the layout of images does not change
 
 
 def test_the_worst_layer_counts() -> None:
@@ -93,7 +94,7 @@ def test_goals_name_cases_that_exist() -> None:
 
 
 def test_the_ladders_run_does_not_judge_the_layers() -> None:
-    """Of twins that differ by a factor of two, those of the ladder count where there is nothing else."""
+    """Twins of the ladder that differ by a factor of two count only if there are no others."""
     rounds = [{"scratch": [[[1.0]], [[1.0]]], "scratch again": [[[2.0]], [[2.0]]]}] * 30
     ladder = Row("small", "ladder", "relu", 1, ["forward"], rounds=rounds)
     even = [{"scratch": [[[1.0]], [[1.0]]], "scratch again": [[[1.0]], [[1.0]]]}] * 30

@@ -1,4 +1,4 @@
-"""Who is timed when. No clock anywhere: turns are made up."""
+"""Which side is timed when. There is no clock: turns are made up."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Callable
 
 import pytest
 
-from benchmarks import pairing
-from benchmarks.results import Row
+from benchmarks.measure import pairing
+from benchmarks.reports.results import Row
 
 SIDES = ("a", "b", "c")
 
 
 def kept_in(rounds: list[pairing.Round], enough: int = 99) -> Callable[[pairing.Round], bool]:
-    """What keeps every round, and says when there are enough."""
+    """A callback that keeps every round, and says when there are enough."""
 
     def done(one: pairing.Round) -> bool:
         rounds.append(one)

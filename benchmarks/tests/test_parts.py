@@ -1,4 +1,4 @@
-"""The parts of a pass are its own, phase by phase, and make up no more than the whole."""
+"""The parts of a pass are its own, phase by phase, and add up to no more than the whole."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import parts
-from benchmarks.cases import CASES, Case
-from benchmarks.results import Report
+from benchmarks.commands import parts
+from benchmarks.reports.results import Report
+from benchmarks.subjects.cases import CASES, Case
 
 
 def named(name: str) -> Case:
@@ -28,9 +28,9 @@ def test_parts_are_those_of_each_phase(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert set(found["pool5", "forward"]["parts"]) == {"max_pool2d.numba_forward"}
     assert set(found["pool5", "backward"]["parts"]) == {"max_pool2d._backward_kernel"}
-    assert "conv2d_winograd._transformed" in found["conv5/2", "forward"]["parts"]
-    assert "conv2d_winograd._grad_weight" not in found["conv5/2", "forward"]["parts"]
-    assert "conv2d_winograd._grad_weight" in found["conv5/2", "backward"]["parts"]
+    assert "winograd_correlate._transformed" in found["conv5/2", "forward"]["parts"]
+    assert "winograd_grad_weight.grad_weight_of" not in found["conv5/2", "forward"]["parts"]
+    assert "winograd_grad_weight.grad_weight_of" in found["conv5/2", "backward"]["parts"]
     for one in found.values():
         assert 0 < sum(one["parts"].values()) <= one["seconds"]
         assert (one["batch"], one["traffic"] > 0) == (2, True)
@@ -39,7 +39,7 @@ def test_parts_are_those_of_each_phase(tmp_path: Path) -> None:
 def test_winograd_is_asked_for_the_multiplications_that_it_makes() -> None:
     conv = named("conv5/2")
     assert parts.multiplications(conv, "forward", "implicit_gemm", 3) == conv.flops("forward", 3)
-    # Of 13×13 outputs 7×7 squares, whose 16 products stand for 4·9.
+    # 13×13 outputs are 7×7 squares, whose 16 products replace 4·9.
     share = 49 * 16 / (169 * 9)
     for phase in conv.phases:
         assert parts.multiplications(conv, phase, "winograd", 3) == pytest.approx(share * conv.flops(phase, 3))

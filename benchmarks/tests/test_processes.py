@@ -1,4 +1,4 @@
-"""Another process does what it is told; its receiver here is the module ``os`` itself."""
+"""Another process obeys commands; here the object that it serves is the module ``os`` itself."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from benchmarks.processes import POOLS, Process, WorkerError
+from benchmarks.measure.processes import POOLS, Process, WorkerError
 
 
 @pytest.fixture

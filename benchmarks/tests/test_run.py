@@ -1,4 +1,4 @@
-"""Verify, then time: processes are played by objects that count how often they are timed. No clock that matters anywhere."""
+"""Verify, then time: objects that count how often they are timed replace the processes. No clock matters here."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks import pairing
-from benchmarks.cases import CASES, Layer, Network, choose
-from benchmarks.processes import WorkerError
-from benchmarks.results import Report, Row
-from benchmarks.run import FIRST_LOOK, Settings, blank, measure
-from benchmarks.sides import Side
-from benchmarks.verify import checks
+from benchmarks.measure import pairing
+from benchmarks.measure.processes import WorkerError
+from benchmarks.measure.run import FIRST_LOOK, Settings, blank, measure
+from benchmarks.reports.results import Report, Row
+from benchmarks.subjects.cases import CASES, Layer, Network, choose
+from benchmarks.subjects.sides import Side
+from benchmarks.subjects.verify import checks
 
 RELU = next(case for case in CASES if case.name == "small relu")
 ONE = pairing.Effort(turn=0, passes=1, rounds=(5, 5), case=0)
@@ -34,7 +34,7 @@ class Judge:
 
 
 class Actor:
-    """A library whose relu gives what it is told to, and that remembers whether it was timed."""
+    """A library whose relu returns a given result, and that records whether it was timed."""
 
     def __init__(self, results=None, error=None) -> None:
         self.given = results or {"out": np.array([0, 2], np.float32), "grad_x": np.array([0, 4], np.float32)}
@@ -177,7 +177,7 @@ def test_threads_that_differ_and_pools_that_spin_are_not_trusted() -> None:
 
 @pytest.mark.parametrize("case", [case for case in CASES if isinstance(case, Network)], ids=lambda case: case.name)
 def test_multiplications_of_a_network_are_those_of_its_layers(case) -> None:
-    """Counted in torch's own model, on an image of zeros: a convolution's output times the taps behind each element."""
+    """Counted in torch's own model, on an image of zeros: a convolution's output size times the taps of each element."""
     torch = pytest.importorskip("torch")
     alexnet = pytest.importorskip("torch_impl.alexnet")
     counts: list[int] = []

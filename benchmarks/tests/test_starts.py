@@ -1,16 +1,16 @@
-"""What a process finds that times a start."""
+"""The environment of a process that times a start."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 
-from benchmarks.starts import NOT_INSTALLED
+from benchmarks.measure.starts import NOT_INSTALLED
 
 
 def test_a_start_finds_only_what_the_libraries_need() -> None:
     code = (
-        "import importlib, sys; from benchmarks.starts import NOT_INSTALLED, Start; Start().load('scratch')\n"
+        "import importlib, sys; from benchmarks.measure.starts import NOT_INSTALLED, Start; Start().load('scratch')\n"
         "for name in NOT_INSTALLED:\n"
         "    try: print(importlib.import_module(name))\n"
         "    except ImportError: print('not there')"

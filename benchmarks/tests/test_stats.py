@@ -1,11 +1,11 @@
-"""The statistics on made-up samples whose answer is known. No clock anywhere."""
+"""The statistics on made-up samples with known answers. There is no clock."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from benchmarks import stats
+from benchmarks.measure import stats
 
 
 def noisy(rounds: int, times: float, *, seed: int, noise: float = 0.03) -> list[float]:
@@ -25,7 +25,7 @@ def test_ten_percent_is_found_and_sized() -> None:
 
 
 def test_a_drift_that_both_share_does_not_matter() -> None:
-    drift = np.linspace(1, 2, 15)  # the machine takes twice as long at the end
+    drift = np.linspace(1, 2, 15)  # at the end, the machine takes twice as long
     slow, fast = drift * noisy(15, 0.22, seed=0), drift * noisy(15, 0.2, seed=1)
     found, steady = stats.ratio(list(slow), list(fast)), stats.ratio(noisy(15, 0.22, seed=0), noisy(15, 0.2, seed=1))
     assert (found.median, found.low, found.high) == pytest.approx((steady.median, steady.low, steady.high))

@@ -1,14 +1,14 @@
-"""Both libraries' results pass the check that stands before the stopwatch, and results that are slightly wrong do not."""
+"""Both libraries' results pass the check before timing, and slightly wrong results do not."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from benchmarks import scratch_side, torch_side
-from benchmarks.cases import LADDER, MINI, Layer, Update
-from benchmarks.sides import Side
-from benchmarks.verify import Judge, own_bound
+from benchmarks.subjects import scratch_side, torch_side
+from benchmarks.subjects.cases import LADDER, MINI, Layer, Update
+from benchmarks.subjects.sides import Side
+from benchmarks.subjects.verify import Judge, own_bound
 
 CASES = [*LADDER, MINI, Update("mini sgd", "mini", 551_146)]
 LIBRARIES = {"scratch": scratch_side, "torch": torch_side}

@@ -1,1 +1,1 @@
-"""What the book is made with, beside Sphinx: source pulled in, figures read from results, pictures drawn by the kernels."""
+"""Sphinx extensions for the book: source pulled in, figures read from results, pictures drawn by the kernels."""

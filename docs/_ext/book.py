@@ -2,18 +2,20 @@
 
 ```{source} scratch/conv2d.py
 naive_forward                     the function's text, pulled in from the file; without names the whole file
-```
+```                                 NAME.emitted is a word's emitter, NAME its meaning in Python
 ```{rung} conv2d im2col           a rung's idea, its measured gain and its parity figures
-```{computed} layers one_tower    a table that a program computes, see TABLES
+```{computed} layers one_tower    a table that a program computes; see TABLES
 ```{xray} conv2d                  a link to the operation's X-ray
 ```{picture} col2im               a drawing of pictures.py; the content is its caption
 """
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
@@ -37,15 +39,15 @@ TABLES: dict[str, Callable[..., str]] = {
 
 
 class Source(SphinxDirective):
-    """Functions of a file, or all of it; with ``fold`` behind a line to click on."""
+    """Functions of a file, or the whole file; with ``fold``, hidden until the reader clicks on a line."""
 
     required_arguments = 1
     has_content = True
     option_spec = {"fold": directives.unchanged}  # noqa: RUF012 - docutils' own way
 
     def run(self) -> list[nodes.Node]:
-        names = " ".join(self.content).split()
-        blocks = [self._block({"pyobject": name}) for name in names] or [self._block({})]
+        names, path = " ".join(self.content).split(), evidence.ROOT / self.arguments[0]
+        blocks = [self._block({"lines": lines_of(path, name)}) for name in names] or [self._block({})]
         if "fold" not in self.options:
             return blocks
         summary = nodes.raw("", f"<details><summary>{self.options['fold']}</summary>", format="html")
@@ -60,8 +62,23 @@ class Source(SphinxDirective):
         return nodes.container("", nodes.caption("", where), block, literal_block=True, classes=["literal-block-wrapper"])
 
 
+def lines_of(path: Path, name: str) -> str:
+    """The lines of that name's definition in a file, as "first-last", decorators included.
+
+    Raises:
+        LookupError: the file does not define the name.
+    """
+    name, _, emitted = name.partition(".")
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
+            decorators = [ast.unparse(decorator) for decorator in node.decorator_list]
+            if (f"{name}.emitted" in decorators) == bool(emitted):
+                return f"{min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])}-{node.end_lineno}"
+    raise LookupError(f"{path} defines no {name}{'.emitted' if emitted else ''}")
+
+
 class RungCard(SphinxDirective):
-    """What a rung is about, how fast it is, how close to torch."""
+    """A rung's idea, its speed, and how close it is to torch."""
 
     required_arguments = 2
 
@@ -71,12 +88,12 @@ class RungCard(SphinxDirective):
         optimizer = not hasattr(module, "forward")
         shown = {"The idea": module.RUNGS[rung].idea, "Errors": evidence.parity(operation, rung)}
         unit = "../" * self.env.docname.count("/") + "numerics.html#a-bound-that-can-be-computed"
-        if not optimizer:  # an optimizer is timed on a whole network only
+        if not optimizer:  # an optimizer is only timed on a whole network
             shown["Small image"] = evidence.gain(operation, rung)
         card = nodes.field_list(classes=["rung"])
         for name in ("The idea", "Small image", "Errors"):
             if name in shown:
-                # Where the bound is spoken of, the words lead to what it is.
+                # Mentions of the bound link to its explanation.
                 before, of_the_bound, after = shown[name].partition("of the bound")
                 link = [nodes.reference("", of_the_bound, refuri=unit)] if of_the_bound else []
                 body = nodes.field_body("", nodes.paragraph("", "", nodes.Text(before), *link, nodes.Text(after)))
@@ -96,7 +113,7 @@ class Computed(SphinxDirective):
 
 
 class XrayLink(SphinxDirective):
-    """The way to a page of the X-ray, which ``make docs`` writes beside the book; the content is what the link says."""
+    """A link to a page of the X-ray, which ``make docs`` writes next to the book; the content is the link's text."""
 
     required_arguments = 1
     has_content = True
@@ -115,13 +132,13 @@ class Picture(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         draw = PICTURES[self.arguments[0]]
-        with use_rung("naive"):  # the specification, which has nothing to compile
+        with use_rung("naive"):  # the specification, which needs no compilation
             svg = draw().svg(draw.__doc__ or "")
         drawing = nodes.raw("", f'<div class="drawing">{svg}</div>', format="html")
         return [nodes.container("", drawing, *self.parse_content_to_nodes(), classes=["picture"])]
 
 
-# A command with its argument where that is no formula, any other command, or a name of two letters or more.
+# A command with an argument that is not a formula, any other command, or a name of two letters or more.
 _NAMES = re.compile(r"\\(?:begin|end|text|mathrm)\{[^}]*\}|\\[A-Za-z]+|([A-Za-z]{2,}(?:_[A-Za-z]+)*)")
 
 
@@ -129,7 +146,7 @@ def mathml(formula: str, display: str) -> str:
     r"""A formula for the page. The code's names are written as in the code: ``grad_x`` is one name, ``s_j`` has an index.
 
     Raises:
-        ValueError: a command that the converter does not know.
+        ValueError: the converter does not know a command.
     """
     tex = _NAMES.sub(lambda found: rf"\text{{{found[1]}}}" if found[1] else found[0], formula)
     converted = convert(tex, display=display)
@@ -139,7 +156,7 @@ def mathml(formula: str, display: str) -> str:
 
 
 def _glue(app: Sphinx, document: nodes.document) -> None:
-    """Hand the punctuation behind a formula to the formula: browsers would break the line between the two."""
+    """Move the punctuation after a formula into the formula: browsers would break the line between the two."""
     for formula in document.findall(nodes.math):
         following = formula.next_node(descend=False, siblings=True)
         if isinstance(following, nodes.Text) and (found := re.match(r"[^\w\s(]+", following)):
@@ -158,7 +175,7 @@ def _display(translator: Any, node: nodes.math_block) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Sphinx's way in."""
+    """Sphinx's entry point."""
     app.add_directive("source", Source)
     app.add_directive("rung", RungCard)
     app.add_directive("computed", Computed)

@@ -1,6 +1,6 @@
-"""What was measured and what was proven, read from the files that the benchmark and the parity suite leave; all as Markdown.
+"""What was measured and what was proven, read from the files that the benchmark and the parity suite write; all as Markdown.
 
-What is not there yet reads "not measured yet": the book can be built before anything was measured.
+Missing results read "not measured yet": the book can be built before anything was measured.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from benchmarks import tables
-from benchmarks.results import Report, Row
+from benchmarks.reports import tables
+from benchmarks.reports.results import RESULTS as COMMITTED
+from benchmarks.reports.results import SHOWN, Report, Row
 
 ROOT = Path(__file__).parents[2]
-RESULTS = ROOT / "benchmarks" / "results"
+RESULTS = COMMITTED / SHOWN
 PARITY = ROOT / "docs" / "parity.json"
 NOTHING = "not measured yet"
 
@@ -27,7 +28,7 @@ def _benchmark(operation: str) -> Report:
 
 
 def gain(operation: str, rung: str) -> str:
-    """What the rung took on the ladder's small image, and how many times as fast that is as the rung before."""
+    """The rung's time on the ladder's small image, and how many times as fast it is as the rung before."""
     rows = [row for row in _benchmark(operation).rows if row.group == "ladder" and f"scratch {rung}" in row.sides]
     return "; ".join(_step(row, phase, operation, rung) for row in rows for phase in row.phases) or NOTHING
 
@@ -46,7 +47,7 @@ def _step(row: Row, phase: str, operation: str, rung: str) -> str:
 
 
 def sizes(operation: str) -> str:
-    """The operation beside torch at AlexNet's own sizes."""
+    """The operation compared with torch at AlexNet's own sizes."""
     report = _benchmark(operation)
     if not any(row.rounds for row in report.rows if row.group != "ladder"):
         return f"*{NOTHING.capitalize()}.*"
@@ -54,7 +55,7 @@ def sizes(operation: str) -> str:
 
 
 def parity(operation: str, rung: str) -> str:
-    """The worst errors that the parity suite has seen of the rung and of torch, in units of the bound."""
+    """The worst errors of the rung and of torch that the parity suite has seen, in units of the bound."""
     rows = [row for row in _parity_rows() if (row["operation"], row["rung"]) == (operation, rung)]
     return "; ".join(_errors(row) for row in rows) or NOTHING
 
@@ -83,6 +84,6 @@ def parity_table() -> str:
 
 
 def mutants() -> str:
-    """How many planted mistakes the suite was tried with."""
+    """The number of planted mistakes that the suite was tested with."""
     count = len(json.loads(PARITY.read_text())["mutants"]) if PARITY.exists() else 0
     return f"{count} planted mistakes, each of them found" if count else NOTHING

@@ -1,4 +1,4 @@
-"""What a photograph meets on its way through each network, found by sending one through; all as Markdown."""
+"""What happens to a photograph in each network, found by sending one through; all as Markdown."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Stage(NamedTuple):
     what: str
     shape: tuple[int, ...]
     parameters: int
-    macs: int  # multiply-adds, of the layers that consist of them
+    macs: int  # multiply-adds, of layers that consist of them
     column_cells: int  # numbers in im2col's matrix
 
     @property
@@ -36,7 +36,7 @@ class Stage(NamedTuple):
 
 @cache
 def stages(variant: str) -> tuple[Stage, ...]:
-    """Every layer of a network in its order, by running it."""
+    """Every layer of a network in order, found by running it."""
     size = SIZES.get(variant, 224)
     x = np.zeros((1, VARIANTS[variant].in_channels, size, size), np.float32)
     found = []
@@ -82,7 +82,7 @@ def layer_table(variant: str) -> str:
 
 
 def variant_table() -> str:
-    """The networks beside each other."""
+    """The networks side by side."""
     lines = ["| variant | image | parameters | multiply-adds an image | of them in conv layers |", "|---|---|---:|---:|---:|"]
     for variant, table in VARIANTS.items():
         all_stages = stages(variant)

@@ -1,4 +1,4 @@
-"""The book's pictures. Every number in them comes from the kernels that they explain; a docstring says what is to be seen."""
+"""The book's pictures. Every number in them comes from the kernels that they explain; a docstring describes the picture."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 import scratch
 from docs._ext import networks
 from docs._ext.svg import CELL, Axes, Drawing, Kind, number
-from scratch import conv2d, conv2d_winograd
+from scratch import conv2d
+from scratch.convolution import winograd_transforms
 from scratch.core.ladder import Cache
 from scratch.modules import Parameter
 
@@ -40,7 +41,7 @@ def _title(drawing: Drawing, x: float, text: str, y: float = 12) -> None:
 
 
 def window() -> Drawing:
-    """A 5×5 image in a frame of zeros, a 3×3 window on it at row 2 and column 4 of the frame, and the output's cell (1,2)."""
+    """A 5×5 image padded with zeros, a 3×3 window on it at row 2, column 4 of the padded image, and the output's cell (1,2)."""
     drawing = Drawing(640, 275)
     x = np.arange(1.0, 26).reshape(1, 1, 5, 5) % 7
     weight = np.array([[[[0, 1, 0], [1, -4.0, 1], [0, 1, 0]]]])
@@ -64,7 +65,7 @@ def window() -> Drawing:
 
 
 def im2col() -> Drawing:
-    """A 3×3 image with four 2×2 windows. Each window is a column of a 4×4 matrix; the middle cell, 5, stands in all four."""
+    """A 3×3 image with four 2×2 windows. Each window is a column of a 4×4 matrix; the middle cell, 5, is in all four."""
     drawing = Drawing(640, 330)
     x = np.arange(1.0, 10).reshape(1, 1, 3, 3)
     weight = np.array([[[[1, 0], [0, 1.0]]], [[[1, 1], [1, 1.0]]]])
@@ -134,11 +135,11 @@ def implicit_gemm() -> Drawing:
     drawing.box(50, 180, 160, 120, "plain")
     drawing.text(130, 285, "weight (OC, K)", kind="small")
     drawing.box(50, 215, 160, 30, "cool")
-    drawing.text(130, 230, "ROWS channels", kind="small")
+    drawing.text(130, 230, "MR channels", kind="small")
     drawing.arrow((215, 230), (304, 230))
     drawing.arrow((335, 153), (335, 210))
     drawing.box(50, 40, 110, 80, "plain")
-    drawing.text(105, 80, "x, framed", kind="small")
+    drawing.text(105, 80, "x, padded", kind="small")
     drawing.arrow((164, 80), (304, 80))
     drawing.text(206, 68, "copied", kind="small")
     drawing.text(335, 315, "two vectors of pixels wide", kind="small")
@@ -146,12 +147,12 @@ def implicit_gemm() -> Drawing:
 
 
 def phases() -> Drawing:
-    """An 8×8 image under 3×3 windows at stride 2. In a checked pattern cells are read by four taps, by two, by two, by one."""
+    """An 8×8 image under 3×3 windows at stride 2. In a checkered pattern, cells are read by four taps, two, two, or one."""
     drawing = Drawing(560, 310)
     x, weight = np.zeros((1, 1, 17, 17)), np.ones((1, 1, 3, 3))
     out, cache = conv2d.forward(x, weight, stride=2)
     total = _grad_x(np.ones_like(out), cache)
-    taps = total[4:12, 4:12]  # from the middle, where no border disturbs
+    taps = total[4:12, 4:12]  # from the middle, away from the borders
     kinds = {4: "hot", 2: "cool", 1: "plain"}
     drawing.grid(4, 28, taps, lambda row, column: kinds[int(taps[row, column])])
     _title(drawing, 4, "how many outputs read this cell")
@@ -165,9 +166,11 @@ def phases() -> Drawing:
 
 
 def winograd() -> Drawing:
-    """A 4×4 square of x and a 3×3 filter, each made 4×4, multiplied place by place; of the 16 products come 2×2 outputs."""
+    """A 4×4 square of x and a 3×3 filter, each transformed to 4×4 and multiplied elementwise; the 16 products give 2×2
+    outputs.
+    """
     drawing = Drawing(730, 385)
-    BT, AT, G = (np.array(matrix) for matrix in (conv2d_winograd.BT, conv2d_winograd.AT, conv2d_winograd.G))
+    BT, AT, G = (np.array(matrix) for matrix in (winograd_transforms.BT, winograd_transforms.AT, winograd_transforms.G))
     x = np.array([[1, 2, 0, 1], [0, 3, 1, 2], [2, 1, 0, 1], [1, 0, 2, 3.0]])
     weight = np.array([[0, 2, 0], [2, -8, 2], [0, 2, 0.0]])
     cells, taps = BT @ x @ BT.T, G @ weight @ G.T
@@ -193,7 +196,9 @@ def winograd() -> Drawing:
 
 
 def max_pool() -> Drawing:
-    """A 5×5 image under four overlapping 3×3 windows; the winners are marked. Who wins two windows gets both gradients."""
+    """A 5×5 image under four overlapping 3×3 windows; the winners are marked. A cell that wins two windows gets both
+    gradients.
+    """
     drawing = Drawing(640, 430)
     x = np.array([[1, 0, 3, 2, 1], [0, 2, 1, 0, 3], [4, 1, 5, 2, 0], [0, 7, 2, 1, 6], [1, 0, 4, 6, 2.0]])[None, None]
     (out, indices), cache = scratch.max_pool2d.forward(x, kernel_size=3, stride=2, return_indices=True)
@@ -222,7 +227,7 @@ def lrn_windows() -> Drawing:
     drawing = Drawing(560, 200)
     C, c, size = 10, 4, 4
     x = np.ones((1, C, 1))
-    # Row i: which grad_x answer to a gradient at channel i alone.
+    # Row i: which elements of grad_x respond to a gradient at channel i alone.
     table = np.empty((C, C))
     for i in range(C):
         out, cache = scratch.local_response_norm.forward(x, size=size, alpha=1.0)
@@ -259,7 +264,7 @@ def average_windows() -> Drawing:
 
 
 def linear() -> Drawing:
-    """fc6 to scale: a weight of 4,096 by 9,216, and beside it 32 images, a thin strip."""
+    """fc6 to scale: a weight of 4,096 by 9,216, and next to it 32 images, a thin strip."""
     drawing = Drawing(600, 260)
     scale = 40
     IN, OUT, rows = 9216 / scale, 4096 / scale, max(2, 32 / scale)
@@ -276,7 +281,7 @@ def linear() -> Drawing:
 
 
 def dropout() -> Drawing:
-    """A row of eight values, a mask that keeps five of them, and the output: dropped values are 0, the rest doubled."""
+    """A row of eight values, a mask that keeps five of them, and the output: dropped values are 0, the others are doubled."""
     drawing = Drawing(520, 300)
     x = np.arange(1.0, 9)
     mask = np.array([1, 0, 1, 1, 0, 0, 1, 1], bool)
@@ -290,7 +295,7 @@ def dropout() -> Drawing:
     return drawing
 
 
-STEP = 42  # from bar to bar
+STEP = 42  # the distance between bars
 
 
 def _bars(drawing: Drawing, left: float, values: np.ndarray, label: str, unit: float, zero: float = 150) -> None:
@@ -304,7 +309,7 @@ def _bars(drawing: Drawing, left: float, values: np.ndarray, label: str, unit: f
 
 
 def softmax() -> Drawing:
-    """Bars: the logits 2, 1, 0, −1; the exponentials of their distances to the largest; and those divided by their sum."""
+    """Bars: the logits 2, 1, 0, −1; the exponentials of their differences from the largest; and these divided by their sum."""
     drawing = Drawing(640, 220)
     x = np.array([2.0, 1, 0, -1])
     probabilities, _ = scratch.softmax.forward(x, dim=0)
@@ -317,7 +322,7 @@ def softmax() -> Drawing:
 
 
 def log_softmax() -> Drawing:
-    """Two lines over the distance to the largest logit: log_softmax falls straight on, the logarithm of softmax ends at −103."""
+    """Two lines over the distance to the largest logit: log_softmax keeps falling, the logarithm of softmax ends at −103."""
     drawing = Drawing(560, 250)
     distance = np.arange(0, 141, dtype=np.float32)
     rows = np.stack([np.zeros_like(distance), -distance], axis=1)
@@ -338,7 +343,7 @@ def log_softmax() -> Drawing:
 
 
 def cross_entropy() -> Drawing:
-    """Bars: four probabilities, the target's 1 for class 1, and the gradient: the first minus the second."""
+    """Bars: four probabilities, the target's 1 for class 1, and the gradient, which is the first minus the second."""
     drawing = Drawing(640, 230)
     logits = np.array([[2.0, 1, 0, -1]])
     target = np.array([1])
@@ -354,7 +359,7 @@ def cross_entropy() -> Drawing:
 
 
 def sgd() -> Drawing:
-    """A parameter over 25 steps, by both rules: together until the rate is cut at step 8, then the paper's runs on ahead."""
+    """A parameter over 25 steps, by both rules: together until the rate is cut at step 8, then the paper's pulls ahead."""
     drawing = Drawing(600, 260)
     steps, cut = 25, 8
     axes = Axes(drawing, (60, 15, 450, 205), (0, steps), (-1, 1))
@@ -418,7 +423,7 @@ def image_sizes() -> Drawing:
 
 
 def rounding() -> Drawing:
-    """Errors of float32 sums of n products, n from 4 to 65,536. All lie far below the bound, sums in blocks lowest."""
+    """Errors of float32 sums of n products, n from 4 to 65,536. All are far below the bound, sums in blocks lowest."""
     drawing = Drawing(620, 290)
     rng = np.random.default_rng(0)
     sizes = 2 ** np.arange(2, 17)

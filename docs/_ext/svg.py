@@ -1,4 +1,4 @@
-"""Drawings in SVG that take their colours from the page, so that they follow it into the dark; see ``_static/book.css``."""
+"""Drawings in SVG that take their colours from the page, so that they work in dark mode; see ``_static/book.css``."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Kind = Callable[[int, int], str]
 
 
 class Drawing:
-    """Shapes on a canvas. A ``kind`` is a class of the style sheet: hot, cool, faint, plain, ghost."""
+    """Shapes on a canvas. A ``kind`` is a class in the style sheet: hot, cool, faint, plain, ghost."""
 
     def __init__(self, width: float, height: float) -> None:
         self.width, self.height = width, height
         self._shapes: list[str] = []
 
     def text(self, x: float, y: float, text: str, *, kind: str = "", anchor: str = "middle") -> None:
-        """A line of text, its middle (or where it starts or ends) at x and its half height at y."""
+        """A line of text, with its middle (or start or end) at x and its half height at y."""
         self._shapes.append(
             f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}" text-anchor="{anchor}" dominant-baseline="central">'
             f"{html.escape(text)}</text>"
@@ -38,14 +38,14 @@ class Drawing:
         self._shapes.append(f'<polyline points="{path}" class="{kind}"/>')
 
     def arrow(self, start: Point, end: Point, kind: str = "plain") -> None:
-        """A line with a head at its end."""
+        """A line with an arrowhead at its end."""
         angle = math.atan2(end[1] - start[1], end[0] - start[0])
         self.line([start, end], kind)
         head = [(end[0] - 8 * math.cos(angle + turn), end[1] - 8 * math.sin(angle + turn)) for turn in (-0.45, 0.45)]
         self.line([head[0], end, head[1]], kind)
 
     def grid(self, x: float, y: float, values: Any, kind: Kind = lambda row, column: "plain", *, cell: float = CELL) -> None:
-        """A matrix, cell by cell; what is None stays empty."""
+        """A matrix, cell by cell; cells that are None stay empty."""
         for row, line in enumerate(values):
             for column, value in enumerate(line):
                 self.box(x + column * cell, y + row * cell, cell, cell, kind(row, column))
@@ -53,7 +53,7 @@ class Drawing:
                     self.text(x + (column + 0.5) * cell, y + (row + 0.5) * cell, number(value))
 
     def svg(self, description: str) -> str:
-        """The drawing as an element of a page, with the description for those who do not see it."""
+        """The drawing as an element of a page, with the description for readers who cannot see it."""
         return (
             f'<svg viewBox="0 0 {self.width:.0f} {self.height:.0f}" width="{self.width:.0f}" role="img" '
             f'aria-label="{html.escape(" ".join(description.split()))}">{"".join(self._shapes)}</svg>'
@@ -61,7 +61,7 @@ class Drawing:
 
 
 class Axes:
-    """A frame with two scales, to plot in."""
+    """A frame with two scales to plot in."""
 
     def __init__(self, drawing: Drawing, place: tuple[float, float, float, float], x: Point, y: Point) -> None:
         self.drawing, self.x, self.y = drawing, x, y
@@ -70,7 +70,7 @@ class Axes:
         drawing.line([(self.left, self.top + self.height), (self.left + self.width, self.top + self.height)], "faint")
 
     def at(self, x: float, y: float) -> Point:
-        """Where the values stand on the canvas."""
+        """The values' position on the canvas."""
         right = (x - self.x[0]) / (self.x[1] - self.x[0])
         up = (y - self.y[0]) / (self.y[1] - self.y[0])
         return self.left + right * self.width, self.top + (1 - up) * self.height
@@ -88,5 +88,5 @@ class Axes:
 
 
 def number(value: Any) -> str:
-    """As short as it can be written."""
+    """The value, written as short as possible."""
     return value if isinstance(value, str) else f"{float(value):.4g}".replace("-", "−")

@@ -1,1 +1,1 @@
-"""What every operation shares: argument checks, the ladder of rungs, compiled kernels and threads."""
+"""Python code that operations share: argument checks, the ladder of rungs, the base class of modules."""

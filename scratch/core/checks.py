@@ -1,4 +1,4 @@
-"""Checks of a caller's arguments. Every message names the operation, the argument, what came and what was expected."""
+"""Checks of a caller's arguments. Every message names the operation, the argument, what was expected and what was given."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
-PLAIN = (np.ndarray, np.memmap, np.matrix)  # whose numbers say everything; of another subclass a mask or a unit would be lost
-LARGE = 1 << 28  # bytes: room for less is not asked for
+PLAIN = (np.ndarray, np.memmap, np.matrix)  # other subclasses may hold a mask or a unit, which would be lost
+LARGE = 1 << 28  # bytes: smaller arrays are not checked for room
 
 
 class _Shown(reprlib.Repr):
-    """Python's own words for a value, but short: an array by dtype and shape, a long integer by its bits."""
+    """Python's repr of a value, but short: an array by dtype and shape, a long integer by its bits."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,10 +36,10 @@ shown = _Shown().repr
 
 
 def plain(operation: str, name: str, value: Any) -> Any:
-    """``value``, a NumPy array or scalar.
+    """Return ``value``, a NumPy array or scalar.
 
     Raises:
-        TypeError: something else, or an array of a subclass that may mean more than its numbers, such as a masked one.
+        TypeError: it is something else, or an array of a subclass that holds more than numbers, such as a masked array.
     """
     if type(value) not in PLAIN and not isinstance(value, np.generic):
         raise TypeError(f"{operation}: {name} {not_plain(value)}")
@@ -47,18 +47,18 @@ def plain(operation: str, name: str, value: Any) -> Any:
 
 
 def not_plain(value: Any) -> str:
-    """What to say of a value that is no plain array."""
+    """The message for a value that is not a plain array."""
     kind = "plain NumPy array" if isinstance(value, np.ndarray) else "NumPy array"
     return f"must be a {kind}, got {type(value).__name__}"
 
 
 def room(operation: str, name: str, value: Any, what: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """Ask whether memory holds an array of ``shape`` and ``dtype``, ``what``, before anything else is made of ``value``.
+    """Check that ``what``, an array of ``shape`` and ``dtype``, fits into memory, before anything is made from ``value``.
 
     An axis of length 0 counts as 1, as in NumPy's own limit.
 
     Raises:
-        ValueError: it does not.
+        ValueError: it does not fit.
     """
     size = math.prod(max(length, 1) for length in shape) * dtype.itemsize
     if size >= LARGE and not _fits(size):
@@ -76,12 +76,12 @@ def _fits(size: int) -> bool:
 
 
 def array(operation: str, name: str, value: Any, *, dtype: np.dtype[Any] | None = None) -> np.ndarray:
-    """``value`` as a C-contiguous float32 or float64 array in native byte order: itself if it is one, else a copy.
+    """``value`` as a C-contiguous float32 or float64 array in native byte order: itself if it is one, otherwise a copy.
 
     A NumPy scalar counts as the 0-d array it came from: arithmetic on 0-d arrays, such as a scaled loss, returns scalars.
 
     Raises:
-        TypeError: not a plain NumPy array, not float32 or float64, or not of ``dtype`` where one is asked for.
+        TypeError: not a plain NumPy array, not float32 or float64, or not of ``dtype`` if one is given.
         ValueError: there is no room for the copy.
     """
     plain(operation, name, value)
@@ -90,19 +90,19 @@ def array(operation: str, name: str, value: Any, *, dtype: np.dtype[Any] | None 
         raise TypeError(f"{operation}: {name} must be float32 or float64, got {value.dtype} with shape {value.shape}")
     if dtype is not None and native != dtype:
         raise TypeError(f"{operation}: {name} must be {dtype} like the input, got {native} with shape {value.shape}")
-    if not value.flags.c_contiguous:  # such as a view that repeats one number without end
+    if not value.flags.c_contiguous:  # such as a view that repeats one number many times
         room(operation, name, value, "a copy in C order", value.shape, native)
-    # np.asarray makes a plain array of a matrix or a memmap; it does not align, hence the copy.
+    # np.asarray makes a plain array from a matrix or a memmap, but it does not align, hence the copy.
     checked = np.asarray(value, dtype=native, order="C")
     return checked if checked.flags.aligned else checked.copy()
 
 
 def integer(operation: str, name: str, value: Any, *, low: int | None = None) -> int:
-    """``value`` as an int of at least ``low``: whatever Python takes for an index, NumPy's integers among them.
+    """``value`` as an int of at least ``low``: anything Python accepts as an index, including NumPy's integers.
 
     Raises:
-        TypeError: not an integer (a bool is none here, as in torch).
-        ValueError: below ``low``, or too large for a 64-bit integer, which is what kernels take.
+        TypeError: not an integer (a bool does not count as one, as in torch).
+        ValueError: below ``low``, or too large for a 64-bit integer, which kernels take.
     """
     if _is_bool(value):
         raise TypeError(f"{operation}: {name} must be an int, got {shown(value)}")
@@ -118,7 +118,7 @@ def integer(operation: str, name: str, value: Any, *, low: int | None = None) ->
 
 
 def _is_bool(value: Any) -> bool:
-    """Whether ``value`` is a bool: Python's, NumPy's, or a tensor's, which Python would take for an index."""
+    """Whether ``value`` is a bool: Python's, NumPy's, or a tensor's, which Python would accept as an index."""
     return isinstance(value, (bool, np.bool_)) or str(getattr(value, "dtype", "")).endswith("bool")
 
 
@@ -127,7 +127,7 @@ def pair(operation: str, name: str, value: Any, *, low: int) -> tuple[int, int]:
 
     Raises:
         TypeError: neither an int nor a sequence of ints.
-        ValueError: more than two of them, or none, or one below ``low``.
+        ValueError: more than two ints, or none, or one below ``low``.
     """
     if not isinstance(value, (tuple, list)):
         both = integer(operation, name, value, low=low)
@@ -175,7 +175,7 @@ def probability(operation: str, name: str, value: Any) -> float:
         ValueError: NaN, or outside [0, 1].
     """
     number = real(operation, name, value)
-    if not 0 <= number <= 1:  # true for NaN, too
+    if not 0 <= number <= 1:  # also true for NaN
         raise ValueError(f"{operation}: {name} must lie between 0 and 1, got {number}")
     return number
 
@@ -203,10 +203,10 @@ def word(operation: str, name: str, value: Any, words: Sequence[str]) -> str:
 
 
 def floating(operation: str, name: str, value: Any) -> np.dtype[Any]:
-    """``value``, float32 or float64 in any of NumPy's spellings, as a dtype.
+    """``value``, float32 or float64 in any form that NumPy accepts, as a dtype.
 
     Raises:
-        TypeError: something else; None too, which would be float64 to NumPy, float32 to torch.
+        TypeError: something else; also None, which means float64 to NumPy and float32 to torch.
     """
     if value is None or isinstance(value, np.ndarray) or value not in FLOATS:
         raise TypeError(f"{operation}: {name} must be float32 or float64, got {shown(value)}")
@@ -215,7 +215,7 @@ def floating(operation: str, name: str, value: Any) -> np.dtype[Any]:
 
 
 def image(operation: str, name: str, value: Any) -> tuple[np.ndarray, bool]:
-    """``value`` as a batch (N,C,H,W), and whether it came without its batch axis, as (C,H,W).
+    """``value`` as a batch (N,C,H,W), and whether it was given without the batch axis, as (C,H,W).
 
     Raises:
         TypeError: see :func:`array`.

@@ -1,8 +1,8 @@
 """A ladder of rungs: several implementations of one operation, from the specification up to the fastest.
 
-Each operation's file ends in a table ``RUNGS``. Its order is the order in which to read the file; every rung is
-one idea more than the rung before it. :func:`use_rung` and :func:`set_rung` choose the rung that runs. By default that is the
-last one whose fixed price the work is worth (:attr:`Rung.worth_it`), the fastest for arguments of that size.
+Each operation's file ends in a table ``RUNGS``. Its order is the order in which to read the file; every rung adds one idea to the
+rung before it. :func:`use_rung` and :func:`set_rung` choose the rung that runs. By default it is the last rung whose fixed cost
+pays for arguments of that size (:attr:`Rung.worth_it`), which is the fastest one for them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from scratch.core import checks
 
 
 class NotTakenError(ValueError):
-    """A rung's word that it does not take these arguments; the rung below it is asked next."""
+    """Raised by a rung that does not take these arguments; the rung below it is tried next."""
 
 
 def _always(*_: Any) -> bool:
@@ -38,15 +38,15 @@ class Rung:
     """One implementation of an operation.
 
     ``forward(*arguments) -> (out, saved)`` and ``backward(grad_out, *saved) -> gradients``. The arrays that a rung gets
-    were checked, are C-contiguous and in native byte order; it never writes to them, unless the operation hands it one to
-    write to, ``out``.
+    are checked, C-contiguous and in native byte order. It never writes to them, except to an array ``out`` that the operation
+    passes for that purpose.
 
-    ``worth_it(*arguments)`` tells whether forward and backward together are faster here than on the rungs below: no where the
-    work is small, and the rung's fixed price is more than it saves. Only the default asks. A rung that was chosen by name
-    runs whatever it can compute.
+    ``worth_it(*arguments)`` tells whether forward and backward together are faster than on the rungs below. It is false if the
+    work is so small that the rung's fixed cost is more than it saves. Only the default asks. A rung that was chosen by name runs
+    everything that it can compute.
 
-    An optimizer's rung is another matter: its ``forward`` writes to the parameter and returns None, run by
-    :meth:`Ladder.run`, and there is no ``backward``.
+    An optimizer's rung is different: :meth:`Ladder.run` runs its ``forward``, which writes to the parameter and returns None.
+    There is no ``backward``.
     """
 
     name: str
@@ -56,18 +56,18 @@ class Rung:
 
     @property
     def idea(self) -> str:
-        """One sentence, forward's docstring: what changed since the rung before, and why that is faster."""
+        """Forward's docstring, one sentence: what changed since the rung before, and why that is faster."""
         return " ".join((self.forward.__doc__ or "").split())
 
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """What ``backward`` needs of its ``forward``: the rung that ran, what it saved, and the gradient's shape and dtype."""
+    """What ``backward`` needs from its ``forward``: the rung that ran, what it saved, and the gradient's shape and dtype."""
 
     operation: str
     rung: Rung
     saved: tuple[Any, ...]
-    out_shape: tuple[int, ...]  # as the caller saw it, so without N where the input came without
+    out_shape: tuple[int, ...]  # as the caller sees it, so without N if the input had no N
     dtype: np.dtype[Any]
     unbatched: bool
 
@@ -76,7 +76,7 @@ class Cache:
 
 
 class Ladder(Mapping[str, Rung]):
-    """The rungs of one operation by name, slowest first, and the way to run them."""
+    """The rungs of one operation by name, slowest first, and methods that run them."""
 
     def __init__(self, operation: str, *rungs: Rung) -> None:
         self.operation = operation
@@ -96,17 +96,17 @@ class Ladder(Mapping[str, Rung]):
         return f"<{self.operation}: {' → '.join(self)}>"
 
     def chosen(self) -> Rung | None:
-        """The rung that was chosen by name; None where the default is in force."""
+        """The rung that was chosen by name; None if the default applies."""
         for choice in _choices():
             if name := choice.get(self.operation) or choice.get(""):
                 return self._rungs.get(name)
         return None
 
     def run(self, *arguments: Any) -> tuple[Any, Rung]:
-        """What the rung in force, or the first below it that takes the arguments, made of them, and that rung."""
+        """Run the chosen rung, or the first below it that takes the arguments; return its result and the rung."""
         chosen, names = self.chosen(), list(self._rungs)
         lowest, *higher = names if chosen is None else names[: names.index(chosen.name) + 1]
-        with np.errstate(all="ignore"):  # inf and NaN are values like any other, here as in torch
+        with np.errstate(all="ignore"):  # inf and NaN are ordinary values, as in torch
             for rung in map(self._rungs.__getitem__, reversed(higher)):
                 if chosen is None and not rung.worth_it(*arguments):
                     continue
@@ -115,12 +115,12 @@ class Ladder(Mapping[str, Rung]):
                 except NotTakenError:
                     continue
             rung = self._rungs[lowest]
-            return rung.forward(*arguments), rung  # it takes everything: if it raises, that is the caller's to see
+            return rung.forward(*arguments), rung  # it takes everything: if it raises, the caller sees the error
 
     def forward(self, *arguments: Any, unbatched: bool = False) -> tuple[Any, Cache]:
         """Run the forward pass.
 
-        With ``unbatched`` the first argument and the output have a batch axis of length 1 that the caller does not see.
+        With ``unbatched``, the first argument and the output have a batch axis of length 1 that the caller does not see.
         """
         (out, saved), rung = self.run(*arguments)
         if unbatched:
@@ -134,7 +134,7 @@ class Ladder(Mapping[str, Rung]):
             raise TypeError(f"{self.operation}.{function}: cache must come from {self.operation}.forward, got {got}")
 
     def backward(self, grad_out: np.ndarray, cache: Cache, **options: bool) -> tuple[Any, ...]:
-        """The gradients, by the rung that ran the forward pass. The options go to it as they are."""
+        """The gradients, from the rung that ran the forward pass. The options are passed to it unchanged."""
         self.require_own(cache, "backward")
         grad_out = checks.array(self.operation + ".backward", "grad_out", grad_out, dtype=cache.dtype)
         if grad_out.shape != cache.out_shape:
@@ -156,25 +156,26 @@ _LADDERS: dict[str, Ladder] = {}
 # Operation → rung; "" stands for every operation.
 _process_choice: dict[str, str] = {}
 _context_choice: ContextVar[dict[str, str]] = ContextVar("rung", default={})  # noqa: B039 - replaced, never written to
-# The choices of blocks, the innermost last, each by a lock that is held inside. Nothing but the block's ``with`` keeps the lock
-# alive, so that even a block that ended without a word, at an interrupt, counts no more.
+# The choices of blocks, the innermost last; each key is a lock that is held inside the block. Only the block's ``with`` keeps the
+# lock alive. So even a block that an interrupt ended, without a call of its exit, no longer counts.
 _Blocks = dict["weakref.ref[threading.Lock]", dict[str, str]]
 _process_blocks: _Blocks = {}
 _context_blocks: ContextVar[_Blocks] = ContextVar("blocks", default={})  # noqa: B039 - replaced, never written to
 
 
 def _choices() -> Iterator[dict[str, str]]:
-    """All choices in force, what counts most first: this context's before the process's, an inner block's before all others."""
+    """All choices that apply, the strongest first: this context's, then the process's; in both, inner blocks come first."""
     for blocks, standing in ((_context_blocks.get(), _context_choice.get()), (_process_blocks, _process_choice)):
-        for entered, choice in reversed(list(blocks.items())):
+        # Not of pairs: to make those, older Pythons collect garbage, and blocks may go, or come, meanwhile.
+        for entered in reversed(list(blocks)):
             inside = entered()
             if inside is not None and inside.locked():
-                yield choice
+                yield blocks[entered]  # it is there as long as the lock
         yield standing
 
 
 def _checked(function: str, name: Any, operations: Mapping[str, Any]) -> dict[str, str]:
-    """The choice as a dict, after a look whether there are such operations and rungs."""
+    """The choice as a dict, after checking that such operations and rungs exist."""
     if name is not None and not (isinstance(name, str) and any(name in ladder for ladder in _LADDERS.values())):
         known = sorted({rung for ladder in _LADDERS.values() for rung in ladder})
         raise ValueError(f"{function}: no operation has a rung {name!r}; the rungs are {known}")
@@ -189,10 +190,10 @@ def _checked(function: str, name: Any, operations: Mapping[str, Any]) -> dict[st
 def set_rung(name: str | None = None, /, *, process: bool = False, **operations: str) -> None:
     """Choose the rung that runs from here on: ``set_rung("naive")``, or per operation ``set_rung(conv2d="im2col")``.
 
-    The choice holds for the calling thread (more exactly, its :mod:`contextvars` context), so that threads never change each
-    other's rung; with ``process=True`` it holds for every thread that has made no choice of its own. A choice for all operations
-    replaces those for single ones, and any other adds to what was chosen before. An operation that has no rung of that name
-    keeps its default, the fastest. :class:`use_rung` chooses for a block, where it goes before this.
+    The choice applies to the calling thread (more exactly, its :mod:`contextvars` context), so threads never change each other's
+    rung. With ``process=True`` it applies to every thread that has not made a choice itself. A choice for all operations replaces
+    the choices for single ones; any other choice adds to the earlier ones. An operation that has no rung of that name keeps its
+    default, the fastest. :class:`use_rung` chooses for a block, and takes precedence there.
 
     Raises:
         TypeError: ``process`` is not a bool.
@@ -209,11 +210,11 @@ def set_rung(name: str | None = None, /, *, process: bool = False, **operations:
 
 
 class _OneStep:
-    """``__enter__`` or ``__exit__`` whose call is one step of C: an interrupt comes before it or after it, never in between.
+    """``__enter__`` or ``__exit__`` whose call is one step in C: an interrupt comes before or after it, never in between.
 
-    ``with`` looks both up, calls the one, enters the block, and calls the other when it leaves. Python notices an interrupt while
-    it runs a function of Python's, so a choice that is made or unmade in one might be left behind. Here such a function only
-    runs while ``with`` looks; it makes all ready, and returns the function of C.
+    ``with`` looks up both, calls the first, runs the block, and calls the second when the block ends. Python notices an interrupt
+    while it runs a Python function, so if one made or ended the choice, an interrupt might leave it half done. Here a Python
+    function runs only while ``with`` looks up the method: it prepares everything, and returns a function in C.
     """
 
     def __init__(self, look_up: Callable[[Any], Callable[..., Any]]) -> None:
@@ -223,15 +224,15 @@ class _OneStep:
         return self if instance is None else self.look_up(instance)
 
     def __call__(self, instance: Any, *exception: Any) -> Any:
-        """As contextlib.ExitStack calls it, by the class."""
+        """For contextlib.ExitStack, which calls the method through the class."""
         return self.look_up(instance)(*exception)
 
 
 class use_rung:  # noqa: N801 - reads as a function, like torch.no_grad
     """Choose the rung that runs in a block: ``with use_rung("naive"):``, or per operation ``with use_rung(conv2d="im2col"):``.
 
-    It holds for the threads that :func:`set_rung`'s choice would hold for. Of several blocks the innermost one counts that speaks
-    of the operation. A choice is for one block, and ends with it, whatever ends it.
+    It applies to the same threads as :func:`set_rung`'s choice. If several blocks choose for an operation, the innermost counts.
+    A choice is for one block, and ends with it, no matter how the block ends.
 
     Raises:
         TypeError: ``process`` is not a bool.
@@ -243,7 +244,7 @@ class use_rung:  # noqa: N801 - reads as a function, like torch.no_grad
         self._process = checks.flag("use_rung", "process", process)
         self._inside = threading.Lock()  # held while the block runs
         message = f"{self!r} has chosen nothing: it takes a block, 'with {self!r}:'; set_rung chooses without one"
-        # Not __del__, a function of Python's that would swallow an interrupt.
+        # Not __del__, a Python function that would swallow an interrupt.
         self._unused: Any = weakref.ref(self, functools.partial(warnings.warn, message, RuntimeWarning, 1))
 
     @_OneStep

@@ -11,13 +11,14 @@ from typing import Any, NamedTuple, Self, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike
 
-from scratch.core import checks, memory
+from scratch.compiled import memory
+from scratch.core import checks
 
 Out = TypeVar("Out")
 
 
 class Parameter:
-    """An array that is learned, ``data``, and the gradient of the loss with respect to it, ``grad`` (None: not known)."""
+    """A learned array, ``data``, and the gradient of the loss with respect to it, ``grad`` (None: not known)."""
 
     __slots__ = ("data", "grad")
 
@@ -26,7 +27,7 @@ class Parameter:
         self.grad: np.ndarray | None = None
 
     def accumulate(self, gradient: np.ndarray) -> None:
-        """Add to the gradient: as in torch, gradients add up until they are cleared by ``zero_grad``."""
+        """Add to the gradient: as in torch, gradients add up until ``zero_grad`` clears them."""
         if self.grad is None:
             self.grad = gradient
         else:
@@ -37,7 +38,7 @@ class Parameter:
 
 
 class IncompatibleKeys(NamedTuple):
-    """What ``load_state_dict(strict=False)`` passed over."""
+    """The keys that ``load_state_dict(strict=False)`` skipped."""
 
     missing_keys: list[str]
     unexpected_keys: list[str]
@@ -47,9 +48,9 @@ class Module:
     """What all modules share. Parameters and sub-modules are plain attributes, in the order in which they were set.
 
     A subclass defines ``forward(*inputs) -> out`` and ``backward(grad_out, *, need_input_grad=True) -> grad_input``. With
-    ``need_input_grad=False``, for what comes first in a network, the gradient may be left out and be None.
+    ``need_input_grad=False``, for the first module of a network, the gradient may be left out and be None.
 
-    ``buffer_names`` names the attributes, arrays or None, that a state dict holds too though they are not learned.
+    ``buffer_names`` names attributes, arrays or None, that are not learned but are also in a state dict.
     """
 
     training = True
@@ -64,20 +65,20 @@ class Module:
         return ((name, value) for name, value in vars(self).items() if isinstance(value, Module))
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """The module itself, named ``prefix``, then those inside it by dotted names, outer before inner."""
+        """The module itself, named ``prefix``, then the modules inside it by dotted names, outer before inner."""
         yield prefix, self
         for name, child in self.named_children():
             yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
 
     def _named_state(self) -> Iterator[tuple[str, Parameter | np.ndarray]]:
-        """Parameters, by every name that they have, and buffers."""
+        """Parameters, by each of their names, and buffers."""
         for prefix, module in self.named_modules():
             for name, value in vars(module).items():
                 if isinstance(value, Parameter) or (name in module.buffer_names and value is not None):
                     yield (f"{prefix}.{name}" if prefix else name), value
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """Each parameter once: one that several modules share goes by the first of its names, as in torch."""
+        """Each parameter once: if several modules share it, by the first of its names, as in torch."""
         seen = set()
         for name, value in self._named_state():
             if isinstance(value, Parameter) and value not in seen:
@@ -88,7 +89,7 @@ class Module:
         return (parameter for _, parameter in self.named_parameters())
 
     def train(self, mode: bool = True) -> Self:
-        """Set training mode, or with False eval mode, here and in everything inside."""
+        """Set training mode, or with False eval mode, for this module and all modules inside."""
         mode = checks.flag(type(self).__name__ + ".train", "mode", mode)
         for _, module in self.named_modules():
             module.training = mode
@@ -106,22 +107,22 @@ class Module:
                 parameter.grad.fill(0)
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """The arrays of parameters and buffers by dotted names: the arrays themselves, no copies, as in torch.
+        """The arrays of parameters and buffers by dotted names: the arrays themselves, not copies, as in torch.
 
-        A parameter that several modules share is there by each of its names.
+        A parameter that several modules share appears under each of its names.
         """
         return {name: value.data if isinstance(value, Parameter) else value for name, value in self._named_state()}
 
     def load_state_dict(self, state_dict: Mapping[str, np.ndarray], strict: bool = True) -> IncompatibleKeys:
-        """Copy arrays into those of :meth:`state_dict`; a float array of another precision is converted, as in torch.
+        """Copy arrays into the arrays of :meth:`state_dict`; floats of another precision are converted, as in torch.
 
         Returns:
-            The keys that were missing and that were unexpected; both are empty if ``strict``.
+            The missing keys and the unexpected keys; both are empty if ``strict``.
 
         Raises:
             TypeError: ``state_dict`` is not a mapping.
-            ValueError: all that is wrong, in one message: keys that are missing or unexpected (if ``strict``), values that
-                are not plain arrays of floats, shapes that differ. Nothing was changed then.
+            ValueError: one message lists everything that is wrong: missing or unexpected keys (if ``strict``), values that are
+                not plain arrays of floats, shapes that differ. Then nothing has changed.
         """
         here = type(self).__name__ + ".load_state_dict"
         if not isinstance(state_dict, Mapping):
@@ -150,7 +151,7 @@ class Module:
         return IncompatibleKeys(missing, unexpected)
 
     def extra_repr(self) -> str:
-        """What stands between the brackets of ``repr``."""
+        """The text inside the brackets of ``repr``."""
         return ""
 
     def __repr__(self) -> str:
@@ -160,13 +161,13 @@ class Module:
 
 
 class Layer(Module):
-    """A module over one operation, which a subclass names and calls in its ``forward``."""
+    """A module for one operation; a subclass names it and calls it in its ``forward``."""
 
     operation: ModuleType
     _cache: Any = None
 
     def backward(self, grad_out: np.ndarray, *, need_input_grad: bool = True) -> np.ndarray | None:
-        """Add to the gradients of the parameters; return the gradient of the input.
+        """Add to the parameters' gradients, and return the input's gradient.
 
         Raises:
             RuntimeError: there was no forward pass in training mode since the last ``backward``.
@@ -202,9 +203,9 @@ class WeightedLayer(Layer):
     def _start(
         self, outputs: str, weight_shape: tuple[int, ...], bias: bool, dtype: DTypeLike, rng: np.random.Generator | None
     ) -> None:
-        """Draw weight and bias from U(-1/√n, 1/√n), n inputs for an output: torch's ``kaiming_uniform_(a=√5)``.
+        """Draw weight and bias from U(-1/√n, 1/√n), where an output has n inputs: torch's ``kaiming_uniform_(a=√5)``.
 
-        ``outputs`` is what the constructor calls the number of them.
+        ``outputs`` is the constructor's name for the number of outputs.
         """
         name = type(self).__name__
         dtype = checks.floating(name, "dtype", dtype)
@@ -235,7 +236,7 @@ class WeightedLayer(Layer):
 
 
 def random_generator(name: str, rng: np.random.Generator | None) -> np.random.Generator:
-    """``rng``, or where there is none a generator of its own, which no seed repeats."""
+    """``rng``, or if it is None a new generator, which no seed can repeat."""
     if rng is None:
         return np.random.default_rng()
     if not isinstance(rng, np.random.Generator):

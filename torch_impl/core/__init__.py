@@ -1,1 +1,1 @@
-"""What every operation of torch_impl shares: gradients by autograd behind scratch's contract."""
+"""What every operation of torch_impl shares: autograd's gradients with scratch's interface."""

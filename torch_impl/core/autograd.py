@@ -1,4 +1,4 @@
-"""torch's autograd behind scratch's contract: ``forward -> (out, cache)``, ``backward(grad_out, cache) -> gradients``."""
+"""torch's autograd with scratch's interface: ``forward -> (out, cache)``, ``backward(grad_out, cache) -> gradients``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Cache:
 
 
 def forward(function: Callable[..., torch.Tensor], *tensors: torch.Tensor | None) -> tuple[torch.Tensor, Cache]:
-    """``function(*tensors)`` with its graph recorded, and detached from whatever graph the tensors came from."""
+    """``function(*tensors)`` with its graph recorded, detached from any graph that the tensors came from."""
     leaves = tuple(None if tensor is None else tensor.detach().requires_grad_() for tensor in tensors)
     with torch.enable_grad():
         out = function(*leaves)
@@ -27,7 +27,7 @@ def forward(function: Callable[..., torch.Tensor], *tensors: torch.Tensor | None
 def backward(grad_out: torch.Tensor, cache: Cache, *, need_grad_x: bool = True) -> tuple[torch.Tensor | None, ...]:
     """The gradient of every leaf, in argument order, None for an absent one; ``grad_out`` has the output's shape.
 
-    Without ``need_grad_x`` the first one is None, and autograd does not compute it.
+    Without ``need_grad_x`` the first gradient is None, and autograd does not compute it.
     """
     wanted = cache.leaves if need_grad_x else (None, *cache.leaves[1:])
     present = [leaf for leaf in wanted if leaf is not None]

@@ -1,0 +1,135 @@
+"""The file to fill in, made from the shipped source, so that it is never out of date."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from alexnet_from_scratch.exercises.table import EXERCISES
+
+PACKAGES = Path(__file__).parents[2]  # the folder that contains scratch
+WIDTH = 120
+
+
+def solution(operation: str) -> Any:
+    """The shipped version of what the reader will write: the lowest rung's backward pass."""
+    return import_module(f"scratch.{operation}").RUNGS["naive"].backward
+
+
+def source_of(operation: str) -> Path:
+    return Path(inspect.getfile(solution(operation))).relative_to(PACKAGES)
+
+
+def stub(operation: str) -> str:
+    """All of forward; for backward the signature, its arguments, its results and a hint."""
+    module = import_module(f"scratch.{operation}")
+    forward, backward = module.RUNGS["naive"].forward.__name__, solution(operation).__name__
+    source = inspect.getsource(module)
+    tree = ast.parse(source)
+    defined = {name: node for node in tree.body for name in _defines(node)}
+
+    needed = _reach({forward, backward}, defined)
+    own = [node for node in tree.body if needed & set(_defines(node))]
+    imports = [node for node in own if isinstance(node, ast.Import | ast.ImportFrom)]
+    given = [ast.get_source_segment(source, node) for node in own if node not in imports and node is not defined[backward]]
+    return "\n".join(
+        (
+            f'"""Exercise {list(EXERCISES).index(operation) + 1}: the backward pass of {operation}.',
+            "",
+            f"Fill in {backward} at the end of this file, then see with  make exercise OP={operation}",
+            "",
+            _forward_of(module),
+            '"""',
+            "",
+            "from __future__ import annotations",
+            "",
+            *(_import(node, needed) for node in imports),
+            "",
+            "",
+            "# --- given: the shipped forward pass and what it calls; a change here changes nothing in what is checked",
+            "",
+            *(f"\n{text}\n" for text in given),
+            "",
+            "# --- yours",
+            "",
+            "",
+            _signature(source, defined[backward]),
+            textwrap.indent(_docstring(operation), "    "),
+            '    raise NotImplementedError("fill in the backward pass")',
+            "",
+        )
+    )
+
+
+def _defines(node: ast.stmt) -> Iterator[str]:
+    """The names that a statement of a file defines."""
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        yield node.name
+    elif isinstance(node, ast.Import | ast.ImportFrom):
+        yield from (alias.asname or alias.name for alias in node.names)
+    elif isinstance(node, ast.Assign):
+        yield from (target.id for target in node.targets if isinstance(target, ast.Name))
+
+
+def _reach(names: set[str], defined: dict[str, ast.stmt]) -> set[str]:
+    """``names``, everything in the file that they need, what that needs, and so on."""
+    found: set[str] = set()
+    open_names = list(names)
+    while open_names:
+        name = open_names.pop()
+        if name in defined and name not in found:
+            found.add(name)
+            inside = [node for node in ast.walk(defined[name]) if isinstance(node, ast.Name)]
+            local = {node.id for node in inside if isinstance(node.ctx, ast.Store)} - {name}
+            open_names += [node.id for node in inside if node.id not in local]
+    return found
+
+
+def _import(node: ast.stmt, needed: set[str]) -> str:
+    """The import, with only the names that are needed."""
+    assert isinstance(node, ast.Import | ast.ImportFrom)
+    node.names = [alias for alias in node.names if (alias.asname or alias.name) in needed]
+    return ast.unparse(node)
+
+
+def _signature(source: str, function: ast.stmt) -> str:
+    """``def …:`` as written in the file, up to the body."""
+    assert isinstance(function, ast.FunctionDef)
+    return "\n".join(source.splitlines()[function.lineno - 1 : function.body[0].lineno - 1]).rstrip()
+
+
+def _forward_of(module: ModuleType) -> str:
+    """The file's docstring without its part about backward, whose formula would give the solution away."""
+    text = inspect.getdoc(module) or ""
+    shapes = [paragraph for paragraph in text.split("\n\n") if paragraph.startswith("Shapes:")]
+    return "\n\n".join([text[: text.index("Backward")].rstrip(), *shapes])
+
+
+def _docstring(operation: str) -> str:
+    exercise = EXERCISES[operation]
+    arguments = [_block(f"{name}: {exercise.arguments[name]}", 1) for name in inspect.signature(solution(operation)).parameters]
+    return "\n".join(
+        (
+            '"""The gradients of forward\'s arrays.',
+            "",
+            "Args:",
+            *arguments,
+            "",
+            "Returns:",
+            _block(exercise.returns, 1),
+            "",
+            _block(f"Hint: {exercise.hint}"),
+            '"""',
+        )
+    )
+
+
+def _block(text: str, depth: int = 0) -> str:
+    indent = 4 * depth * " "
+    return textwrap.fill(text, WIDTH, initial_indent=indent, subsequent_indent=indent + 4 * " " * bool(depth))

@@ -1,0 +1,36 @@
+"""What a path leads to, in words for error messages."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+from alexnet_from_scratch.text import shown
+
+FILE, FOLDER, ABSENT = "a file", "a folder", "not there"
+OTHERS = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+
+
+def kind(path: Path) -> str:
+    """``FILE``, ``FOLDER``, ``ABSENT``, or what else the path leads to; it reads well after "is"."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return "a link in a circle"
+        if path.is_symlink() and error.errno == errno.ENOENT:
+            return f"a link to {shown(os.readlink(path))}, which is not there"
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return ABSENT
+        return f"out of reach ({error.strerror})"
+    return FILE if stat.S_ISREG(mode) else FOLDER if stat.S_ISDIR(mode) else OTHERS.get(stat.S_IFMT(mode), "of no known kind")
+
+
+def wrong_kind(path: Path, expected: str) -> str | None:
+    """A sentence saying that the path is not ``expected``, ``FILE`` or ``FOLDER``; None if it is."""
+    what = kind(path)
+    if what == expected:
+        return None
+    return f"{shown(path)} is {what}" if what == ABSENT else f"{shown(path)} is {what}, not {expected}"

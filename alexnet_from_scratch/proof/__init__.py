@@ -1,0 +1,1 @@
+"""The machinery of the parity proof: the table of operations, draws, references, bounds, assertions."""

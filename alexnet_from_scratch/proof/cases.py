@@ -1,0 +1,191 @@
+"""For each operation, the strategy that draws its valid calls. Every axis is drawn independently: N is not C, H is not W.
+
+Calls are small, which finds nearly everything and shrinks well; ``large`` ones fill micro-kernels and several threads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+from hypothesis.strategies import DrawFn
+
+from alexnet_from_scratch.proof.draws import Case, choice, draw_arrays, drawn, int_or_pair, values
+
+Dtype = np.dtype[Any]
+Palettes = Sequence[str] | None
+
+
+def _both(value: Any) -> tuple[int, int]:
+    return value if isinstance(value, tuple) else (value, value)
+
+
+def _batch(draw: DrawFn, *image: int) -> tuple[int, ...]:
+    """The image's shape after a batch axis, which is sometimes empty, or without one."""
+    n = draw(choice(1, 2, 3, 0, None))
+    return image if n is None else (n, *image)
+
+
+def _shape(draw: DrawFn, large: bool, least: int = 0) -> tuple[int, ...]:
+    """Up to four axes, any of them empty; or one to three, one of them long."""
+    if not large:
+        return tuple(draw(st.lists(st.integers(0, 4), min_size=least, max_size=4)))
+    shape = draw(st.lists(st.integers(1, 3), max_size=2))
+    shape.insert(draw(st.integers(0, len(shape))), draw(st.integers(20, 300)))
+    return tuple(shape)
+
+
+@drawn
+def relu(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes = None) -> Case:
+    shape = _shape(draw, large)
+    x, palette = draw_arrays(draw, dtype, shape, palettes=palettes)
+    return Case((x,), {}, palette)
+
+
+@drawn
+def conv2d(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes = None, *, for_winograd: bool = False) -> Case:
+    groups = draw(st.integers(1, 3))
+    # Large ones fill a panel of kernels, almost fill it, or begin the next.
+    c_group, oc_group = draw(st.integers(1, 3)), draw(choice(1, 13, 14, 15, 20, 29) if large else choice(1, 2))
+    if for_winograd:
+        KH, KW = draw(choice((3, 3), (5, 5), (3, 5), (5, 6)))
+    else:
+        KH, KW = draw(st.integers(1, 3)), draw(st.integers(1, 4))
+    dilation = 1 if for_winograd else draw(int_or_pair(1, 2))
+    word = draw(choice(None, None, "same", "valid"))
+    padding = word or draw(int_or_pair(0, min(KH, KW) - 1 if for_winograd else 2))
+    stride = 1 if for_winograd or padding == "same" else draw(int_or_pair(1, 3))
+    frame = (9, 9) if padding == "same" else (0, 0) if padding == "valid" else _both(padding)
+    # As small as the window allows, or up to four cells more: some sizes are multiples of the stride, others not. Large ones
+    # often have more output pixels than a block of a sum over them: in many rows, or in a few long ones.
+    cells = draw(choice(((14, 28), (14, 28)), ((0, 3), (120, 240)))) if large else ((0, 4), (0, 4))
+    H, W = (
+        max(1, reach * (k - 1) + 1 - 2 * p) + draw(st.integers(*more))
+        for reach, k, p, more in zip(_both(dilation), (KH, KW), frame, cells, strict=True)
+    )
+    shape = _batch(draw, groups * c_group, H, W)
+    bias = (groups * oc_group,) if draw(st.booleans()) else None
+    x, weight, bias, palette = draw_arrays(
+        draw, dtype, shape, (groups * oc_group, c_group, KH, KW), bias, palettes=palettes, products=True
+    )
+    params = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return Case((x, weight, bias), params, palette)
+
+
+def conv2d_for_winograd(dtype: Dtype, large: bool = False, palettes: Palettes = None) -> st.SearchStrategy[Case]:
+    """What winograd takes: windows with sides of 3, 5 or 6 at stride 1, none of which misses x altogether."""
+    return conv2d(dtype, large, palettes, for_winograd=True)
+
+
+@drawn
+def linear(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes = None) -> Case:
+    if large:
+        # A work item of numba's product is up to 112 features of the output, or of the input in backward.
+        leading, IN = [draw(st.integers(8, 40))], draw(st.integers(32, 150))
+        OUT = draw(st.one_of(st.integers(14, 40), st.integers(113, 240)))
+    else:
+        leading, IN, OUT = draw(st.lists(st.integers(0, 4), max_size=3)), draw(st.integers(1, 6)), draw(st.integers(1, 5))
+    bias = (OUT,) if draw(st.booleans()) else None
+    x, weight, bias, palette = draw_arrays(draw, dtype, (*leading, IN), (OUT, IN), bias, palettes=palettes, products=True)
+    return Case((x, weight, bias), {}, palette)
+
+
+def linear_of_tiles(dtype: Dtype, large: bool = False, palettes: Palettes = None) -> st.SearchStrategy[Case]:
+    """What numba takes: enough rows and features for a tile, so only large ones."""
+    return linear(dtype, True, palettes)
+
+
+@drawn
+def max_pool2d(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes = None) -> Case:
+    kernel_size = draw(int_or_pair(1, 4))
+    dilation = draw(int_or_pair(1, 2))
+    kernel, reach = _both(kernel_size), _both(dilation)
+    # torch allows padding of up to half a window.
+    padding = tuple(draw(st.integers(0, k // 2)) for k in kernel)
+    # Large ones have large planes, or many planes: several vectors of them, the last full or almost empty.
+    many = large and draw(st.booleans())
+    # At least as long as the distance of the taps: otherwise a window may miss the image, and torch's index is then no cell's.
+    H, W = (
+        max(d, d * (k - 1) + 1 - 2 * p) + draw(st.integers(0, 20 if large and not many else 4))
+        for k, d, p in zip(kernel, reach, padding, strict=True)
+    )
+    C = draw(choice(16, 19) if many else st.integers(1, 2))
+    x, palette = draw_arrays(draw, dtype, _batch(draw, C, H, W), palettes=palettes)
+    params = {
+        "kernel_size": kernel_size,
+        "stride": draw(st.one_of(st.none(), int_or_pair(1, 3))),
+        "padding": padding,
+        "dilation": dilation,
+        "ceil_mode": draw(st.booleans()),
+        "return_indices": draw(st.booleans()),
+    }
+    return Case((x,), params, palette)
+
+
+@drawn
+def adaptive_avg_pool2d(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes = None) -> Case:
+    sides = st.integers(1, 20 if large else 6)
+    shape = _batch(draw, draw(st.integers(1, 2)), draw(sides), draw(sides))
+    x, palette = draw_arrays(draw, dtype, shape, palettes=palettes)
+    side = st.integers(1, 7)
+    output_size = draw(st.one_of(side, st.tuples(st.one_of(st.none(), side), st.one_of(st.none(), side))))
+    return Case((x,), {"output_size": output_size}, palette)
+
+
+@drawn
+def local_response_norm(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes = None) -> Case:
+    N, C = draw(st.integers(0, 3)), draw(st.integers(1, 7))
+    shape = (N, C, *draw(st.lists(st.integers(1, 3), min_size=1, max_size=3)), *([draw(st.integers(100, 300))] if large else []))
+    x, palette = draw_arrays(draw, dtype, shape, palettes=palettes)
+    params = {
+        "size": draw(st.integers(1, 9)),  # odd and even, smaller and larger than C
+        "alpha": draw(choice(1.0, 2.0, 0.3, 1e-4, 0.0)),  # 1e-4 alone would hardly reveal a wrong sum
+        "beta": draw(choice(1.0, 0.75, 0.5, 1.3, 2.0, 0.0)),
+        "k": draw(choice(1.0, 2.0, 0.1, 0.0)),
+    }
+    return Case((x,), params, palette)
+
+
+@drawn
+def softmax(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes = None) -> Case:
+    shape = _shape(draw, large, least=1)
+    x, palette = draw_arrays(draw, dtype, shape, palettes=palettes)
+    return Case((x,), {"dim": draw(st.integers(-len(shape), len(shape) - 1))}, palette)
+
+
+@drawn
+def cross_entropy(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes = None) -> Case:
+    C = draw(st.integers(1, 90 if large else 6))
+    batch = draw(choice((3,), (4,), (1,), (0,), None))
+    rest = tuple(draw(st.lists(st.integers(1, 3), max_size=2))) if batch else ()
+    shape, places = ((C,), ()) if batch is None else ((*batch, C, *rest), (*batch, *rest))
+    logits, palette = draw_arrays(draw, dtype, shape, palettes=palettes)
+    weight = draw(values(dtype, (C,), "after relu")) if draw(st.booleans()) else None
+    smoothing = draw(choice(0.0, 0.1, 1.0))
+    params = {"weight": weight, "reduction": draw(choice("mean", "sum", "none")), "label_smoothing": smoothing}
+    if draw(choice(False, False, True)):
+        target = draw(values(dtype, shape, "after relu"))
+    else:
+        params["ignore_index"] = draw(choice(-100, 0, 1))
+        # torch takes uint8 in the plain cases only.
+        bytes_too = not rest and (weight is None or smoothing == 0)
+        kind = draw(choice(np.int64, np.uint8) if bytes_too else choice(np.int64))
+        raw = draw(st.binary(min_size=math.prod(places), max_size=math.prod(places)))
+        target = (np.frombuffer(raw, np.uint8) % C).astype(kind).reshape(places)
+    return Case((logits, target), params, palette)
+
+
+@drawn
+def dropout(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes = None) -> Case:
+    shape = _shape(draw, large)
+    x, palette = draw_arrays(draw, dtype, shape, palettes=palettes)
+    kept = draw(values(dtype, shape, "integers")) >= 0
+    params = {
+        "p": draw(choice(0.5, 0.1, 0.9, 0.0, 1.0)),
+        "training": draw(st.booleans()),
+        "mask": np.asarray(kept),
+    }
+    return Case((x,), params, palette)

@@ -1,0 +1,34 @@
+"""Ctrl-C or a missing package, while a command still imports, gives one line and an exit code, just as it does later.
+
+Both sides' packages import this first, but only if Python is about to run one of their modules: a library must not change how
+errors are printed.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+
+INTERRUPTED = 130  # the exit code that shells give for Ctrl-C
+
+
+def end_plainly() -> None:
+    """From now on, if nothing catches one of these, print no traceback."""
+    sys.excepthook = _excepthook
+
+
+def is_interrupt(error: BaseException | None) -> bool:
+    """Whether it comes from Ctrl-C: a compiled module that is interrupted during its import turns that into an ImportError."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+def _excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if is_interrupt(error):
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(INTERRUPTED)
+    if not isinstance(error, ModuleNotFoundError):
+        return sys.__excepthook__(kind, error, trace)
+    print(f"error: {error}", file=sys.stderr)
+    raise SystemExit(1)

@@ -1,0 +1,96 @@
+"""How commands talk to the user."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TextIO
+
+from alexnet_from_scratch.packages import optional
+from alexnet_from_scratch.runs.interrupts import INTERRUPTED, is_interrupt
+from alexnet_from_scratch.text import print_any_text, shown
+
+if TYPE_CHECKING:  # a command reports itself that rich is missing
+    from rich.console import Console
+
+PLAIN = (ValueError, OSError, FloatingPointError, ModuleNotFoundError, MemoryError)  # what a user can fix
+
+
+def plain_console(*, quiet: bool = False) -> Console:
+    """A console that prints text verbatim, brackets included, in whole lines.
+
+    Raises:
+        ModuleNotFoundError: rich is not installed.
+    """
+    console: type[Console] = optional("rich.console", "rich", extra="train").Console
+    stream: Any = _Screen(sys.stdout)
+    return console(file=stream, quiet=quiet, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+class _Screen:
+    """A stream that never fails a run: what cannot be shown, because the terminal or the pipe is closed, is dropped."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream or io.StringIO()  # Python has no stream if the descriptor was closed from the start
+
+    def write(self, text: str) -> int:
+        self._try(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._try(self._stream.flush)
+
+    def _try(self, do: Callable[[], object]) -> None:
+        try:
+            do()
+        except OSError:
+            _drop(self._stream)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def tell(text: str) -> None:
+    """Print a line on standard error, if it is open."""
+    screen = _Screen(sys.stderr)
+    screen.write(f"{text}\n")
+    screen.flush()
+
+
+def complain(error: Exception) -> None:
+    """Say on standard error what is wrong; for an OSError, first the file, then the reason."""
+    if isinstance(error, OSError) and error.filename:
+        text = f"{shown(error.filename)}: {error.strerror}"
+    else:
+        text = shown(error, lines=True)
+    tell(f"error: {text}")
+
+
+def _drop(stream: TextIO) -> None:
+    """Discard what is left in the stream and all later output: otherwise Python fails on it when it exits."""
+    with contextlib.suppress(OSError), open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())
+
+
+@contextmanager
+def failing_plainly() -> Iterator[None]:
+    """Turn an error that a user can fix into a line on standard error and exit code 1, without a traceback."""
+    print_any_text()
+    try:
+        yield
+        print(end="", flush=True)
+    except BrokenPipeError as error:  # the reader of the output has read enough
+        _drop(sys.stdout)
+        raise SystemExit(1) from error
+    except (Exception, KeyboardInterrupt) as error:
+        if is_interrupt(error):
+            tell("interrupted")
+            raise SystemExit(INTERRUPTED) from None
+        if not isinstance(error, PLAIN):
+            raise
+        complain(error)
+        raise SystemExit(1) from error

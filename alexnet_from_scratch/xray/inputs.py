@@ -1,0 +1,26 @@
+"""Inputs of the X-rays: random incoming gradients, in sixteenths, and pieces of the photograph."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from alexnet_from_scratch.xray.photo import Photo
+
+GRAD_OUT = "What the later layers send back: drawn at random, in sixteenths."
+
+
+def cotangent(shape: tuple[int, ...], seed: int) -> np.ndarray:
+    return drawn(np.random.default_rng([seed, 1]), shape)
+
+
+def drawn(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Normally distributed numbers, rounded to sixteenths so that they are short to read."""
+    return (np.round(16 * rng.normal(size=shape)) / 16).astype(np.float32)
+
+
+def pieces(photo: Photo, size: int, count: int) -> np.ndarray:
+    """(count,3,size,size): the photograph's square and what is to its right, cut into adjacent pieces."""
+    top, left, side = photo.region
+    step = side // count
+    cuts = [photo._replace(region=(top + i * step // 2, left + i * step // 2, side - i * step // 2)) for i in range(count)]
+    return np.stack([cut.pixels(size) for cut in cuts])

@@ -1,0 +1,41 @@
+"""The X-ray of adaptive_avg_pool2d."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from alexnet_from_scratch.xray.inputs import GRAD_OUT, cotangent
+from alexnet_from_scratch.xray.page import STEPS, Panel, Section, Xray, compare
+from alexnet_from_scratch.xray.photo import Photo
+from alexnet_from_scratch.xray.tracing import Tape
+from scratch import adaptive_avg_pool2d
+
+
+def build(photo: Photo, *, size: int = 8, output: int = 3, seed: int = 0) -> Xray:
+    """Windows that share rows."""
+    x = photo.pixels(size)[np.newaxis]
+    out, _ = adaptive_avg_pool2d.forward(x, output_size=output)
+    grad_out = cotangent(out.shape, seed)
+    tape = Tape(STEPS)
+    made, _ = adaptive_avg_pool2d.naive_forward(tape.given("x", x), output, output)
+    tape.made("out", made)
+    (gradient,) = adaptive_avg_pool2d.naive_backward(tape.given("grad_out", grad_out), size, size)
+    tape.made("grad_x", gradient)
+    xray = Xray(
+        "adaptive_avg_pool2d",
+        "2-D adaptive average pooling",
+        "The mean over windows that are laid out so as to give the size asked for. Where it does not divide the image, "
+        "neighbouring windows share rows and columns.",
+        {"output_size": (output, output)},
+        tape,
+        [
+            Section("Forward", "Point at an output: its window.", [Panel("x", "N C H W"), Panel("out", "N C OH OW")]),
+            Section(
+                "Backward",
+                "Point at grad_x: a share of the gradient of every window that held it.",
+                [Panel("grad_out", "N C OH OW", GRAD_OUT), Panel("grad_x", "N C H W")],
+            ),
+        ],
+    )
+    compare(xray, "adaptive_avg_pool2d", (x,), {"output_size": output}, ["out"], grad_out, ["grad_x"])
+    return xray

@@ -1,0 +1,110 @@
+"""The X-ray of conv2d."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+
+from alexnet_from_scratch.xray.inputs import GRAD_OUT, cotangent
+from alexnet_from_scratch.xray.page import STEPS, Panel, Section, Xray, compare
+from alexnet_from_scratch.xray.photo import Photo
+from alexnet_from_scratch.xray.tracing import Tape
+from scratch import conv2d
+from scratch.convolution.geometry import geometry_of
+
+
+def build(
+    photo: Photo,
+    *,
+    size: int = 10,
+    channels: int = 4,
+    kernel: int = 3,
+    stride: int = 2,
+    padding: int = 1,
+    dilation: int = 1,
+    seed: int = 0,
+) -> Xray:
+    """The naive loops, and the same with im2col."""
+    x = photo.pixels(size)[np.newaxis]
+    weight = gabor(channels, 3, kernel)
+    bias = np.linspace(-0.5, 0.5, channels).astype(np.float32)
+    params: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
+    out, _ = conv2d.forward(x, weight, bias, **params)
+    grad_out = cotangent(out.shape, seed)
+
+    tape = Tape(STEPS)
+    geometry = geometry_of(x.shape, weight.shape, stride, padding, dilation, 1)
+    arrays = [tape.given("x", x), tape.given("weight", weight), tape.given("bias", bias)]
+    g = tape.given("grad_out", grad_out)
+
+    def run(forward: Any, backward: Any) -> None:
+        made, saved = forward(*arrays, geometry)
+        tape.made("out", made)
+        for name, gradient in zip(("grad_x", "grad_weight", "grad_bias"), backward(g, *saved, need_grad_x=True), strict=True):
+            tape.made(name, gradient)
+
+    run(conv2d.naive_forward, conv2d.naive_backward)
+    tape.rung = "im2col"
+    im2col, col2im = conv2d.im2col, conv2d.col2im
+
+    def matrix(name: str, columns: np.ndarray) -> np.ndarray:
+        return tape.made(name, columns[0])[np.newaxis]  # of the only group
+
+    with (
+        patch.object(conv2d, "im2col", lambda *given: matrix("columns", im2col(*given))),
+        patch.object(conv2d, "col2im", lambda columns, *rest: col2im(matrix("grad_columns", columns), *rest)),
+    ):
+        run(conv2d.im2col_forward, conv2d.im2col_backward)
+
+    xray = Xray(
+        "conv2d",
+        "2-D convolution",
+        "Every output is a sum of products: the window's cells times the weights. Backward is the same walk, in which what was "
+        "read is added to. Choose the rung: naive takes a window at a time; im2col first copies each window into a column, "
+        "so that all sums are one matrix product. Beside each value stand all rungs that take such windows; winograd asks for "
+        "sides of 3, 5 or 6 at stride 1.",
+        {"kernel": f"{kernel}×{kernel}", **params, "groups": 1},
+        tape,
+        [
+            Section(
+                "Forward",
+                "Point at an output: its window lights up in x, with the weights that it met. In the rung im2col it is a column.",
+                [
+                    Panel("x", "N C H W", "The photograph: red, green and blue, 0 in the middle of their scale."),
+                    Panel("weight", "OC C KH KW", "Waves that answer to edges, one direction an output channel."),
+                    Panel("bias", "OC"),
+                    Panel("columns", "C·KH·KW OH·OW", "im2col: a column a window, so that a cell of x stands in several."),
+                    Panel("out", "N OC OH OW"),
+                ],
+            ),
+            Section(
+                "Backward",
+                "Point at a pixel of grad_x: every output that had read it sends gradient × weight. At a weight: every pair of "
+                "an input and a gradient that it joined.",
+                [
+                    Panel("grad_out", "N OC OH OW", GRAD_OUT),
+                    Panel("grad_columns", "C·KH·KW OH·OW", "weightᵀ · grad_out; col2im adds up a cell's copies.", between=True),
+                    Panel("grad_x", "N C H W"),
+                    Panel("grad_weight", "OC C KH KW"),
+                    Panel("grad_bias", "OC"),
+                ],
+            ),
+        ],
+    )
+    compare(xray, "conv2d", (x, weight, bias), params, ["out"], grad_out, ["grad_x", "grad_weight", "grad_bias"])
+    return xray
+
+
+def gabor(OC: int, C: int, kernel: int) -> np.ndarray:
+    """(OC,C,kernel,kernel): waves under a bell curve, rotated by half a turn over the output channels, weaker in some of the C
+    channels.
+    """
+    at = (np.arange(kernel) - (kernel - 1) / 2) / max(1, kernel / 2)
+    angle = np.pi * np.arange(OC)[:, np.newaxis, np.newaxis] / OC
+    along = np.cos(angle) * at + np.sin(angle) * at[:, np.newaxis]  # (OC,kernel,kernel)
+    waves = np.sin(2.2 * along + 0.3) * np.exp(-(at**2) - at[:, np.newaxis] ** 2)
+    strength = (1 + np.cos(np.arange(C) - 1 + angle[:, 0])) / C  # (OC,C)
+    weight: np.ndarray = waves[:, np.newaxis] * strength[:, :, np.newaxis, np.newaxis]
+    return weight.astype(np.float32)

@@ -1,0 +1,40 @@
+"""The X-ray of relu."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from alexnet_from_scratch.xray.inputs import GRAD_OUT, cotangent
+from alexnet_from_scratch.xray.page import STEPS, Panel, Section, Xray, compare
+from alexnet_from_scratch.xray.photo import Photo
+from alexnet_from_scratch.xray.tracing import Tape
+from scratch import relu
+
+
+def build(photo: Photo, *, size: int = 10, seed: int = 0) -> Xray:
+    """The whole operation is a comparison."""
+    x = photo.pixels(size)[np.newaxis]
+    grad_out = cotangent(x.shape, seed)
+    tape = Tape(STEPS)
+    given = tape.given("x", x)
+    made, _ = relu.naive_forward(given, np.empty_like(given))
+    (gradient,) = relu.naive_backward(tape.given("grad_out", grad_out), tape.made("out", made))
+    tape.made("grad_x", gradient)
+    xray = Xray(
+        "relu",
+        "Rectified linear unit",
+        "What is negative becomes zero. The gradient passes where the output was above zero: it is selected, never multiplied, "
+        "so that an infinite gradient that is shut out gives 0 and not NaN.",
+        {},
+        tape,
+        [
+            Section("Forward", "Point at an output: it is its input, or 0.", [Panel("x", "N C H W"), Panel("out", "N C H W")]),
+            Section(
+                "Backward",
+                "Point at grad_x: the output of the same place decides. At exactly 0 nothing passes.",
+                [Panel("grad_out", "N C H W", GRAD_OUT), Panel("grad_x", "N C H W")],
+            ),
+        ],
+    )
+    compare(xray, "relu", (x,), {}, ["out"], grad_out, ["grad_x"])
+    return xray

@@ -1,0 +1,1 @@
+"""Separate measurements: growth, parts, selfcheck, traps."""

@@ -1,0 +1,1 @@
+"""Measuring: processes, pairing, statistics, the machine and its limits."""

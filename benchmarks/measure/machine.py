@@ -1,0 +1,113 @@
+"""Which machine, which versions, which thread pools: without them a number means nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import platform
+import resource
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import psutil
+import threadpoolctl
+
+
+def cores() -> int:
+    """The cores that this process may use, as scratch counts them."""
+    from scratch.compiled.cores import available_cores  # here, because torch's processes must not load scratch
+
+    return available_cores()
+
+
+def cache_bytes() -> int:
+    """The last-level cache of one core, or 32 MiB if the system does not report it."""
+    sizes = []
+    for file in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
+        sizes.append(int(file.read_text().strip().rstrip("K")) * 1024)
+    return max(sizes, default=32 << 20)
+
+
+def describe() -> dict[str, Any]:
+    """The machine and the commit; JSON-ready."""
+    return {
+        "cpu": _cpu(),
+        "cores": cores(),
+        "last_level_cache_bytes": cache_bytes(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "commit": _commit(),
+    }
+
+
+def forget_peak() -> None:
+    """Reset :func:`peak_bytes`, where the system can (Linux)."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_bytes() -> int:
+    """The largest amount of memory that this process has held."""
+    # Not ru_maxrss where there is a choice: it starts at what the parent held when it started this process.
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def waiting_threads() -> bool:
+    """Whether another thread of this process is running or waits for a core, as far as the system reports it (Linux)."""
+    for stat in Path("/proc/self/task").glob("*/stat"):
+        with contextlib.suppress(OSError):  # the thread has ended meanwhile
+            if int(stat.parent.name) != threading.get_native_id() and stat.read_text().rpartition(")")[2].split()[0] == "R":
+                return True
+    return False
+
+
+def libraries() -> dict[str, Any]:
+    """Versions and thread pools of what this process has loaded; JSON-ready."""
+    names = [name for name in ("numpy", "numba", "llvmlite", "torch") if name in sys.modules]
+    facts: dict[str, Any] = {
+        "versions": {name: importlib.metadata.version(name) for name in names},
+        "pools": {
+            f"{pool['internal_api']} {pool['version'] or ''}".strip(): pool["num_threads"]
+            for pool in threadpoolctl.threadpool_info()
+        },
+    }
+    if "scratch" in sys.modules:
+        facts["pools"]["scratch"] = sys.modules["scratch"].get_num_threads()
+    if "torch" in sys.modules:
+        torch = sys.modules["torch"]
+        facts["pools"]["torch"] = torch.get_num_threads()
+        if torch.cuda.is_available():
+            facts["gpu"] = torch.cuda.get_device_name()
+            facts["tf32"] = torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32
+    return facts
+
+
+def _cpu() -> str:
+    """The processor's name, with family and model on x86: virtual machines often say only "AMD EPYC"."""
+    facts = {}
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines():
+            name, _, value = line.partition(":")
+            facts[name.strip()] = value.strip()
+    name = facts.get("model name") or platform.processor() or "unknown"
+    return f"{name} (family {facts['cpu family']}, model {facts['model']})" if {"cpu family", "model"} <= facts.keys() else name
+
+
+def _commit() -> str:
+    """The short hash, with a + if tracked files have changed since."""
+    here = Path(__file__).parent
+    try:
+        return subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--exclude=*"], cwd=here, capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

@@ -1,0 +1,109 @@
+"""The limits of this machine, measured: how fast it can multiply and add, and how fast it can copy.
+
+Multiply-adds: eleven independent chains of vector FMAs that never leave the registers. Eleven are enough to fill two pipelines
+with a latency of four or five cycles, and few enough for sixteen registers. The loop is written as LLVM code: with a loop in
+Python, the compiler would decide whether anything but FMAs is measured.
+
+Copying: one array onto another, both many times larger than the cache; each byte counts twice, as read and as written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import binding, ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from scratch.compiled.emission import spread
+
+CHAINS = 11
+REPEATS = 7  # the best counts: the limit is what an undisturbed run reaches
+STEPS = 5_000_000
+COPIED = 1 << 28  # bytes in total
+
+
+def lanes() -> int:
+    """The number of float32 lanes in this processor's vector registers, whatever width scratch is set to use."""
+    features = binding.get_host_cpu_features()
+    if features.get("avx512f"):
+        return 16
+    return 8 if features.get("avx") else 4
+
+
+LANES = lanes()
+
+
+@intrinsic
+def _chains(typingctx: Any, steps: Any, factor: Any, summand: Any) -> Any:
+    """``steps`` times ``x = x·factor + summand`` in every lane of every chain; returns the sum, so that nothing is optimized
+    away.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        count, factor, summand = arguments
+        vector = ir.VectorType(ir.FloatType(), LANES)
+        lane = ir.IntType(32)
+        fma = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(vector, [vector, vector, vector]), f"llvm.fma.v{LANES}f32"
+        )
+
+        factors, summands = (spread(builder, vector, value) for value in (factor, summand))
+        before = builder.block
+        loop, after = builder.append_basic_block("loop"), builder.append_basic_block("after")
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        index = builder.phi(count.type)
+        index.add_incoming(count.type(0), before)
+        chains = [builder.phi(vector) for _ in range(CHAINS)]
+        for number, chain in enumerate(chains):
+            chain.add_incoming(ir.Constant(vector, [float(number)] * LANES), before)
+            chain.add_incoming(builder.call(fma, [chain, factors, summands]), loop)
+        following = builder.add(index, count.type(1))
+        index.add_incoming(following, loop)
+        builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
+        builder.position_at_end(after)
+        total = chains[0]
+        for chain in chains[1:]:
+            total = builder.fadd(total, chain)
+        return builder.extract_element(total, lane(0))
+
+    return types.float32(types.int64, types.float32, types.float32), generate
+
+
+@numba.njit(nogil=True)
+def _multiply_add(steps: int, factor: float, summand: float) -> float:
+    return _chains(steps, factor, summand)  # type: ignore[call-arg]
+
+
+class Roof:
+    """Measures the limits in its own process."""
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self.pool = ThreadPoolExecutor(threads)
+
+    def measure(self) -> dict[str, float]:
+        """``flops`` and ``bytes`` per second on all threads."""
+        factor, summand = 0.5, 1.0  # x converges to 2: no denormals, no infinities
+        _multiply_add(1, factor, summand)
+        flops = 2.0 * CHAINS * LANES * STEPS * self.threads / self._best(lambda i: _multiply_add(STEPS, factor, summand))
+        source, target = np.ones(COPIED // 8, np.float32), np.zeros(COPIED // 8, np.float32)
+        pieces = list(zip(np.array_split(source, self.threads), np.array_split(target, self.threads), strict=True))
+        moved = 2.0 * source.nbytes / self._best(lambda i: np.copyto(pieces[i][1], pieces[i][0]))
+        return {"flops": flops, "bytes": moved}
+
+    def _best(self, work: Callable[[int], Any]) -> float:
+        """The fewest seconds in which all threads did ``work``."""
+        times = []
+        for _ in range(REPEATS):
+            start = perf_counter()
+            list(self.pool.map(work, range(self.threads)))
+            times.append(perf_counter() - start)
+        return min(times)

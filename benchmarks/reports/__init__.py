@@ -1,0 +1,1 @@
+"""The output of runs: results, tables, plots, goals, documents."""

@@ -1,0 +1,103 @@
+"""Options: ``--profile=quick``, ``default`` or ``deep`` sets how long the suite searches; others set the device and the
+report.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+
+from parity_tests.mutants import CASES
+from parity_tests.report import Report
+from scratch.compiled.jit import JIT_OFF
+
+PROFILES = {"quick": 10, "default": CASES, "deep": 3000}  # cases for each operation, rung and dtype
+# Whole networks and what is built from them: too slow for the edit loop, and for kernels in plain Python.
+NETWORKS = (
+    "test_networks",
+    "test_training",
+    "test_resume",
+    "test_run_folder",
+    "test_commands",
+    "test_checkpoints",
+    "test_weights",
+    "test_weights_broken",
+    "test_weights_written",
+    "test_convert",
+    "test_convert_strangers",
+    "test_predict",
+    "test_pictures",
+    "test_xray",
+    "test_xray_browser",
+    "test_docs",
+)
+NOT_QUICK = ("test_mutants", "test_exact", "test_long_sums", "test_kernel_cache", "test_environment", *NETWORKS)
+
+for name, examples in PROFILES.items():
+    settings.register_profile(
+        name,
+        max_examples=examples,
+        deadline=None,  # nothing here asserts a time
+        derandomize="CI" in os.environ,  # CI asks the same every time; a run by hand searches anew
+        print_blob=True,  # a failure's one-line recipe
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+
+REPORT = pytest.StashKey[Report]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("parity")
+    group.addoption("--profile", choices=PROFILES, default="default", help="how many cases: quick, default or deep")
+    group.addoption("--device", choices=("cpu", "cuda"), default="cpu", help="where torch computes its side")
+    group.addoption("--report", type=Path, help="folder for parity.md, parity.json and parity.svg; also shrinks the mutants")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # torch warns once about its own speed
+    config.addinivalue_line("filterwarnings", "ignore:Using padding='same' with even kernel lengths:UserWarning")
+    settings.load_profile(config.getoption("--profile"))
+    # On a GPU: float32 all the way, and no cuDNN, whose faster algorithms (Winograd, FFT) keep to no elementwise bound.
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.enabled = False
+    config.stash[REPORT] = Report()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    left_out = NOT_QUICK if config.getoption("--profile") == "quick" else NETWORKS if JIT_OFF else ()
+    slow = {item for item in items if item.path.stem in left_out}
+    config.hook.pytest_deselected(items=slow)
+    items[:] = [item for item in items if item not in slow]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    config = session.config
+    folder, report = config.getoption("--report"), config.stash[REPORT]
+    if hasattr(config, "workeroutput"):  # one of pytest-xdist's processes: the report is written by the one that started it
+        config.workeroutput["report"] = report.packed()
+    elif folder:
+        report.write(folder, config.getoption("--profile"), config.getoption("--device"), config.getoption("--hypothesis-seed"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    if not error:
+        node.config.stash[REPORT].add(**node.workeroutput["report"])
+
+
+@pytest.fixture(scope="session")
+def report(request: pytest.FixtureRequest) -> Report:
+    return request.config.stash[REPORT]
+
+
+@pytest.fixture(scope="session")
+def device(request: pytest.FixtureRequest) -> str:
+    name = request.config.getoption("--device")
+    if name == "cuda" and not torch.cuda.is_available():
+        pytest.skip("--device cuda: torch sees no GPU here")
+    return name

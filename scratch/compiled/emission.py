@@ -1,0 +1,123 @@
+"""How a word is emitted: the vector width, the decorator :class:`word`, and helpers that write LLVM instructions.
+
+A word is a function of a few vector instructions that Python has no name for (``vectors.py`` has those that operations share).
+Each word is written twice, one form under the other. Its meaning, in Python, says what it computes. Its emitter writes
+instructions instead of computing; Numba calls it once while it compiles (:func:`numba.extending.intrinsic`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from scratch.compiled import environment
+from scratch.compiled.jit import JIT_OFF
+
+PARTS = 8  # running results of :func:`reduced`: an addition takes several cycles; meanwhile the other parts' may begin
+
+Flat = np.ndarray  # a word's arrays are 1-D and C-contiguous; positions count elements
+
+
+def _vector_bits() -> int:
+    return environment.choice("SCRATCH_VECTOR_BITS", (128, 256, 512), "128, 256 or 512", _host_vector_bits)
+
+
+def _host_vector_bits() -> int:
+    features = llvm.get_host_cpu_features()
+    return 512 if features.get("avx512f") else 256 if features.get("avx2") else 128
+
+
+VECTOR_BITS = _vector_bits()  # SCRATCH_VECTOR_BITS forces a width, to test the narrower ones on any machine
+
+
+class word:  # noqa: N801 - a decorator
+    """``@word`` over the meaning, ``@NAME.emitted`` over the emitter under it, as with a property and its setter.
+
+    NAME is then the emitter, as an intrinsic. With NUMBA_DISABLE_JIT=1 it is the meaning, so a debugger or coverage sees the
+    kernels' lines.
+    """
+
+    def __init__(self, meaning: Callable[..., Any]) -> None:
+        self.meaning = meaning
+
+    def emitted(self, emitter: Callable[..., Any]) -> Any:
+        """The function that kernels call."""
+        return self.meaning if JIT_OFF else intrinsic(emitter)
+
+
+def data_of(context, builder, signature, arguments, *which):
+    """The pointers to the first elements of those arguments that are arrays.
+
+    Raises:
+        TypeError: one of them is not :data:`Flat`: its neighbours in memory would be read as its elements.
+    """
+    for i in which:
+        if (signature.args[i].ndim, signature.args[i].layout) != (1, "C"):
+            raise TypeError(f"words for vectors take 1-D, C-contiguous arrays, got {signature.args[i]}")
+    return [context.make_array(signature.args[i])(context, builder, arguments[i]).data for i in which]
+
+
+def vector_of(context, array_type):
+    """The machine's vector of an array's elements, and the size of one element in bytes."""
+    itemsize = array_type.dtype.bitwidth // 8
+    return ir.VectorType(context.get_value_type(array_type.dtype), VECTOR_BITS // (8 * itemsize)), itemsize
+
+
+def vector_at(builder, vector, pointer, offset):
+    """The pointer to the vector of elements that begins at the offset."""
+    return builder.bitcast(builder.gep(pointer, [offset]), vector.as_pointer())
+
+
+def fused_multiply_add(builder, vector):
+    """The function a·b + c of three vectors, rounded only once if the processor can do so."""
+    name = f"llvm.fmuladd.v{vector.count}{'f32' if isinstance(vector.element, ir.FloatType) else 'f64'}"
+    return cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 3), name)
+
+
+def spread(builder, vector, value):
+    """The value in every lane."""
+    nothing = ir.Constant(vector, ir.Undefined)
+    one = builder.insert_element(nothing, value, ir.IntType(32)(0))
+    return builder.shuffle_vector(one, nothing, ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count))
+
+
+def reduced(builder, vector, count, start, following, join):
+    """Reduce ``count`` elements, which fill whole vectors, to one number.
+
+    There are PARTS running results, vectors that begin as ``start`` in every lane. In each round every part takes one vector.
+    Then the parts are joined into one, which takes the vectors that are left: with 19 vectors and 8 parts, each part takes 2 and
+    the joined one 3. ``following(part, position)`` is the part after it took the vector there; ``join`` joins two values.
+    """
+    index = count.type
+    position, parts = index(0), [ir.Constant(vector, [start] * vector.count)] * PARTS
+    for at_once in (PARTS, 1):
+        before = builder.block
+        loop, step, after = (builder.append_basic_block(name) for name in ("loop", "step", "after"))
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        phis = [builder.phi(value.type) for value in (position, *parts)]
+        for phi, value in zip(phis, (position, *parts), strict=True):
+            phi.add_incoming(value, before)
+        position, *parts = phis
+        end = builder.add(position, index(at_once * vector.count))
+        builder.cbranch(builder.icmp_signed("<=", end, count), step, after)
+        builder.position_at_end(step)
+        positions = [builder.add(position, index(number * vector.count)) for number in range(at_once)]
+        for phi, value in zip(phis, (end, *map(following, parts, positions)), strict=True):
+            phi.add_incoming(value, step)
+        builder.branch(loop)
+        builder.position_at_end(after)
+        parts = [_joined(parts, join)]
+    return _joined([builder.extract_element(parts[0], ir.IntType(32)(i)) for i in range(vector.count)], join)
+
+
+def _joined(values, join):
+    while len(values) > 1:
+        values = [join(one, other) for one, other in zip(values[::2], values[1::2], strict=True)]
+    return values[0]

@@ -1,0 +1,40 @@
+"""Settings from environment variables, and errors in them.
+
+A wrong setting raises an error when something is computed, not when scratch is imported. ``python -m scratch.train`` imports
+scratch before any of the command's own code runs, so the command could not report the error plainly.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Container
+
+_wrong: list[str] = []
+
+
+def choice(name: str, allowed: Container[int], wanted: str, otherwise: Callable[[], int]) -> int:
+    """The int in an environment variable, or what ``otherwise`` returns if it is not set or is wrong."""
+    asked = os.environ.get(name)
+    if asked is not None:
+        if asked.isdecimal() and len(asked) < 10 and int(asked) in allowed:
+            return int(asked)
+        _wrong.append(f"{name} must be {wanted}, got {asked!r}")
+    return otherwise()
+
+
+def check() -> None:
+    """Call this before kernels compute anything.
+
+    Raises:
+        ValueError: an environment variable is wrong, or this Python runs without the GIL.
+    """
+    if _wrong:
+        raise ValueError(_wrong[0])
+
+
+# A list's iterator hands out each range once because only one thread runs Python at a time; much else relies on that, too.
+if not getattr(sys, "_is_gil_enabled", lambda: True)():
+    _wrong.append(
+        "scratch must run in a Python whose threads share a lock (the GIL), got a free-threaded one: PYTHON_GIL=1 turns it on"
+    )

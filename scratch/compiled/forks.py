@@ -1,0 +1,33 @@
+"""What a forked child inherits: memory as it was, but only one of the threads, the one that forked.
+
+If another thread held a lock, it stays locked forever, and the work under it stays half done. scratch has no such lock, but Numba
+and LLVM have, and they hold theirs for seconds while they compile. So a fork first takes both locks, and thus waits until no
+thread compiles. (``threads.py`` gives the child a new pool.)
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import llvmlite.binding.ffi
+import numba.core.compiler_lock
+
+
+def _renew(lock: Any) -> None:
+    """In a child: release the lock, or reset it if a thread holds it that is gone, since an interrupt ended the wait for it."""
+    if lock._is_owned():
+        lock.release()
+    else:
+        lock._at_fork_reinit()
+
+
+def _hold_through_forks(lock: Any) -> None:
+    # The lock's own methods, not our functions: Python swallows an interrupt that arrives inside a Python function here.
+    os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lambda: _renew(lock))
+
+
+def wait_for_compilers() -> None:
+    """From now on, forks wait. They take the locks in reverse of this order, as the compiler does: its own, then LLVM's."""
+    _hold_through_forks(llvmlite.binding.ffi.lib._lock._lock)
+    _hold_through_forks(numba.core.compiler_lock.global_compiler_lock._lock)

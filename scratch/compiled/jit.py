@@ -1,0 +1,30 @@
+"""Compiled kernels.
+
+A kernel is a plain Python loop over ``range(first, last)`` of independent work items. Numba compiles it to run without the GIL,
+so that several threads (``threads.py``) may run it at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+from numba.core import config
+
+from scratch.compiled import kernel_cache
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+JIT_OFF: bool = bool(config.DISABLE_JIT)  # type: ignore[attr-defined]  # set when Numba is imported
+
+
+def kernel(function: _F) -> _F:
+    """Compile ``function`` at its first call, keep the compiled code on disk, and run it without the GIL."""
+    # error_model: division by zero gives inf or nan, as in NumPy. Never fastmath: it breaks NaN and the order of sums.
+    compiled = numba.njit(nogil=True, error_model="numpy")(function)
+    if hasattr(compiled, "_cache"):
+        compiled._cache = kernel_cache.KernelCache(function)
+    elif not JIT_OFF:
+        kernel_cache.warn(f"Numba {numba.__version__} has no place for a cache of another")
+    return cast("_F", compiled)

@@ -1,0 +1,117 @@
+"""The micro-kernel: the innermost loop of every fast matrix product, on a small tile of the result that stays in registers.
+
+Contract (as BLIS, Van Zee and van de Geijn 2015, documents its own)::
+
+    c[r, j] = Σ_k a[k, r] · b[k, j]            add is False: c is overwritten
+    c[r, j] = c[r, j] + Σ_k a[k, r] · b[k, j]  add is True            0 ≤ r < MR, 0 ≤ j < NR, 0 ≤ k < K
+
+A tile has MR rows and NR = NR_VECTORS·lanes columns; NR follows from the dtype. All three arrays are flat:
+
+    a[k, r]  at  a_at + k·a_step + r·a_rows        any distances
+    b[k, j]  at  b_at + k·b_step + j               NR contiguous elements
+    c[r, j]  at  c_at + r·c_rows + j               NR contiguous elements
+
+Callers pack a and b into panels, so that the loop reads memory from front to back:
+
+    packed panel of a (K, MR)                  packed panel of b (K, NR)
+    k = 0   a[0,0] a[0,1] … a[0,MR-1]          b[0,0] b[0,1] … … … b[0,NR-1]
+    k = 1   a[1,0] a[1,1] … a[1,MR-1]          b[1,0] b[1,1] … … … b[1,NR-1]
+    ⋮       a_step = MR, a_rows = 1            b_step = NR
+
+Edges: a tile is always whole. If the result has fewer rows or columns, the rest of the panels holds zeros or any finite numbers,
+and the caller copies the part it needs from a buffer of MR·NR elements.
+
+Order: each element's sum runs over k in order, one fused multiply-add after the other. So an element's bits do not depend on its
+position in a tile.
+
+Why MR × NR: one step of k loads NR elements of b as NR_VECTORS vectors, broadcasts each of MR values of a to a vector, and
+multiplies and adds. That is MR·NR multiply-adds for MR + NR loaded values. With 14×32 float32 a step does 448 multiply-adds with
+46 values, so the arithmetic units never wait for memory. The accumulators, NR_VECTORS vectors of b and one of a must fit into the
+registers together: 14 × 2 vectors take 28 + 2 + 1 of 32 registers (AVX-512, NEON), 6 × 2 take 12 + 2 + 1 of 16 (AVX2, SSE).
+"""
+
+from __future__ import annotations
+
+import llvmlite.binding as llvm
+import numpy as np
+from llvmlite import ir
+from numba import types
+
+from scratch.compiled.emission import VECTOR_BITS, Flat, data_of, fused_multiply_add, spread, vector_at, vector_of, word
+from scratch.compiled.vectors import lanes
+
+NR_VECTORS = 2  # vectors of b next to each other: NR = NR_VECTORS·lanes
+MR = 14 if VECTOR_BITS == 512 or llvm.get_host_cpu_features().get("neon") else 6
+
+
+@word
+def micro_kernel(
+    K: int, a: Flat, a_at: int, a_step: int, a_rows: int, b: Flat, b_at: int, b_step: int, c: Flat, c_at: int, c_rows: int,
+    add: bool,
+) -> None:  # fmt: skip
+    """One tile, (MR,K) · (K,NR) -> (MR,NR): see the contract at the top of the file."""
+    NR = NR_VECTORS * lanes(c)
+    for r in range(MR):
+        row = c[c_at + r * c_rows :][:NR]
+        total = row.copy() if add else np.zeros_like(row)
+        for k in range(K):
+            total += a[a_at + k * a_step + r * a_rows] * b[b_at + k * b_step :][:NR]
+        row[:] = total
+
+
+@micro_kernel.emitted
+def micro_kernel(typing_context, K, a, a_at, a_step, a_rows, b, b_at, b_step, c, c_at, c_rows, add):
+    def emit(context, builder, signature, arguments):
+        K, _, a_at, a_step, a_rows, _, b_at, b_step, _, c_at, c_rows, add = arguments
+        a, b, c = data_of(context, builder, signature, arguments, 1, 5, 8)
+        index = K.type
+        vector, itemsize = vector_of(context, signature.args[8])
+        lanes = vector.count
+        multiply_add = fused_multiply_add(builder, vector)
+        cells = [
+            vector_at(builder, vector, c, builder.add(c_at, builder.add(builder.mul(c_rows, index(r)), index(v * lanes))))
+            for r in range(MR)
+            for v in range(NR_VECTORS)
+        ]
+
+        # Start from c's values if add is true, else from zero.
+        start = builder.block
+        load, loop, step, store = (builder.append_basic_block(name) for name in ("load", "loop", "step", "store"))
+        builder.cbranch(add, load, loop)
+        builder.position_at_end(load)
+        held = [builder.load(cell, align=itemsize) for cell in cells]
+        builder.branch(loop)
+
+        # One phi node for each accumulator, for k, and for the positions in a and b: LLVM keeps all of them in registers.
+        builder.position_at_end(loop)
+        k, a_k, b_k = (builder.phi(index) for _ in range(3))
+        for node, value in ((k, index(0)), (a_k, a_at), (b_k, b_at)):
+            node.add_incoming(value, start)
+            node.add_incoming(value, load)
+        accumulators = [builder.phi(vector) for _ in cells]
+        for accumulator, value in zip(accumulators, held, strict=True):
+            accumulator.add_incoming(ir.Constant(vector, [0.0] * lanes), start)
+            accumulator.add_incoming(value, load)
+        builder.cbranch(builder.icmp_signed("<", k, K), step, store)
+
+        builder.position_at_end(step)
+        b_vectors = [
+            builder.load(vector_at(builder, vector, b, builder.add(b_k, index(v * lanes))), align=itemsize)
+            for v in range(NR_VECTORS)
+        ]
+        for r in range(MR):
+            a_value = spread(builder, vector, builder.load(builder.gep(a, [builder.add(a_k, builder.mul(a_rows, index(r)))])))
+            for v in range(NR_VECTORS):
+                accumulator = accumulators[r * NR_VECTORS + v]
+                accumulator.add_incoming(builder.call(multiply_add, [a_value, b_vectors[v], accumulator]), step)
+        for node, stride in ((k, index(1)), (a_k, a_step), (b_k, b_step)):
+            node.add_incoming(builder.add(node, stride), step)
+        builder.branch(loop)
+
+        builder.position_at_end(store)
+        for cell, accumulator in zip(cells, accumulators, strict=True):
+            builder.store(accumulator, cell, align=itemsize)
+        return context.get_dummy_value()
+
+    n = types.intp
+    return types.void(n, a, n, n, n, b, n, n, c, n, n, types.boolean), emit

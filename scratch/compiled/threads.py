@@ -1,0 +1,341 @@
+"""The threads that run kernels, and how they stay awake between one kernel and the next.
+
+:func:`for_each` splits a kernel's ``range(n)`` among threads. Three rules keep the bits of a result the same for any number of
+threads. What a work item computes depends only on its index. No two items write different bits to the same element. Sums over
+items are added up afterwards, in the order of the items.
+
+A sleeping thread takes about 0.1 ms to wake up in a virtual machine, which is longer than many kernels run. So a thread without
+work does what every runtime of this kind does. For a moment it watches a number in memory, without the GIL (the lock that only
+one Python thread can hold), until another thread changes it. Only then does it go to sleep.
+
+Why not Numba's ``prange``: Numba's threading layers abort the process when two Python threads call it at once (workqueue) or in
+a forked child (omp), and a kernel with ``parallel=True`` takes seconds to compile.
+"""
+
+from __future__ import annotations
+
+import _thread
+import atexit
+import collections
+import contextlib
+import contextvars
+import itertools
+import operator
+import os
+import queue
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any, SupportsIndex
+
+import numpy as np
+
+from scratch.compiled import cores, environment, forks
+from scratch.compiled.jit import JIT_OFF, kernel
+from scratch.compiled.vectors import load_acquire
+from scratch.core import checks
+
+WORTH_A_THREAD = 1 << 17  # values to process: with fewer, one core is done before another has begun
+# Loads of a flag before a thread goes to sleep: about 0.2 ms if a load includes a pause (x86), else a few microseconds. Without
+# the JIT it loads once: a loop in Python would hold the GIL that the other threads need.
+LINGER = 1 if JIT_OFF else 1 << 13
+# More loads after the flag is set, before the thread asks for the GIL. By then its holder, the caller, is in its own kernel.
+GRACE = 200
+FOREVER = 1 << 62  # loads
+
+
+def get_num_threads() -> int:
+    """The number of threads that a kernel is split over."""
+    return _pools[-1].size
+
+
+def set_num_threads(n: SupportsIndex) -> None:
+    """Split kernels over ``n`` threads, for the whole process.
+
+    It starts as SCRATCH_NUM_THREADS, or if that is not set, as the number of cores this process may use.
+
+    Raises:
+        TypeError: ``n`` is not an int.
+        ValueError: ``n`` is below 1.
+    """
+    environment.check()
+    _pools.append(_Pool(checks.integer("set_num_threads", "n", n, low=1)))
+    for pool in _pools[:-1]:  # a pool leaves the list once it is closed: if this is interrupted, the next call closes it
+        pool.close()
+        with contextlib.suppress(ValueError):  # another thread was faster
+            _pools.remove(pool)
+
+
+def for_each(run: Callable[..., None], n: int, *arguments: Any, ranges_per_thread: int = 4, values: int | None = None) -> None:
+    """Call ``run(first, last, *arguments)`` over ranges that together make up ``range(n)``, on all threads at once.
+
+    A thread that is done with a range takes the next one, so with a few ranges per thread all are busy to the end. Use one range
+    per thread if every range has a fixed cost. ``values`` is the number of values that a work item processes; if all items
+    together have too few, other threads are not worth it. Without ``values``, every item is worth a thread.
+    """
+    environment.check()
+    pool = _pools[-1]
+    threads = min(pool.size, n)
+    if values is not None:
+        threads = min(threads, n * values // WORTH_A_THREAD)
+    if threads > 1:
+        count = min(n, ranges_per_thread * threads)
+        _split(run, [n * i // count for i in range(count + 1)], arguments, pool, threads - 1)
+    elif n > 0:
+        run(0, n, *arguments)
+
+
+def _split(run: Callable[..., None], bounds: list[int], arguments: tuple[Any, ...], pool: _Pool, helpers: int) -> None:
+    ranges = iter(list(itertools.pairwise(bounds)))  # a list's iterator hands each range out exactly once
+    context = contextvars.copy_context()  # np.errstate and use_rung apply in the other threads too
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        for first, last in ranges:
+            run(first, last, *arguments)
+
+    def help_out() -> None:
+        try:
+            context.copy().run(work)
+        except BaseException as error:
+            list(ranges)  # no thread begins another
+            errors.append(error)
+
+    call = _Call(help_out, helpers)
+    # Other threads write to arrays until the end, so no exception may get past it. One may come between any two steps in
+    # Python, but not within a call in C. So the end is one: begin no range, take the places left, wait for the others.
+    end = map(list, (ranges, call.taking, call.waiting))
+    try:
+        try:
+            for _ in range(helpers):
+                pool.give(call)
+            work()
+            pool.take_back(call)
+        finally:
+            list(end)
+        if call.lost:
+            raise RuntimeError("for_each: the process forked in the middle of a kernel, and the child lacks its other threads")
+        if errors:
+            raise errors[0]
+    finally:
+        list(end)  # for an exception just before the line above; else there is nothing left
+        errors.clear()  # or else a frame and the error keep each other, and all arrays, alive
+
+
+_UNUSED = np.zeros(1, np.int64)  # where it does not matter what is written
+_FOREVER, _NO_GRACE, _NOWHERE = itertools.repeat(FOREVER), itertools.repeat(0), itertools.repeat(_UNUSED)
+
+
+class _Call:
+    """A call of for_each as other threads see it: it has places, and each thread that helps takes one.
+
+    It may stay in a queue after the call has ended, so it keeps no array alive.
+    """
+
+    def __init__(self, help_out: Callable[[], None], places: int) -> None:
+        self.help_out = weakref.ref(help_out)
+        self.places = iter(range(places))  # hands each out exactly once
+        self.ended = np.zeros(places, np.int64)  # 1 where no thread is at work (any more) or holding the GIL
+        self.bells: queue.SimpleQueue[None] = queue.SimpleQueue()  # one for each thread that is done
+        self.taking = map(self.ended.__setitem__, self.places, itertools.repeat(1))
+        # Twice without the JIT, where it is no call in C, and an exception may end it once.
+        self.watched = iter([self.ended] * (1 + JIT_OFF))
+        self.waiting = map(_watch, self.watched, _FOREVER, _NO_GRACE, _NOWHERE)
+        self.lost = False  # in a forked child
+
+    def help(self) -> None:
+        """Called by a thread that has taken a place: the caller waits until it has ended, so the function still exists."""
+        help_out = self.help_out()
+        assert help_out is not None
+        help_out()
+
+
+class _Pool:
+    """Threads, and calls that wait for them.
+
+    Like memory.py it has no lock: everything changes hands in one call in C. A thread takes its work by itself, so waking it too
+    often does no harm. A thread is first woken and then removed from the idle ones, so none is forgotten asleep.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size  # threads, with the one that calls
+        # A seat is the arguments of _begin. Each step of the last takes one and begins a thread, in one call in C.
+        self.seats = itertools.repeat((self,), size - 1)
+        self.returned: collections.deque[tuple[_Pool]] = collections.deque()  # where a thread could not begin
+        seats = itertools.chain(self.seats, iter(self.returned.popleft, None))
+        self.beginning = map(_thread.start_new_thread, itertools.repeat(_begin), seats)
+        self.threads: list[_Thread] = []
+        self.idle: collections.deque[_Rest] = collections.deque()  # the one that rested last comes first
+        self.waiting: collections.deque[_Call] = collections.deque()  # each call once for every thread that it wants
+        self.closed = False
+
+    def give(self, call: _Call) -> None:
+        """Give a call to an idle thread or a new one; if there are enough, to the first that becomes idle.
+
+        If the pool is closed or the system has no more threads, no thread gets it, and the caller does all the work.
+        """
+        self.waiting.append(call)
+        while self.idle:
+            try:
+                rest = self.idle[0]
+                rest.wake()
+                self.idle.remove(rest)
+            except (IndexError, ValueError):  # another call was faster: go on with the next thread
+                continue
+            return
+        if not self.closed:
+            # Compiled here: no thread is there yet, and no fork has to wait for one.
+            _watch(_UNUSED, 1, 0, _UNUSED)
+            try:
+                next(self.beginning)
+            except IndexError:  # all seats are taken
+                pass
+            except (RuntimeError, MemoryError):  # the system has no more threads, or no memory for one
+                self.returned.append((self,))
+
+    def take_back(self, call: _Call) -> None:
+        """Take the places that no thread has taken; then wait until the other threads are done, or nearly so."""
+        left = len(list(call.taking))
+        try:
+            for _ in range(left):
+                self.waiting.remove(call)
+        except ValueError:  # threads that found no place have been here
+            pass
+        if left == len(call.ended) or _watch(call.ended, LINGER, 0, _UNUSED):
+            list(call.watched)  # nobody need wait again
+        else:
+            for _ in range(len(call.ended) - left):
+                call.bells.get()
+
+    def next(self) -> _Call | None:
+        try:
+            return self.waiting.popleft() if self.waiting else None
+        except IndexError:  # another thread was faster
+            return None
+
+    def close(self) -> None:
+        """Let the threads end, and wait for those that are idle."""
+        self.closed = True
+        for rest in list(self.idle):
+            rest.wake()
+            rest.thread.join()
+
+
+class _Rest:
+    """A thread's rest between one call and the next."""
+
+    def __init__(self, thread: _Thread) -> None:
+        self.thread = thread
+        self.called = np.zeros(1, np.int64)  # 1 when the thread is called; it sees this while it is awake
+        self.asleep = threading.Lock()
+        self.asleep.acquire()
+
+    def wake(self) -> None:
+        self.called[0] = 1
+        try:  # noqa: SIM105 - a microsecond faster
+            self.asleep.release()
+        except RuntimeError:  # it was woken before
+            pass
+
+
+class _Thread(threading.Thread):
+    """Helps one call after the other until its pool is closed."""
+
+    def __init__(self, pool: _Pool) -> None:
+        super().__init__(name="scratch", daemon=True)
+        self.pool = pool
+        self.call: _Call | None = None  # the last one
+
+    def run(self) -> None:
+        pool, place = self.pool, None
+        pool.threads.append(self)
+        rest = _Rest(self)
+        _at_work[self] = None
+        while True:
+            pool.idle.appendleft(rest)  # before its caller goes on, which may need this thread again
+            if self.call is None or place is None:
+                ended = np.empty(1, np.int64)
+            else:
+                ended = self.call.ended[place : place + 1]
+                self.call.bells.put(None)
+            call = pool.next()  # one that comes later finds this thread idle
+            if call is not None or pool.closed:
+                ended[0] = 1
+            elif not _watch(rest.called, LINGER, GRACE, ended):
+                rest.asleep.acquire()
+            try:  # noqa: SIM105 - a microsecond faster
+                pool.idle.remove(rest)
+            except ValueError:  # the call that woke it was faster
+                pass
+            self.call = call or pool.next()
+            if self.call is None and pool.closed:
+                _at_work.pop(self, None)
+                return
+            rest = _Rest(self)  # another one: whoever still knows the last may wake that
+            place = None if self.call is None else next(self.call.places, None)
+            if self.call is not None and place is not None:
+                self.call.help()
+
+
+def _begin(pool: _Pool) -> None:
+    """Begin a thread from one that no signal interrupts: an interrupted Thread.start leaves Python's locks held and hangs."""
+    try:
+        _Thread(pool).start()
+    except Exception:  # the system has no more threads, or memory for one
+        pool.returned.append((pool,))
+
+
+@kernel
+def _watch(flags: np.ndarray, looks: int, grace: int, without_gil: np.ndarray) -> bool:
+    """Whether all ``flags`` become 1 while this thread watches them, without the GIL and awake.
+
+    ``without_gil`` becomes 1 at once: compiled code runs only after the GIL is released, so another thread can wait for that.
+    """
+    without_gil[0] = 1
+    seen = 0
+    for _ in range(looks):
+        if load_acquire(flags[seen:]) == 1:
+            seen += 1
+            if seen == flags.size:
+                for _ in range(grace):
+                    load_acquire(flags)
+                return True
+    return False
+
+
+def _after_fork() -> None:
+    """In a child: make a new pool, and do not wait for threads that the child does not have."""
+    for thread in list(_at_work):
+        call = thread.call
+        if call is not None:
+            list(call.taking)
+            if not call.ended.all():  # false if another of its threads came first
+                call.lost = True
+            call.ended[:] = 1
+            for _ in call.ended:
+                call.bells.put(None)
+    _at_work.clear()
+    _pools[:] = [_Pool(get_num_threads())]
+
+
+def _end_threads() -> None:
+    for pool in list(_pools):
+        pool.close()
+        while pool.size - 1 - operator.length_hint(pool.seats) > len(pool.threads) + len(pool.returned):  # one is about to begin
+            time.sleep(0.001)
+    for thread in threading.enumerate():
+        if isinstance(thread, _Thread) and thread.is_alive():
+            thread.join()
+
+
+def _threads_at_the_start() -> int:
+    return environment.choice("SCRATCH_NUM_THREADS", range(1, 10**9), "a positive int", cores.available_cores)
+
+
+_at_work: dict[_Thread, None] = {}  # of all pools: one that is closed, and forgotten, may have a thread in a kernel
+_pools = [_Pool(_threads_at_the_start())]  # the last is in use; a list, whose changes are atomic
+atexit.register(_end_threads)  # a thread that returns from compiled code after the interpreter is gone would abort
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+    forks.wait_for_compilers()

@@ -1,0 +1,235 @@
+"""Winograd's product for forward and grad_x: transform the filters and the tiles, multiply, transform back."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from scratch.compiled import memory
+from scratch.compiled.jit import kernel
+from scratch.compiled.microkernel import MR, NR_VECTORS, micro_kernel
+from scratch.compiled.threads import for_each
+from scratch.compiled.vectors import lanes, transpose
+from scratch.convolution.packing import Copies, Grid, PaddedInput, all_within, new_copies, pad, plan_copies
+from scratch.convolution.winograd_tiles import Filters, Pieces, patch_of, tile_layout
+from scratch.convolution.winograd_transforms import ELEMENTS, input_transform, interleave, output_transform, weight_transform
+from scratch.core.ladder import NotTakenError
+
+
+class Tiles(NamedTuple):
+    """The tiles of the padded input, and for each element the one contiguous range of channels that its product runs over."""
+
+    grid: Grid  # of tiles
+    patches: np.ndarray  # (pieces, ELEMENTS): offsets of a piece's patch from a tile's first cell
+    spans: np.ndarray  # (ELEMENTS, 2): the first of the K = pieces·C channels with products there, and how many have
+
+
+class TransformedFilters(NamedTuple):
+    """U = G g Gᵀ, packed for the micro-kernel, and the bias of every channel of the result."""
+
+    U: np.ndarray  # (G·⌈M/MR⌉, ELEMENTS, K + 1, MR): the last row takes what the last vector writes too much
+    bias: np.ndarray
+
+
+class TileBuffers(NamedTuple):
+    """A thread's buffers for NR tiles."""
+
+    V: np.ndarray  # (ELEMENTS, K + 1, NR): Bᵀ d B; the last row takes what the last vector writes too much
+    products: np.ndarray  # (ELEMENTS, ⌈M/MR⌉·MR, NR): U · V
+    outputs: np.ndarray  # (2·2, NR): Aᵀ · A of the products of one channel
+
+
+def correlate(x: np.ndarray, top: int, left: int, filters: Filters, bias: np.ndarray, out: np.ndarray, limit: Any) -> None:
+    """Write out[n,m,h,w] = bias[m] + Σ_{c,kh,kw} filter[g,m,c,kh,kw] · x[n, c, h + kh - top, w + kw - left], 0 beyond x.
+
+    Raises:
+        NotTakenError: a cell of x or a tap is beyond ``limit`` or NaN, or a tap is so small that a quarter of it is not exact.
+    """
+    N, _, H, W = out.shape
+    rows, columns = math.ceil(H / 2), math.ceil(W / 2)
+    pieces = Pieces.of(*filters.order.shape)
+    layout = tile_layout(x.shape, top, left, 2 * rows - 1 + pieces.reach[0], 2 * columns - 1 + pieces.reach[1])
+    padded = pad(x, layout, limit)
+    tiles = Tiles(
+        Grid(rows, columns, 2 * layout.row, 0, 0, 2, 2),
+        np.stack([patch_of(layout, 4, kh, kw) for kh, kw in pieces.taps]),
+        filters.C * np.stack([pieces.needed.argmax(0), pieces.needed.sum(0)], 1),
+    )
+    K = len(pieces.taps) * filters.C
+    transformed = TransformedFilters(_transformed(filters, pieces.taps, limit), bias)
+    NR = NR_VECTORS * lanes(x)
+
+    def run(first: int, last: int) -> None:
+        buffers = TileBuffers(
+            memory.workspace(ELEMENTS * (K + 1) * NR, x.dtype),
+            memory.workspace(ELEMENTS * math.ceil(filters.M / MR) * MR * NR, x.dtype),
+            memory.workspace(4 * NR + lanes(x), x.dtype),
+        )
+        _correlate_kernel(first, last, padded, tiles, transformed, buffers, out, filters.groups)
+
+    values = math.ceil(filters.M / MR) * ELEMENTS * K * NR
+    for_each(run, filters.groups * math.ceil(N * rows * columns / NR), values=values)
+
+
+# --- filters ----------------------------------------------------------------------------------------------------------
+
+
+def _transformed(filters: Filters, corners: np.ndarray, limit: Any) -> np.ndarray:
+    """U = G g Gᵀ of each piece g that begins at one of these corners, as :func:`_weight_kernel` writes it.
+
+    Raises:
+        NotTakenError: a tap is beyond ``limit`` or NaN, or so small that a quarter of it is not exact.
+    """
+    KH, KW = filters.order.shape
+    # (pieces, 9): the index, in a filter, of each tap of a piece; -1 for taps outside the window, which count as zeros.
+    order = np.pad(filters.order, [(0, 2), (0, 2)], constant_values=-1)
+    taps = np.stack([order[kh : kh + 3, kw : kw + 3].ravel() for kh, kw in corners])
+    side = lanes(filters.weight)
+    whole = math.ceil(MR / side) * side
+    panels = filters.groups * math.ceil(filters.M / MR)
+    U = memory.workspace(panels * ELEMENTS * (len(corners) * filters.C + 1) * MR, filters.weight.dtype)
+    # Any number of at least this size is a whole multiple of four times the smallest number, and so are their sums.
+    least = filters.weight.dtype.type(4 * np.finfo(filters.weight.dtype).tiny)
+    within = np.empty(panels, np.bool_)
+
+    def run(first: int, last: int) -> None:
+        cells = memory.workspace((filters.C * KH * KW + 1) * whole, filters.weight.dtype)
+        _weight_kernel(first, last, filters, taps, limit, least, cells, U, within)
+
+    for_each(run, panels, values=ELEMENTS * len(corners) * filters.C * MR)
+    if not within.all():
+        raise NotTakenError(f"conv2d: winograd takes weights from ±{least:.3g} to ±{limit:.3g} and 0 only")
+    return U
+
+
+@kernel
+def _weight_kernel(
+    first: int,
+    last: int,
+    filters: Filters,
+    taps: np.ndarray,
+    limit: Any,
+    least: Any,
+    cells: np.ndarray,
+    U: np.ndarray,
+    within: np.ndarray,
+) -> None:
+    """A work item is MR channels of the result, one packed panel. A vector holds one tap of several filters.
+
+    weight -> cells (C·KH·KW, whole vectors of MR) -> U (G·⌈M/MR⌉, ELEMENTS, pieces·C + 1, MR)
+    """
+    weight, _, M, C, (group_step, row_step, channel_step), order = filters
+    size = order.size  # taps of a filter
+    side = lanes(weight)
+    whole = (MR + side - 1) // side * side  # MR, rounded up to whole vectors
+    offsets, positions = np.empty(whole, np.intp), np.empty(taps.shape[1], np.intp)
+    zeros = C * size * whole
+    cells[zeros : zeros + whole] = 0  # after all filters
+    together = C if channel_step == size else 1  # channels whose filters are contiguous
+    panels = (M + MR - 1) // MR
+    step = (len(taps) * C + 1) * MR  # from U[i, element] to U[i, element + 1]
+    for i in range(first, last):
+        group, top = i // panels, i % panels * MR
+        for r in range(whole):
+            offsets[r] = min(top + r, M - 1) * row_step  # weight[:, top + r]; rows beyond M repeat the last one
+        for c in range(0, C, together):
+            at = group * group_step + c * channel_step  # weight[group, 0, c]
+            transpose(weight, at, offsets, together * size, cells, c * size * whole, whole)  # -> cells[c]
+        within[i] = all_within(cells[:zeros], limit, least)
+        for k in range(len(taps) * C):
+            piece, c = divmod(k, C)
+            for j in range(len(positions)):
+                tap = taps[piece, j]
+                positions[j] = (c * size + tap) * whole if tap >= 0 else zeros  # cells[c, tap], or the zeros
+            for r in range(0, whole, side):
+                weight_transform(cells, r, positions, U, i * ELEMENTS * step + k * MR + r, step)  # U[i, :, k, r]
+
+
+# --- tiles ------------------------------------------------------------------------------------------------------------
+
+
+@kernel
+def _correlate_kernel(
+    first: int,
+    last: int,
+    padded: PaddedInput,
+    tiles: Tiles,
+    filters: TransformedFilters,
+    buffers: TileBuffers,
+    out: np.ndarray,
+    groups: int,
+) -> None:
+    """A work item is NR tiles of one group: transform them, multiply, transform back.
+
+    padded -> V (ELEMENTS, K+1, NR); U · V -> products (ELEMENTS, ⌈M/MR⌉·MR, NR) -> outputs (2·2, NR) -> out
+    """
+    NR = NR_VECTORS * lanes(padded.cells)
+    N, M_all, _, _ = out.shape
+    M, C = M_all // groups, padded.layout.image // padded.layout.plane // groups
+    K = len(tiles.patches) * C
+    count = N * tiles.grid.rows * tiles.grid.columns
+    panels, tile_panels = (M + MR - 1) // MR, (count + NR - 1) // NR
+    copies = new_copies(NR)
+    for i in range(first, last):
+        group, t = i // tile_panels, i % tile_panels * NR
+        channel_at = group * C * padded.layout.plane  # the group's first channel
+        vectors = plan_copies(t, min(NR, count - t), tiles.grid, padded.layout, lanes(padded.cells), channel_at, 0, copies, 0)
+        for k in range(K):
+            patch, c = tiles.patches[k // C], k % C
+            for v in range(vectors):
+                source = copies.source[v] + c * padded.layout.plane
+                input_transform(padded.cells, source, patch, buffers.V, k * NR + copies.target[v], (K + 1) * NR)  # V[:, k, v]
+        for element in range(ELEMENTS):
+            k, count_k = tiles.spans[element]
+            b_at = (element * (K + 1) + k) * NR  # V[element, k]
+            for m in range(panels):
+                a_at = (((group * panels + m) * ELEMENTS + element) * (K + 1) + k) * MR  # U[group, m, element, k]
+                c_at = (element * panels + m) * MR * NR  # products[element, m]
+                micro_kernel(count_k, filters.U, a_at, MR, 1, buffers.V, b_at, NR, buffers.products, c_at, NR, False)
+        _write_outputs(t, min(NR, count - t), group * M, M, tiles.grid, filters.bias, buffers, copies, vectors, out)
+
+
+@kernel
+def _write_outputs(
+    t: int,
+    count: int,
+    channel: int,
+    M: int,
+    grid: Grid,
+    bias: np.ndarray,
+    buffers: TileBuffers,
+    copies: Copies,
+    vectors: int,
+    out: np.ndarray,
+) -> None:
+    """The products of ``count`` tiles from tile ``t`` on -> M channels of out from ``channel`` on, 2×2 outputs a tile.
+
+    A vector of tiles has its four outputs in four vectors. Two of them, the left and the right outputs of a row, are interleaved
+    into a row of the image. No number is written beyond the outputs.
+    """
+    _, products, outputs = buffers
+    width = lanes(products)
+    NR = NR_VECTORS * width
+    N, M_all, H, W = out.shape
+    flat_out = out.reshape(N * M_all * H * W)
+    elements = np.arange(ELEMENTS) * ((M + MR - 1) // MR * MR * NR)  # products[element]
+    cells, across, below = np.empty(vectors, np.intp), np.empty(vectors, np.intp), np.empty(vectors, np.bool_)
+    for v in range(vectors):
+        tile = copies.target[v]
+        n, p = divmod(t + tile, grid.rows * grid.columns)
+        h, w = p // grid.columns * 2, p % grid.columns * 2
+        end = copies.target[v + 1] if v + 1 < vectors else count
+        cells[v] = ((n * M_all + channel) * H + h) * W + w  # out[n, channel, h, w]
+        across[v], below[v] = min(2 * (end - tile), W - w), h + 1 < H
+    for m in range(M):
+        for j in range(0, NR, width):
+            output_transform(products, m * NR + j, elements, outputs, j, NR)  # products[:, m, j] -> outputs[:, j]
+        b = bias[channel + m]
+        for v in range(vectors):
+            # out[n, channel + m, h, w], outputs[0, tile] and outputs[1, tile]
+            cell, left, right = cells[v] + m * H * W, copies.target[v], NR + copies.target[v]
+            interleave(outputs, left, right, b, flat_out, cell, across[v])
+            if below[v]:  # outputs[2, tile] and outputs[3, tile] -> out[n, channel + m, h + 1, w]
+                interleave(outputs, 2 * NR + left, 2 * NR + right, b, flat_out, cell + W, across[v])

@@ -1,0 +1,244 @@
+"""The X-ray in a real browser: what a reader sees adds up, is the kernel's and torch's, and can be reached without a mouse."""
+
+from __future__ import annotations
+
+import random
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from alexnet_from_scratch.xray import photo
+from alexnet_from_scratch.xray.__main__ import PAGES, write_page
+from alexnet_from_scratch.xray.operations import OPERATIONS
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
+
+CELLS = 8  # of every array, picked at random
+PHONE = {"width": 360, "height": 740}
+
+
+@pytest.fixture(scope="session")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pages")
+    for name in PAGES:
+        options: dict[str, Any] = {"variant": "mini", "classes": 10} if name == "network" else {}
+        write_page(name, photo.load(None, None), folder / f"{name}.html", list(PAGES), **options)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as started:
+        chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """A page without internet, which must neither log errors nor request anything."""
+    context = browser.new_context(viewport={"width": 1300, "height": 900}, offline=True)
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: complaints.append(request.url) if not re.match("file:|data:", request.url) else None)
+    yield page
+    context.close()
+    assert complaints == []
+
+
+def number(text: str) -> np.float32:
+    return np.float32(text.replace("−", "-"))
+
+
+def seen(page: Any) -> dict[str, Any]:
+    """What the panel shows."""
+    found: dict[str, Any] = page.evaluate(
+        """() => {
+            const all = (selector, root) => [...(root ?? document).querySelectorAll(selector)];
+            const texts = (selector, root) => all(selector, root).map((found) => found.textContent);
+            return {
+                name: texts("#panel h2")[0],
+                value: texts("#panel .value")[0],
+                sums: all("#panel table.adds-up").map((table) => ({
+                    terms: texts("td.term", table), sum: texts("td.sum", table)[0], value: table.dataset.value,
+                })),
+                rungs: all("#panel table.values tr:not(:first-child, .torch)").map((row) => texts("td", row)),
+                torch: texts("#panel .theirs")[0],
+                allowed: document.querySelector("#panel .allowed")?.dataset.allowed,
+                links: all("#panel .lines a").map((link) => link.getAttribute("href")),
+            };
+        }"""
+    )
+    return found
+
+
+def cells_of(page: Any) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = page.evaluate(
+        """() => Object.fromEntries([...document.querySelectorAll(".array")].map((figure) =>
+            [figure.dataset.array, [...figure.querySelectorAll(".cell")].map((cell) => Number(cell.dataset.cell))]))"""
+    )
+    return found
+
+
+def hold(page: Any, cell: int) -> dict[str, Any]:
+    page.keyboard.press("Escape")
+    page.locator(f'.cell[data-cell="{cell}"]').dispatch_event("click")
+    return seen(page)
+
+
+def assert_adds_up(shown: dict[str, Any], *, exactly: bool) -> None:
+    for table in shown["sums"]:
+        total = np.float32(0)
+        for term in table["terms"]:
+            total += number(term)
+        assert total == number(table["sum"]), f"{shown['name']}: the terms add up to {total}, the page says {table['sum']}"
+        assert total == np.float32(table["value"]), f"{shown['name']}: {total} is not the kernel's {table['value']}"
+    if shown["torch"] is None:
+        return
+    for rung, value, _ in shown["rungs"]:
+        difference = abs(np.float64(number(value)) - np.float64(number(shown["torch"])))
+        assert difference <= float(shown["allowed"]), f"{shown['name']} by {rung}: {value}, torch's {shown['torch']}"
+        if rung == "naive" and exactly:
+            assert number(value) == number(shown["value"])
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_random_cells(page: Any, pages: Path, operation: str) -> None:
+    page.goto((pages / f"{operation}.html").as_uri())
+    rungs = page.locator("#rungs input").evaluate_all("inputs => inputs.map((input) => input.value)")
+    chosen, told, linked = random.Random(operation), 0, set()
+    for rung in rungs:
+        if len(rungs) > 1:
+            page.locator(f'#rungs label:has([value="{rung}"])').click()
+        for cells in cells_of(page).values():
+            for cell in chosen.sample(cells, min(CELLS, len(cells))):
+                shown = hold(page, cell)
+                assert_adds_up(shown, exactly=rung == "naive")
+                told += len(shown["sums"]) + len(shown["rungs"])
+                linked |= set(shown["links"])
+    assert told
+    assert linked
+    for link in linked:
+        file, line = link.removeprefix("#").split(":")
+        source = page.locator(f'[id="{link[1:]}"] > span').text_content()
+        assert source == Path(file).read_text().splitlines()[int(line) - 1]
+
+
+def test_a_link_goes_to_its_line(page: Any, pages: Path) -> None:
+    page.goto((pages / "conv2d.html").as_uri() + "#out[0,1,2,3]")
+    assert seen(page)["name"] == "out[0,1,2,3]"
+    link = page.locator("#panel .lines a").first
+    link.click()
+    target = page.locator(".code :target")
+    assert "#" + target.get_attribute("id") == link.get_attribute("href")
+    assert target.evaluate("line => line.classList.contains('ran')")
+
+
+def test_a_window_lights_up(page: Any, pages: Path) -> None:
+    page.goto((pages / "conv2d.html").as_uri() + "#out[0,1,2,3]")
+
+    def lit(array: str, mark: str) -> int:
+        return int(page.locator(f'[data-array="{array}"] .cell.{mark}').count())
+
+    assert (lit("x", "from"), lit("weight", "from"), lit("bias", "from")) == (27, 27, 1)
+    page.locator('#rungs label:has([value="im2col"])').click()
+    assert (lit("columns", "from"), lit("x", "via")) == (27, 27)
+    page.goto((pages / "max_pool2d.html").as_uri() + "#grad_out[0,0,1,1]")
+    assert lit("grad_x", "to") == 1
+
+
+def test_pointer(page: Any, pages: Path) -> None:
+    page.goto((pages / "relu.html").as_uri())
+    first, second = cells_of(page)["out"][:2]
+    cell = page.locator(f'.cell[data-cell="{first}"]')
+    cell.hover()
+    assert seen(page)["name"] == "out[0,0,0,0]"
+    cell.click()
+    page.locator(f'.cell[data-cell="{second}"]').hover()
+    assert seen(page)["name"] == "out[0,0,0,0]", "a held cell stays"
+    page.keyboard.press("Escape")
+    cell.hover()
+    page.locator(f'.cell[data-cell="{second}"]').hover()
+    assert seen(page)["name"] == "out[0,0,0,1]"
+
+
+def test_keyboard(page: Any, pages: Path) -> None:
+    page.goto((pages / "conv2d.html").as_uri())
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.closest('.array')?.dataset.array") == "out":
+            break
+    walk = {
+        "ArrowRight": "out[0,0,0,1]",
+        "ArrowDown": "out[0,0,1,1]",
+        "PageDown": "out[0,1,1,1]",
+        "End": "out[0,1,1,4]",
+        "ArrowUp": "out[0,1,0,4]",
+        "ArrowLeft": "out[0,1,0,3]",
+        "Home": "out[0,1,0,0]",
+        "PageUp": "out[0,0,0,0]",
+    }
+    for key, name in walk.items():
+        page.keyboard.press(key)
+        assert seen(page)["name"] == name
+        focused = page.evaluate(
+            "(cell => [cell.ariaLabel, getComputedStyle(cell).outlineStyle, cell.role])(document.activeElement)"
+        )
+        assert focused[0].startswith(name + " is ")
+        assert focused[1:] == ["solid", "gridcell"]
+    assert page.locator('[data-array="out"] .cell[tabindex="0"]').count() == 1
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_phone(browser: Any, page: Any, pages: Path, name: str) -> None:
+    page.set_viewport_size(PHONE)
+    page.goto((pages / f"{name}.html").as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    assert page.locator("#panel").is_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_themes(page: Any, pages: Path, scheme: Any) -> None:
+    page.emulate_media(color_scheme=scheme)
+    page.goto((pages / "relu.html").as_uri())
+    shade = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)[0] > 128"
+    assert page.evaluate(shade) == (scheme == "light")
+    page.locator("#theme").click()
+    assert page.evaluate(shade) == (scheme == "dark")
+
+
+def test_network(page: Any, pages: Path) -> None:
+    page.goto((pages / "network.html").as_uri())
+    stops = page.locator(".stop")
+    assert stops.count() > 15
+    for i in range(stops.count()):
+        stops.nth(i).click()
+        name = stops.nth(i).locator("b").text_content()
+        assert seen(page)["name"] == name
+        for difference in page.locator("#panel td.torch").all_text_contents():
+            assert number(difference) < 1e-3, name
+    page.locator("#panel a").last.click()
+    assert re.search(r"/linear\.html$", page.url)
+
+
+def test_a_rung_that_adds_in_another_order(page: Any, pages: Path) -> None:
+    """im2col's sums are BLAS's: the page shows its value, and says so where adding the terms in order gives other bits."""
+    page.goto((pages / "conv2d.html").as_uri())
+    page.locator('#rungs label:has([value="im2col"])').click()
+    notes = 0
+    for cell in cells_of(page)["grad_x"][::7]:
+        shown = hold(page, cell)
+        assert {"im2col": shown["value"]}.items() <= {rung: value for rung, value, _ in shown["rungs"]}.items()
+        note = page.locator("#panel p.index", has_text="BLAS").count()
+        assert note == (number(shown["value"]) != number(shown["sums"][0]["sum"]))
+        notes += note
+    assert notes
