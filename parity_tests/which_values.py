@@ -67,7 +67,7 @@ def never_dampened(value: Any, case: Case) -> bool:
 
 def torch_refuses_it_when_full(value: Any, case: Case) -> bool:
     (x,) = case.arrays
-    if x.size:
+    if x.size or is_bool(value):  # a bool is refused for what it is
         return False
     try:
         F.local_response_norm(torch.ones([max(n, 1) for n in x.shape]), **case.params)
@@ -79,10 +79,19 @@ def torch_refuses_it_when_full(value: Any, case: Case) -> bool:
 def broadcasts(value: Any, case: Case) -> bool:
     x, weight = case.arrays[:2]
     out = (*x.shape[:-1], *weight.shape[:1])
+    if x.ndim == 1 and value.ndim > 1:  # torch multiplies a lone row as a batch of one
+        out = (1, *out)
     try:
         return np.broadcast_shapes(value.shape, out) == out
     except ValueError:
         return False
+
+
+def averages_all(value: Any, case: Case) -> bool:
+    """Whether the output is one cell; None is the size that the image has."""
+    sizes = entries(case.params["output_size"])
+    pairs = zip(sizes * (3 - len(sizes)), case.arrays[0].shape[-2:], strict=False)
+    return all((own if size is None else size) == 1 for size, own in pairs)
 
 
 def of_nothing_to_say(value: Any, case: Case) -> bool:
