@@ -203,7 +203,7 @@ class _Pool:
         except ValueError:  # threads that found no place have been here
             pass
         if left == len(call.ended) or _watch(call.ended, LINGER, 0, _UNUSED):
-            list(call.watched)  # nobody need wait again
+            list(call.watched)  # no thread has to wait again
         else:
             for _ in range(len(call.ended) - left):
                 call.bells.get()
@@ -272,7 +272,7 @@ class _Thread(threading.Thread):
             if self.call is None and pool.closed:
                 _at_work.pop(self, None)
                 return
-            rest = _Rest(self)  # another one: whoever still knows the last may wake that
+            rest = _Rest(self)  # a new one: a caller that still holds the last may wake it
             place = None if self.call is None else next(self.call.places, None)
             if self.call is not None and place is not None:
                 self.call.help()
