@@ -299,7 +299,7 @@ def _product_kernel(
                     tile = (t * batch_panels + b) * MR * columns  # tiles[t, b]; below, panels[b, k]
                     micro_kernel(
                         steps, block, block_at, step, across, panels, (b * K + k) * columns, columns,
-                        tiles, tile, columns, k > 0,
+                        tiles, tile, columns, MR, k > 0,
                     )  # fmt: skip
         for row in range(rows):
             for t in range(count):
@@ -326,7 +326,7 @@ def _grad_weight_kernel(
                 g_panel[row * MR + r] = g[row, o + r]  # g_panel[row, r]
         for panel in range((IN + columns - 1) // columns):
             j = min(panel * columns, IN - columns)  # panels[panel] -> grad_weight[o, j]
-            micro_kernel(rows, g_panel, 0, MR, 1, panels, panel * rows * columns, columns, flat, o * IN + j, IN, False)
+            micro_kernel(rows, g_panel, 0, MR, 1, panels, panel * rows * columns, columns, flat, o * IN + j, IN, MR, False)
 
 
 RUNGS = Ladder(

@@ -80,6 +80,16 @@ def fused_multiply_add(builder, vector):
     return cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector] * 3), name)
 
 
+def store_first(builder, value, cell, count, itemsize):
+    """Store the first ``count`` lanes of a vector."""
+    vector, number = value.type, ir.IntType(32)
+    form = ir.FunctionType(ir.VoidType(), [vector, vector.as_pointer(), number, ir.VectorType(ir.IntType(1), vector.count)])
+    store = cgutils.get_or_insert_function(builder.module, form, f"llvm.masked.store.v{vector.count}f{8 * itemsize}.p0")
+    wanted = spread(builder, ir.VectorType(count.type, vector.count), count)
+    lane = ir.Constant(wanted.type, list(range(vector.count)))
+    builder.call(store, [value, cell, number(itemsize), builder.icmp_signed("<", lane, wanted)])
+
+
 def spread(builder, vector, value):
     """The value in every lane."""
     nothing = ir.Constant(vector, ir.Undefined)

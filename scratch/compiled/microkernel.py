@@ -2,8 +2,8 @@
 
 Contract (as BLIS, Van Zee and van de Geijn 2015, documents its own)::
 
-    c[r, j] = Σ_k a[k, r] · b[k, j]            add is False: c is overwritten
-    c[r, j] = c[r, j] + Σ_k a[k, r] · b[k, j]  add is True            0 ≤ r < MR, 0 ≤ j < NR, 0 ≤ k < K
+    c[r, j] = Σ_k a[k, r] · b[k, j]              add is False: c is overwritten
+    c[r, j] = c[r, j] + (Σ_k a[k, r] · b[k, j])  add is True          0 ≤ r < MR, 0 ≤ j < NR, 0 ≤ k < K
 
 A tile has MR rows and NR = NR_VECTORS·lanes columns; NR follows from the dtype. All three arrays are flat:
 
@@ -18,11 +18,14 @@ Callers pack a and b into panels, so that the loop reads memory from front to ba
     k = 1   a[1,0] a[1,1] … a[1,MR-1]          b[1,0] b[1,1] … … … b[1,NR-1]
     ⋮       a_step = MR, a_rows = 1            b_step = NR
 
-Edges: a tile is always whole. If the result has fewer rows or columns, the rest of the panels holds zeros or any finite numbers,
-and the caller copies the part it needs from a buffer of MR·NR elements.
+Edges: if the caller wants ``rows`` ≤ MR/2 rows, the tile is the upper half: only MR/2 rows are computed and written. Else it is
+whole. If the result ends within a tile, the rest of the panels holds zeros or any finite numbers, and the caller copies the part
+it needs from a buffer of MR·NR elements.
 
-Order: each element's sum runs over k in order, one fused multiply-add after the other. So an element's bits do not depend on its
-position in a tile.
+Order: each element's sum runs over k in order from zero, one fused multiply-add after the other; c is added last. So an element's
+bits do not depend on its position in a tile. A caller with a long sum calls once for each block of k (``blocks.py`` has the size,
+KC). Then no running sum is longer than a block, and rounding grows with the length of a block and the number of blocks, not with
+their product.
 
 Why MR × NR: one step of k loads NR elements of b as NR_VECTORS vectors, broadcasts each of MR values of a to a vector, and
 multiplies and adds. That is MR·NR multiply-adds for MR + NR loaded values. With 14×32 float32 a step does 448 multiply-adds with
@@ -41,77 +44,88 @@ from scratch.compiled.emission import VECTOR_BITS, Flat, data_of, fused_multiply
 from scratch.compiled.vectors import lanes
 
 NR_VECTORS = 2  # vectors of b next to each other: NR = NR_VECTORS·lanes
-MR = 14 if VECTOR_BITS == 512 or llvm.get_host_cpu_features().get("neon") else 6
+MR = 14 if VECTOR_BITS == 512 or llvm.get_process_triple().startswith(("aarch64", "arm64")) else 6  # by registers: 32, else 16
+
+
+HALF = MR // 2  # rows of the upper half of a tile
 
 
 @word
 def micro_kernel(
     K: int, a: Flat, a_at: int, a_step: int, a_rows: int, b: Flat, b_at: int, b_step: int, c: Flat, c_at: int, c_rows: int,
-    add: bool,
+    rows: int, add: bool,
 ) -> None:  # fmt: skip
     """One tile, (MR,K) · (K,NR) -> (MR,NR): see the contract at the top of the file."""
     NR = NR_VECTORS * lanes(c)
-    for r in range(MR):
-        row = c[c_at + r * c_rows :][:NR]
-        total = row.copy() if add else np.zeros_like(row)
+    for r in range(HALF if rows <= HALF else MR):
+        total = np.zeros(NR, c.dtype)
         for k in range(K):
             total += a[a_at + k * a_step + r * a_rows] * b[b_at + k * b_step :][:NR]
-        row[:] = total
+        row = c[c_at + r * c_rows :][:NR]
+        row[:] = row + total if add else total
 
 
 @micro_kernel.emitted
-def micro_kernel(typing_context, K, a, a_at, a_step, a_rows, b, b_at, b_step, c, c_at, c_rows, add):
+def micro_kernel(typing_context, K, a, a_at, a_step, a_rows, b, b_at, b_step, c, c_at, c_rows, rows, add):
     def emit(context, builder, signature, arguments):
-        K, _, a_at, a_step, a_rows, _, b_at, b_step, _, c_at, c_rows, add = arguments
+        K, _, a_at, a_step, a_rows, _, b_at, b_step, _, c_at, c_rows, rows, add = arguments
         a, b, c = data_of(context, builder, signature, arguments, 1, 5, 8)
         index = K.type
         vector, itemsize = vector_of(context, signature.args[8])
         lanes = vector.count
         multiply_add = fused_multiply_add(builder, vector)
-        cells = [
-            vector_at(builder, vector, c, builder.add(c_at, builder.add(builder.mul(c_rows, index(r)), index(v * lanes))))
-            for r in range(MR)
-            for v in range(NR_VECTORS)
-        ]
 
-        # Start from c's values if add is true, else from zero.
-        start = builder.block
-        load, loop, step, store = (builder.append_basic_block(name) for name in ("load", "loop", "step", "store"))
-        builder.cbranch(add, load, loop)
-        builder.position_at_end(load)
-        held = [builder.load(cell, align=itemsize) for cell in cells]
-        builder.branch(loop)
+        def tile(rows):
+            """The instructions for a tile of that many rows."""
+            # One phi node for each accumulator, for k, and for the positions in a and b: LLVM keeps all of them in registers.
+            start = builder.block
+            loop, step, end = (builder.append_basic_block(name) for name in ("loop", "step", "end"))
+            builder.branch(loop)
+            builder.position_at_end(loop)
+            k, a_k, b_k = (builder.phi(index) for _ in range(3))
+            for node, value in ((k, index(0)), (a_k, a_at), (b_k, b_at)):
+                node.add_incoming(value, start)
+            accumulators = [builder.phi(vector) for _ in range(rows * NR_VECTORS)]
+            for accumulator in accumulators:
+                accumulator.add_incoming(ir.Constant(vector, [0.0] * lanes), start)
+            builder.cbranch(builder.icmp_signed("<", k, K), step, end)
 
-        # One phi node for each accumulator, for k, and for the positions in a and b: LLVM keeps all of them in registers.
-        builder.position_at_end(loop)
-        k, a_k, b_k = (builder.phi(index) for _ in range(3))
-        for node, value in ((k, index(0)), (a_k, a_at), (b_k, b_at)):
-            node.add_incoming(value, start)
-            node.add_incoming(value, load)
-        accumulators = [builder.phi(vector) for _ in cells]
-        for accumulator, value in zip(accumulators, held, strict=True):
-            accumulator.add_incoming(ir.Constant(vector, [0.0] * lanes), start)
-            accumulator.add_incoming(value, load)
-        builder.cbranch(builder.icmp_signed("<", k, K), step, store)
+            builder.position_at_end(step)
+            b_vectors = [
+                builder.load(vector_at(builder, vector, b, builder.add(b_k, index(v * lanes))), align=itemsize)
+                for v in range(NR_VECTORS)
+            ]
+            for r in range(rows):
+                a_value = builder.load(builder.gep(a, [builder.add(a_k, builder.mul(a_rows, index(r)))]))
+                for v in range(NR_VECTORS):
+                    accumulator = accumulators[r * NR_VECTORS + v]
+                    factors = [spread(builder, vector, a_value), b_vectors[v]]
+                    accumulator.add_incoming(builder.call(multiply_add, [*factors, accumulator]), step)
+            for node, stride in ((k, index(1)), (a_k, a_step), (b_k, b_step)):
+                node.add_incoming(builder.add(node, stride), step)
+            builder.branch(loop)
 
-        builder.position_at_end(step)
-        b_vectors = [
-            builder.load(vector_at(builder, vector, b, builder.add(b_k, index(v * lanes))), align=itemsize)
-            for v in range(NR_VECTORS)
-        ]
-        for r in range(MR):
-            a_value = spread(builder, vector, builder.load(builder.gep(a, [builder.add(a_k, builder.mul(a_rows, index(r)))])))
-            for v in range(NR_VECTORS):
-                accumulator = accumulators[r * NR_VECTORS + v]
-                accumulator.add_incoming(builder.call(multiply_add, [a_value, b_vectors[v], accumulator]), step)
-        for node, stride in ((k, index(1)), (a_k, a_step), (b_k, b_step)):
-            node.add_incoming(builder.add(node, stride), step)
-        builder.branch(loop)
+            builder.position_at_end(end)
+            cells = [
+                vector_at(builder, vector, c, builder.add(c_at, builder.add(builder.mul(c_rows, index(r)), index(v * lanes))))
+                for r in range(rows)
+                for v in range(NR_VECTORS)
+            ]
+            with builder.if_else(add) as (added, overwritten):
+                with added:
+                    for cell, accumulator in zip(cells, accumulators, strict=True):
+                        total = builder.fadd(builder.load(cell, align=itemsize), accumulator)
+                        builder.store(total, cell, align=itemsize)
+                with overwritten:
+                    for cell, accumulator in zip(cells, accumulators, strict=True):
+                        builder.store(accumulator, cell, align=itemsize)
 
-        builder.position_at_end(store)
-        for cell, accumulator in zip(cells, accumulators, strict=True):
-            builder.store(accumulator, cell, align=itemsize)
+        with builder.if_else(builder.icmp_signed("<=", rows, index(HALF))) as (upper, whole):
+            with upper:
+                tile(HALF)
+            with whole:
+                tile(MR)
         return context.get_dummy_value()
 
     n = types.intp
-    return types.void(n, a, n, n, n, b, n, n, c, n, n, types.boolean), emit
+    return types.void(n, a, n, n, n, b, n, n, c, n, n, n, types.boolean), emit

@@ -37,6 +37,7 @@ from scratch.compiled.vectors import load_acquire
 from scratch.core import checks
 
 WORTH_A_THREAD = 1 << 17  # values to process: with fewer, one core is done before another has begun
+SHORTEST = 20  # the last ranges take this part of a thread's share: so much longer, at most, may one thread take than another
 # Loads of a flag before a thread goes to sleep: about 0.2 ms if a load includes a pause (x86), else a few microseconds. Without
 # the JIT it loads once: a loop in Python would hold the GIL that the other threads need.
 LINGER = 1 if JIT_OFF else 1 << 13
@@ -67,11 +68,14 @@ def set_num_threads(n: SupportsIndex) -> None:
             _pools.remove(pool)
 
 
-def for_each(run: Callable[..., None], n: int, *arguments: Any, ranges_per_thread: int = 4, values: int | None = None) -> None:
+def for_each(
+    run: Callable[..., None], n: int, *arguments: Any, ranges_per_thread: int | None = None, values: int | None = None
+) -> None:
     """Call ``run(first, last, *arguments)`` over ranges that together make up ``range(n)``, on all threads at once.
 
-    A thread that is done with a range takes the next one, so with a few ranges per thread all are busy to the end. Use one range
-    per thread if every range has a fixed cost. ``values`` is the number of values that a work item processes; if all items
+    A thread that is done with a range takes the next one. Ranges get smaller towards the end: the first ones are long, since a
+    kernel may use what it has in the cache for all its work items, and the last ones are short, so that all threads end together.
+    With ``ranges_per_thread`` there are that many per thread, of one length: one, if every range has a fixed cost. ``values`` is the number of values that a work item processes; if all items
     together have too few, other threads are not worth it. Without ``values``, every item is worth a thread.
     """
     environment.check()
@@ -80,10 +84,21 @@ def for_each(run: Callable[..., None], n: int, *arguments: Any, ranges_per_threa
     if values is not None:
         threads = min(threads, n * values // WORTH_A_THREAD)
     if threads > 1:
-        count = min(n, ranges_per_thread * threads)
-        _split(run, [n * i // count for i in range(count + 1)], arguments, pool, threads - 1)
+        _split(run, _bounds(n, threads, ranges_per_thread), arguments, pool, threads - 1)
     elif n > 0:
         run(0, n, *arguments)
+
+
+def _bounds(n: int, threads: int, ranges_per_thread: int | None) -> list[int]:
+    """Where the ranges begin and end."""
+    if ranges_per_thread is not None:
+        count = min(n, ranges_per_thread * threads)
+        return [n * i // count for i in range(count + 1)]
+    shortest = n // (SHORTEST * threads) + 1
+    bounds = [0]
+    while bounds[-1] < n:  # half of what is left, shared evenly
+        bounds.append(min(n, bounds[-1] + max(shortest, (n - bounds[-1]) // (2 * threads))))
+    return bounds
 
 
 def _split(run: Callable[..., None], bounds: list[int], arguments: tuple[Any, ...], pool: _Pool, helpers: int) -> None:

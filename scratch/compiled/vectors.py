@@ -19,7 +19,17 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import register_jitable
 
-from scratch.compiled.emission import VECTOR_BITS, Flat, data_of, fused_multiply_add, reduced, vector_at, vector_of, word
+from scratch.compiled.emission import (
+    VECTOR_BITS,
+    Flat,
+    data_of,
+    fused_multiply_add,
+    reduced,
+    store_first,
+    vector_at,
+    vector_of,
+    word,
+)
 from scratch.compiled.jit import kernel
 
 LINE = 64  # bytes of a cache line, the unit that the cache loads
@@ -124,6 +134,81 @@ def copy_vector(typing_context, source, source_at, target, target_at):
         return context.get_dummy_value()
 
     return types.void(source, types.intp, target, types.intp), emit
+
+
+@kernel
+def stream(source: Flat, source_at: int, target: Flat, target_at: int, count: int) -> None:
+    """Copy ``count`` elements past the caches. The target begins at a whole vector, and it is written in whole vectors.
+
+    For buffers that one thread writes and all threads read. A cache line that several cores hold must be taken back from all of
+    them before it is written, which costs tens of nanoseconds; a line that is written past the caches is simply replaced.
+    """
+    for i in range(0, count, lanes(source)):
+        stream_vector(source, source_at + i, target, target_at + i)
+    stream_end()
+
+
+@word
+def stream_vector(source: Flat, source_at: int, target: Flat, target_at: int) -> None:
+    """Copy one vector past the caches."""
+    target[target_at:][: lanes(source)] = source[source_at:][: lanes(source)]
+
+
+@stream_vector.emitted
+def stream_vector(typing_context, source, source_at, target, target_at):
+    def emit(context, builder, signature, arguments):
+        source, target = data_of(context, builder, signature, arguments, 0, 2)
+        vector, itemsize = vector_of(context, signature.args[0])
+        value = builder.load(vector_at(builder, vector, source, arguments[1]), align=itemsize)
+        store = builder.store(value, vector_at(builder, vector, target, arguments[3]), align=vector.count * itemsize)
+        store.set_metadata("nontemporal", builder.module.add_metadata([ir.IntType(32)(1)]))
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, target, types.intp), emit
+
+
+@word
+def stream_end() -> None:
+    """What was written past the caches is there for all threads from here on."""
+
+
+@stream_end.emitted
+def stream_end(typing_context):
+    def emit(context, builder, signature, arguments):
+        if llvm.get_process_triple().startswith(("x86_64", "i686")):
+            fence = ir.FunctionType(ir.VoidType(), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, fence, "llvm.x86.sse.sfence"), [])
+        else:
+            builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), emit
+
+
+@word
+def copy_few(source: Flat, source_at: int, target: Flat, target_at: int, count: int) -> None:
+    """Copy ``count`` numbers, one vector at most: nothing is written after them. A whole vector is read."""
+    few = min(count, lanes(source))
+    target[target_at:][:few] = source[source_at:][:few]
+
+
+@copy_few.emitted
+def copy_few(typing_context, source, source_at, target, target_at, count):
+    def emit(context, builder, signature, arguments):
+        _, source_at, _, target_at, count = arguments
+        source, target = data_of(context, builder, signature, arguments, 0, 2)
+        vector, itemsize = vector_of(context, signature.args[0])
+        value = builder.load(vector_at(builder, vector, source, source_at), align=itemsize)
+        cell = vector_at(builder, vector, target, target_at)
+        with builder.if_else(builder.icmp_signed(">=", count, count.type(vector.count)), likely=True) as (whole, part):
+            with whole:
+                builder.store(value, cell, align=itemsize)
+            with part:
+                store_first(builder, value, cell, count, itemsize)
+        return context.get_dummy_value()
+
+    n = types.intp
+    return types.void(source, n, target, n, n), emit
 
 
 @kernel

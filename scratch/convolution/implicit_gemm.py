@@ -12,14 +12,14 @@ it:
 where pixels run through all images, N·OH·OW or N·H·W. Forward and grad_x share one kernel. grad_x is a transposed convolution: a
 convolution of g with the kernel rotated by 180° and its two channel axes exchanged. Forward's window reads x at h + kh·dilation;
 grad_x's window reads g at h - kh·dilation. With a stride, only every stride-th tap meets an output, and h % stride decides which
-taps these are. grad_x is then one such product for each remainder (:func:`_grad_x`).
+taps these are (:func:`_grad_x`).
 
 Three things make packing cheap. The image is first copied with zeros around it (``packing.py``), so no copy has to check for the
 border. Columns that are one stride apart are neighbours there, so for every tap neighbouring windows read neighbouring cells. And
 copies move whole vectors: if one writes too much, the next overwrites it.
 
-The order of each sum does not depend on the threads. A sum over taps runs in order; a sum over pixels runs in blocks that depend
-only on the image's size.
+Sums run in blocks of KC taps or pixels (``compiled/blocks.py`` says why, and how many panels share a block). So the bits of a
+result depend neither on the threads nor on the caches.
 """
 
 from __future__ import annotations
@@ -30,16 +30,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scratch.compiled import memory
+from scratch.compiled.blocks import KC, columns_in_l2
 from scratch.compiled.jit import kernel
 from scratch.compiled.microkernel import MR, NR_VECTORS, micro_kernel
 from scratch.compiled.threads import for_each
-from scratch.compiled.vectors import copy_vector, lanes, transpose
+from scratch.compiled.vectors import copy_few, copy_vector, lanes, transpose
 from scratch.convolution.geometry import Geometry, Gradients
 from scratch.convolution.packing import Grid, Layout, PaddedInput, new_copies, pad, plan_copies
 from scratch.core.ladder import NotTakenError
-
-PANELS = 3  # packed together: neighbouring panels read the same cells of the image, before these leave the cache
-PIXELS = 192  # in one block of grad_weight's sum: MR·PIXELS float32 of columns stay in L1 while g's panels stream past
 
 
 def implicit_gemm_forward(
@@ -52,13 +50,13 @@ def implicit_gemm_forward(
     if x.size == 0 or not (np.isfinite(weight.sum()) or np.isfinite(weight).all()):
         raise NotTakenError("conv2d: implicit_gemm takes neither empty arrays nor infinite weights")
     layout = Layout.around_x(x.shape, geometry)
-    padded = pad(x, layout)
-    # (OC,C/G,KH,KW) -> (G, OC/G, C/G, KH·KW)
-    matrix = weight.reshape(G, OC // G, C_group, KH * KW)
-    biases = (np.zeros(OC, x.dtype) if bias is None else bias).reshape(G, OC // G)
     out = memory.empty((len(x), OC, geometry.OH, geometry.OW), x.dtype)
+    M, K = OC // G, C_group * KH * KW
+    biases = (np.zeros(OC, x.dtype) if bias is None else bias).reshape(G, M)
+    # (OC,C/G,KH,KW) is (G, M, C/G, KH·KW)
+    rows = Rows(weight.ravel(), (M * K, K, KH * KW), np.arange(KH * KW)[None], biases, np.arange(M) * (geometry.OH * geometry.OW))
     grid = Grid(geometry.OH, geometry.OW, geometry.stride[0] * layout.row, 0, 0, 1, 1)
-    _correlate(padded, layout.taps_of_x(C_group, KH, KW, geometry), matrix, np.arange(KH * KW), biases, grid, out)
+    _correlate(pad(x, layout), layout.taps_of_x(C_group, KH, KW, geometry), rows, grid, out)
     return out, (x, weight, bias is not None, geometry)
 
 
@@ -72,54 +70,46 @@ def implicit_gemm_backward(
 # --- forward, and grad_x ----------------------------------------------------------------------------------------------
 
 
-class PixelBuffers(NamedTuple):
-    """A thread's buffers for a few panels of pixels."""
+class Rows(NamedTuple):
+    """The rows of a product: M channels of the result, for one member after the other. Forward has one member."""
 
-    columns: np.ndarray  # (PANELS, K + 1, NR): the panels; the last row takes what the last copy writes too much
-    tile: np.ndarray  # (MR, NR): a tile whose pixels are not contiguous in the result
+    weight: np.ndarray  # (G, M, channels, KH·KW) with its axes in any order, flat
+    steps: tuple[int, int, int]  # elements of weight from one group to the next, from m to m + 1, from channel to channel
+    which: np.ndarray  # (members, taps): the taps that a member uses
+    bias: np.ndarray  # (G, members·M)
+    cells: np.ndarray  # (members·M,): where a row's cell is in the result, counted from the cell of row 0
 
 
-def _correlate(
-    padded: PaddedInput, taps: np.ndarray, matrix: np.ndarray, which: np.ndarray, bias: np.ndarray, grid: Grid, out: np.ndarray
-) -> None:
-    """Write out[n, m, cell] = bias[m] + Σ_{k, t} matrix[m, k, which[t]] · padded[window + taps[k, t]] for the grid's pixels.
+class Buffers(NamedTuple):
+    """A thread's buffers for a block of pixels."""
 
-    matrix is (G, M, channels, KH·KW); which lists the taps in use; taps is (channels, len(which)) flat; bias is (G, M).
+    weights: np.ndarray  # (MR, KC + 1): a panel of weights, and the bias
+    columns: np.ndarray  # (panels, KC + 1, NR): packed panels
+    tiles: np.ndarray  # (⌈rows/MR⌉, panels, MR, NR): the sums so far
+
+
+def _correlate(padded: PaddedInput, taps: np.ndarray, rows: Rows, grid: Grid, out: np.ndarray) -> None:
+    """For each row and each pixel of the grid, write Σ_{k,t} weight[m, k, which[member, t]] · padded[window + taps[k, t]] + bias[m].
+
+    taps is (channels, taps of a member) flat.
     """
-    N = len(out)
-    G, M, _, _ = matrix.shape
-    # The bias is one more tap's weight; the cell of that tap is always 1.
-    K = len(taps) + 1
-    weights = memory.workspace(G * math.ceil(M / MR) * K * MR, out.dtype)
-    weight_panels = math.ceil(M / MR)
-    for_each(_pack_kernel, G * weight_panels, matrix, which, bias, weights, values=K * MR)
+    groups, K = len(rows.bias), len(taps)
+    weight_panels = math.ceil(len(rows.cells) / MR)
     NR = NR_VECTORS * lanes(out)
+    # For each panel of pixels L2 holds its columns and tiles. Beside them it needs room for a panel of weights.
+    most = columns_in_l2((KC + weight_panels * MR) * NR * out.itemsize, KC * MR * out.itemsize)
 
     def run(first: int, last: int) -> None:
-        columns = memory.workspace(PANELS * (K + 1) * NR, out.dtype)
-        buffers = PixelBuffers(columns, memory.workspace(MR * NR, out.dtype))
-        _correlate_kernel(first, last, padded, taps, weights, grid, buffers, out, G)
+        panels = min(most, last - first)
+        buffers = Buffers(
+            memory.workspace(MR * (KC + 1) + lanes(out), out.dtype),
+            memory.workspace(panels * (KC + 1) * NR, out.dtype),
+            memory.workspace(weight_panels * panels * MR * NR + lanes(out), out.dtype),
+        )
+        _correlate_kernel(first, last, padded, taps, rows, grid, buffers, out)
 
-    for_each(run, G * math.ceil(N * grid.rows * grid.columns / NR), values=weight_panels * K * NR)
-
-
-@kernel
-def _pack_kernel(first: int, last: int, matrix: np.ndarray, which: np.ndarray, bias: np.ndarray, weights: np.ndarray) -> None:
-    """(G, M, channels, KH·KW) -> (G·⌈M/MR⌉, K, MR): packed panels for the micro-kernel, zeros in the rows beyond M."""
-    _, M, channels, _ = matrix.shape
-    panels = (M + MR - 1) // MR
-    K = channels * len(which) + 1
-    zero = weights.dtype.type(0)
-    for i in range(first, last):
-        group, top = i // panels, i % panels * MR
-        at = i * K * MR  # weights[i], then weights[i, k] for one tap k after the other
-        for channel in range(channels):
-            for tap in which:
-                for r in range(MR):
-                    weights[at + r] = matrix[group, top + r, channel, tap] if top + r < M else zero
-                at += MR
-        for r in range(MR):
-            weights[at + r] = bias[group, top + r] if top + r < M else zero
+    panels = groups * math.ceil(len(out) * grid.rows * grid.columns / NR)
+    for_each(run, panels, values=weight_panels * (K + 1) * NR)
 
 
 @kernel
@@ -128,71 +118,141 @@ def _correlate_kernel(
     last: int,
     padded: PaddedInput,
     taps: np.ndarray,
-    weights: np.ndarray,
+    rows: Rows,
     grid: Grid,
-    buffers: PixelBuffers,
+    buffers: Buffers,
     out: np.ndarray,
-    groups: int,
 ) -> None:
-    """A work item is NR pixels of one group: pack their panel (K,NR), then multiply all the group's weights with it."""
+    """A work item is NR pixels of one group. Several together are a block: it stays in L2 while the weights stream past.
+
+    padded -> columns (panels, KC, NR); weights · columns -> tiles (⌈rows/MR⌉, panels, MR, NR), for one block of K after the other
+    """
     cells, layout = padded
-    columns, tile = buffers
+    weights, columns, tiles = buffers
     width = lanes(cells)
     NR = NR_VECTORS * width
-    K = len(taps) + 1
-    size = (K + 1) * NR  # of a panel: columns is (PANELS, K + 1, NR)
-    N, M_all, H, W = out.shape
-    flat_out = out.reshape(N * M_all * H * W)
-    P = grid.rows * grid.columns
-    M = M_all // groups
-    weight_panels = (M + MR - 1) // MR
+    size = (KC + 1) * NR  # of a panel
+    most = columns.size // size
+    N, channels, H, W = out.shape
+    flat_out = out.reshape(out.size)
+    groups, count = rows.bias.shape
+    K, P = len(taps), grid.rows * grid.columns
     pixel_panels = (N * P + NR - 1) // NR
-    copies = new_copies(PANELS * NR)
+    copies = new_copies(most * NR)
     i = first
     while i < last:
-        group = i // pixel_panels
-        together = min(PANELS, last - i, (group + 1) * pixel_panels - i)
+        group, pixel = i // pixel_panels, i % pixel_panels * NR
+        left = min(last, (group + 1) * pixel_panels) - i
+        blocks = (left + most - 1) // most
+        panels = (left + blocks - 1) // blocks  # so that blocks are about equal
         vectors = 0
-        for b in range(together):
-            pixel = (i + b) % pixel_panels * NR
+        for b in range(panels):
+            begin = pixel + b * NR
             channel_at = group * (layout.image // groups)  # padded[0, the group's first channel]
-            vectors = plan_copies(pixel, min(NR, N * P - pixel), grid, layout, width, channel_at, b * size, copies, vectors)
-        # One tap of the padded input -> row k of each panel, columns[b, k, :].
-        for k in range(K - 1):
-            for v in range(vectors):
-                copy_vector(cells, copies.source[v] + taps[k], columns, k * NR + copies.target[v])
-        for b in range(together):
-            for j in range(NR):
-                columns[b * size + (K - 1) * NR + j] = 1  # columns[b, K - 1, j], the bias's tap
-        for m in range(weight_panels):
-            channel = group * M + m * MR
-            rows = min(MR, M - m * MR)
-            a_at = (group * weight_panels + m) * K * MR  # weights[group, m]
-            for b in range(together):
-                pixel = (i + b) % pixel_panels * NR
-                n, p = divmod(pixel, P)
-                # A tile is written straight to the result if its pixels are contiguous there, else to a buffer first.
-                neighbours = grid.step_h == 1 and grid.step_w == 1 and grid.columns == W and p + NR <= P
-                if neighbours and rows == MR:
-                    c_at = (n * M_all + channel) * H * W + p  # out[n, channel, p]
-                    micro_kernel(K, weights, a_at, MR, 1, columns, b * size, NR, flat_out, c_at, H * W, False)  # columns[b]
-                    continue
-                micro_kernel(K, weights, a_at, MR, 1, columns, b * size, NR, tile, 0, NR, False)  # columns[b]
-                for j in range(min(NR, N * P - pixel)):
-                    n, p = divmod(pixel + j, P)
-                    row, column = divmod(p, grid.columns)
-                    h, w = grid.h + row * grid.step_h, grid.w + column * grid.step_w
-                    target = ((n * M_all + channel) * H + h) * W + w  # out[n, channel, h, w]
-                    for r in range(rows):
-                        flat_out[target + r * H * W] = tile[r * NR + j]  # out[n, channel + r, h, w] = tile[r, j]
-        i += together
+            vectors = plan_copies(begin, min(NR, N * P - begin), grid, layout, width, channel_at, b * size, copies, vectors)
+        runs = _runs_of(pixel, min(panels * NR, N * P - pixel), NR, grid, out.shape)
+        for k in range(0, K + 1, KC):
+            last_block = k + KC > K  # the bias is in the last block, which may have no taps: its cell is always 1
+            steps = min(KC, K - k)
+            # One tap of the padded input -> row j of each panel, columns[b, j, :].
+            for j in range(steps):
+                for v in range(vectors):
+                    copy_vector(cells, copies.source[v] + taps[k + j], columns, j * NR + copies.target[v])
+            if last_block:
+                for b in range(panels):
+                    columns[b * size + steps * NR : b * size + (steps + 1) * NR] = 1  # columns[b, steps, :]
+            for top in range(0, count, MR):
+                _pack_weights(rows, group, top, k, steps, weights)
+                for b in range(panels):
+                    c_at = (top * panels + b * MR) * NR  # tiles[top / MR, b]
+                    micro_kernel(
+                        steps + last_block, weights, 0, 1, KC + 1, columns, b * size, NR, tiles, c_at, NR, count - top, k > 0
+                    )  # fmt: skip
+                    if last_block:  # complete: stored while the next tile is computed
+                        for run in range(runs.number[b]):
+                            cell = group * (channels // groups) * H * W + runs.cell[b, run]
+                            for r in range(min(MR, count - top)):
+                                # tiles[top / MR, b, r, run's pixels] -> out
+                                source, target = c_at + r * NR + runs.j[b, run], cell + rows.cells[top + r]
+                                if grid.step_w == 1:
+                                    for j in range(0, runs.length[b, run], width):
+                                        copy_few(tiles, source + j, flat_out, target + j, runs.length[b, run] - j)
+                                else:
+                                    for j in range(runs.length[b, run]):
+                                        flat_out[target + j * grid.step_w] = tiles[source + j]
+        i += panels
+
+
+@kernel
+def _pack_weights(rows: Rows, group: int, top: int, k: int, steps: int, weights: np.ndarray) -> None:
+    """Taps k … k + steps - 1 of the rows from ``top`` on, and then the bias -> (MR, KC + 1); rows beyond the last repeat it."""
+    weight, (group_step, row_step, channel_step), which, bias, _ = rows
+    count, taps = bias.shape[1], which.shape[1]
+    M = count // len(which)
+    in_order = True
+    for tap in range(taps):
+        in_order &= len(which) == 1 and which[0, tap] == tap
+    for r in range(MR):
+        row = min(top + r, count - 1)
+        member, m = divmod(row, M)
+        source, target = group * group_step + m * row_step, r * (KC + 1)  # weight[group, m], weights[r]
+        channel, tap = divmod(k, taps) if taps else (0, 0)
+        done = 0
+        while done < steps:  # a run of taps of one channel, or of all if they follow each other: weight[group, m, channel, tap]
+            at = source + channel * channel_step + tap
+            length = steps - done if channel_step == taps else min(steps - done, taps - tap)
+            if in_order:
+                for j in range(0, length, lanes(weight)):
+                    if at + j + lanes(weight) <= weight.size:
+                        copy_vector(weight, at + j, weights, target + done + j)  # what is too much is overwritten
+                    else:
+                        for q in range(j, length):
+                            weights[target + done + q] = weight[at + q]
+            else:
+                for q in range(length):
+                    weights[target + done + q] = weight[at - tap + which[member, tap + q]]
+            done += length
+            channel, tap = channel + 1, 0
+        weights[target + steps] = bias[group, row]
+
+
+class Runs(NamedTuple):
+    """For each panel, the runs of pixels whose cells in the result are one step apart."""
+
+    number: np.ndarray  # (panels,): how many runs a panel has
+    j: np.ndarray  # (panels, NR): a run's first pixel
+    cell: np.ndarray  # (panels, NR): its cell in the result's first channel
+    length: np.ndarray  # (panels, NR)
+
+
+@kernel
+def _runs_of(pixel: int, count: int, NR: int, grid: Grid, shape: tuple[int, int, int, int]) -> Runs:
+    """The runs of ``count`` pixels from ``pixel`` on, for a result of that shape."""
+    _, C, H, W = shape
+    P = grid.rows * grid.columns
+    whole = grid.step_h == 1 and grid.step_w == 1 and grid.columns == W  # then rows follow each other, too
+    each = ((count + NR - 1) // NR, NR)
+    runs = Runs(np.zeros(each[0], np.intp), np.empty(each, np.intp), np.empty(each, np.intp), np.empty(each, np.intp))
+    done = 0
+    while done < count:
+        panel, j = divmod(done, NR)
+        n, p = divmod(pixel + done, P)
+        row, column = divmod(p, grid.columns)
+        i = runs.number[panel]
+        runs.j[panel, i] = j
+        runs.cell[panel, i] = (n * C * H + grid.h + row * grid.step_h) * W + grid.w + column * grid.step_w  # [n, 0, h, w]
+        runs.length[panel, i] = min(count - done, NR - j, P - p if whole else grid.columns - column)
+        done += runs.length[panel, i]
+        runs.number[panel] += 1
+    return runs
 
 
 def _grad_x(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """One product for each pair of remainders of (top + h, left + w) by the stride: cells that share it have the same taps.
+    """Cells that read grad_out through windows of the same shape share a product: the channels of all of them are its rows.
 
     Tap kh of output oh reads the cell h with top + h = oh·stride + kh·dilation. So the cells h = h0 + i·stride are read by
     those kh for which the stride divides top + h0 - kh·dilation =: stride·shift. The outputs that read them are oh = i + shift.
+    With stride 4 and 11 taps (conv1), h0 = 2 and h0 = 3 have the shifts 1, 0 and -1, through other taps: one product for both.
     """
     H, W = x.shape[2:]
     OC, C_group, KH, KW = weight.shape
@@ -205,18 +265,39 @@ def _grad_x(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, geometry: G
     right = max(0, (geometry.left + W - 1) // sw - geometry.OW + 1)
     layout = Layout.around(grad_out.shape, top, bottom, left, right, 1)
     padded = pad(grad_out, layout)
-    # (OC,C/G,KH,KW) -> (G, C/G, OC/G, KH·KW)
-    matrix = weight.reshape(G, OC // G, C_group, KH * KW).swapaxes(1, 2)
-    nothing = np.zeros((G, C_group), x.dtype)
-    for h0, w0 in np.ndindex(min(sh, H), min(sw, W)):
-        shift_h, rest_h = np.divmod(geometry.top + h0 - np.arange(KH) * dh, sh)
-        shift_w, rest_w = np.divmod(geometry.left + w0 - np.arange(KW) * dw, sw)
-        kh, kw = np.flatnonzero(rest_h == 0), np.flatnonzero(rest_w == 0)
-        taps = layout.taps(OC // G, (top + shift_h[kh])[:, None], left + shift_w[kw])
-        which = (kh[:, None] * KW + kw).ravel()
-        grid = Grid(math.ceil((H - h0) / sh), math.ceil((W - w0) / sw), layout.row, h0, w0, sh, sw)
-        _correlate(padded, taps, matrix, which, nothing, grid, grad_x)
+    # (OC,C/G,KH,KW) is (G, OC/G, C/G, KH·KW): the product's rows are C/G, and OC/G are its channels.
+    steps = (OC // G * C_group * KH * KW, KH * KW, C_group * KH * KW)
+    across = _windows(W, geometry.left, sw, KW, dw)
+    for height, shift_h, h0, kh in _windows(H, geometry.top, sh, KH, dh):
+        for width, shift_w, w0, kw in across:
+            which = kh[:, None, :, None] * KW + kw[None, :, None, :]  # (members of h0, of w0, taps down, taps across)
+            cells = (h0[:, None] - h0[0]) * W + (w0 - w0[0])
+            rows = Rows(
+                weight.ravel(),
+                steps,
+                which.reshape(cells.size, -1),
+                np.zeros((G, cells.size * C_group), x.dtype),
+                (cells.reshape(-1, 1) + np.arange(C_group) * (H * W)).ravel(),
+            )
+            taps = layout.taps(OC // G, (top + shift_h)[:, None], left + shift_w)
+            grid = Grid(height, width, layout.row, int(h0[0]), int(w0[0]), sh, sw)
+            _correlate(padded, taps, rows, grid, grad_x)
     return grad_x
+
+
+def _windows(
+    size: int, begin: int, stride: int, taps: int, dilation: int
+) -> list[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+    """Along one axis, the h0 that share a window: how many cells each has, the window's shifts, the h0, and each one's taps kh."""
+    shared: dict[tuple[int, ...], list[tuple[int, np.ndarray]]] = {}
+    for h0 in range(min(stride, size)):
+        shift, rest = np.divmod(begin + h0 - np.arange(taps) * dilation, stride)
+        kh = np.flatnonzero(rest == 0)
+        shared.setdefault((math.ceil((size - h0) / stride), *shift[kh].tolist()), []).append((h0, kh))
+    return [
+        (count, np.array(shifts, np.intp), np.array([h0 for h0, _ in members]), np.stack([kh for _, kh in members]))
+        for (count, *shifts), members in shared.items()
+    ]
 
 
 # --- grad_bias and grad_weight ----------------------------------------------------------------------------------------
@@ -248,8 +329,8 @@ def _grad_bias_kernel(first: int, last: int, g: np.ndarray, grad_bias: np.ndarra
 class TapBuffers(NamedTuple):
     """A thread's buffers for a range of grad_weight's panels of taps."""
 
-    columns: np.ndarray  # (MR, PIXELS): the columns of MR taps for a block of pixels
-    g: np.ndarray  # (OC/G / NR, PIXELS, NR): the block of grad_out, transposed
+    columns: np.ndarray  # (MR, KC): the columns of MR taps for a block of pixels
+    g: np.ndarray  # (OC/G / NR, KC, NR): the block of grad_out, transposed
     sums: np.ndarray  # (panels of taps, MR, OC/G in whole panels): the sums so far
 
 
@@ -267,8 +348,8 @@ def _grad_weight(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, geomet
 
     def run(first: int, last: int) -> None:
         buffers = TapBuffers(
-            memory.workspace(MR * PIXELS + lanes(x), x.dtype),
-            memory.workspace(PIXELS * len(channels), x.dtype),
+            memory.workspace(MR * KC + lanes(x), x.dtype),
+            memory.workspace(KC * len(channels), x.dtype),
             memory.workspace((last - first) * MR * len(channels), x.dtype),
         )
         _grad_weight_kernel(first, last, g, padded, taps, channels, grid, geometry.groups, buffers, matrix)
@@ -299,7 +380,7 @@ def _grad_weight_kernel(
 ) -> None:
     """A work item is MR taps of one group. For each block of pixels: transpose g, pack the columns, multiply, add to the sums.
 
-    g (OC/G, PIXELS) -> buffers.g (OC/G / NR, PIXELS, NR), shared by all items of a group; padded input -> columns (MR, PIXELS)
+    g (OC/G, KC) -> buffers.g (OC/G / NR, KC, NR), shared by all items of a group; padded input -> columns (MR, KC)
     """
     cells, layout = padded
     columns, g_panels, sums = buffers
@@ -308,9 +389,9 @@ def _grad_weight_kernel(
     OC, K = grad_weight.shape
     OC_group = OC // groups
     P = grid.rows * grid.columns
-    blocks = (P + PIXELS - 1) // PIXELS  # of one image
+    blocks = (P + KC - 1) // KC  # of one image
     tap_panels = len(taps) // MR
-    copies = new_copies(PIXELS)
+    copies = new_copies(KC)
     for j in range((last - first) * MR * len(channels)):
         sums[j] = 0
     for block in range(g.size // (OC * P) * blocks):
@@ -321,15 +402,15 @@ def _grad_weight_kernel(
             group, tap = i // tap_panels, i % tap_panels * MR
             if i == first or tap == 0:
                 g_at = (n * OC + group * OC_group) * P + p  # g[n, the group's first channel, p]
-                for channel in range(0, len(channels), NR):  # channel * PIXELS: g_panels[channel / NR]
-                    transpose(g, g_at, channels[channel : channel + NR], count, g_panels, channel * PIXELS, NR)
+                for channel in range(0, len(channels), NR):  # channel * KC: g_panels[channel / NR]
+                    transpose(g, g_at, channels[channel : channel + NR], count, g_panels, channel * KC, NR)
             for r in range(MR):
                 tap_at = group * (layout.image // groups) + taps[tap + r]  # from a window's first cell to its tap
                 for v in range(vectors):
-                    copy_vector(cells, copies.source[v] + tap_at, columns, r * PIXELS + copies.target[v])  # columns[r]
+                    copy_vector(cells, copies.source[v] + tap_at, columns, r * KC + copies.target[v])  # columns[r]
             for channel in range(0, len(channels), NR):
                 c_at = (i - first) * MR * len(channels) + channel  # sums[i - first, :, channel]
-                micro_kernel(count, columns, 0, 1, PIXELS, g_panels, channel * PIXELS, NR, sums, c_at, len(channels), True)
+                micro_kernel(count, columns, 0, 1, KC, g_panels, channel * KC, NR, sums, c_at, len(channels), MR, True)
     # sums (MR taps, OC/G) -> grad_weight (OC/G, MR taps) of each item
     for i in range(first, last):
         group, tap = i // tap_panels, i % tap_panels * MR

@@ -86,24 +86,29 @@ def _pad_kernel(
     first: int, last: int, planes: np.ndarray, layout: Layout, limit: Any, cells: np.ndarray, within: np.ndarray
 ) -> None:
     """(N·C, H, W) -> (N·C, rows, stride, columns): a work item is one plane."""
-    _, H, W = planes.shape
-    zero = planes.dtype.type(0)
-    # Unsigned: if an index might be negative and count from the end, the check costs more than the copy.
-    column, begin, row_step = np.empty(W, np.uint64), np.uint64(layout.top * layout.row), np.uint64(layout.row)
-    for w in range(W):
-        padded_w = layout.left + w
-        column[w] = padded_w % layout.stride * layout.columns + padded_w // layout.stride  # its [w % stride, w // stride]
+    count, H, W = planes.shape
+    flat = planes.reshape(count * H * W)
+    stride, zero = layout.stride, planes.dtype.type(0)
     for i in range(first, last):
-        plane = cells[i * layout.plane : (i + 1) * layout.plane]  # cells[n, c]
-        for j in range(plane.size):
-            plane[j] = zero
-        row_at = begin  # [top + h, 0, 0], row h of the image
-        for h in range(H):
-            row = planes[i, h]
-            for w in range(W):
-                plane[row_at + column[w]] = row[w]  # [top + h, padded_w % stride, padded_w // stride]
-            row_at += row_step
-        within[i] = limit == 0 or all_within(plane, limit, zero)  # 0 means no limit
+        # Unsigned: if an index might be negative and count from the end, the check costs more than the copy.
+        begin, size = np.uint64(i * layout.plane), np.uint64(layout.plane)  # cells[n, c]
+        for j in range(size):
+            cells[begin + j] = zero
+        for w in range(min(stride, W)):  # every stride-th cell of a row: they are contiguous in the padded input
+            padded_w, steps = layout.left + w, np.uint64((W - w + stride - 1) // stride)
+            column = padded_w % stride * layout.columns + padded_w // stride
+            for h in range(H):
+                source = np.uint64((i * H + h) * W + w)  # planes[i, h, w]
+                target = begin + np.uint64(
+                    (layout.top + h) * layout.row + column
+                )  # [top + h, padded_w % stride, padded_w // stride]
+                if stride == 1:  # said twice, since the compiler vectorizes this one
+                    for q in range(steps):
+                        cells[target + q] = flat[source + q]
+                else:
+                    for q in range(steps):
+                        cells[target + q] = flat[source + q * np.uint64(stride)]
+        within[i] = limit == 0 or all_within(cells[begin : begin + size], limit, zero)  # 0 means no limit
 
 
 @kernel

@@ -11,7 +11,7 @@ from scratch.compiled import memory
 from scratch.compiled.jit import kernel
 from scratch.compiled.microkernel import MR, NR_VECTORS, micro_kernel
 from scratch.compiled.threads import for_each
-from scratch.compiled.vectors import lanes, transpose
+from scratch.compiled.vectors import lanes, stream, transpose
 from scratch.convolution.packing import Copies, Grid, PaddedInput, all_within, new_copies, pad, plan_copies
 from scratch.convolution.winograd_tiles import Filters, Pieces, patch_of, tile_layout
 from scratch.convolution.winograd_transforms import ELEMENTS, input_transform, interleave, output_transform, weight_transform
@@ -30,6 +30,7 @@ class TransformedFilters(NamedTuple):
     """U = G g Gᵀ, packed for the micro-kernel, and the bias of every channel of the result."""
 
     U: np.ndarray  # (G·⌈M/MR⌉, ELEMENTS, K + 1, MR): the last row takes what the last vector writes too much
+    panel: int  # elements from one panel to the next, in whole vectors
     bias: np.ndarray
 
 
@@ -58,7 +59,7 @@ def correlate(x: np.ndarray, top: int, left: int, filters: Filters, bias: np.nda
         filters.C * np.stack([pieces.needed.argmax(0), pieces.needed.sum(0)], 1),
     )
     K = len(pieces.taps) * filters.C
-    transformed = TransformedFilters(_transformed(filters, pieces.taps, limit), bias)
+    transformed = _transformed(filters, pieces.taps, bias, limit)
     NR = NR_VECTORS * lanes(x)
 
     def run(first: int, last: int) -> None:
@@ -76,7 +77,7 @@ def correlate(x: np.ndarray, top: int, left: int, filters: Filters, bias: np.nda
 # --- filters ----------------------------------------------------------------------------------------------------------
 
 
-def _transformed(filters: Filters, corners: np.ndarray, limit: Any) -> np.ndarray:
+def _transformed(filters: Filters, corners: np.ndarray, bias: np.ndarray, limit: Any) -> TransformedFilters:
     """U = G g Gᵀ of each piece g that begins at one of these corners, as :func:`_weight_kernel` writes it.
 
     Raises:
@@ -89,19 +90,22 @@ def _transformed(filters: Filters, corners: np.ndarray, limit: Any) -> np.ndarra
     side = lanes(filters.weight)
     whole = math.ceil(MR / side) * side
     panels = filters.groups * math.ceil(filters.M / MR)
-    U = memory.workspace(panels * ELEMENTS * (len(corners) * filters.C + 1) * MR, filters.weight.dtype)
+    size = ELEMENTS * (len(corners) * filters.C + 1) * MR
+    panel = math.ceil(size / side) * side
+    U = memory.workspace(panels * panel, filters.weight.dtype)
     # Any number of at least this size is a whole multiple of four times the smallest number, and so are their sums.
     least = filters.weight.dtype.type(4 * np.finfo(filters.weight.dtype).tiny)
     within = np.empty(panels, np.bool_)
 
     def run(first: int, last: int) -> None:
         cells = memory.workspace((filters.C * KH * KW + 1) * whole, filters.weight.dtype)
-        _weight_kernel(first, last, filters, taps, limit, least, cells, U, within)
+        one = memory.workspace(panel, filters.weight.dtype)
+        _weight_kernel(first, last, filters, taps, limit, least, cells, one, U, within)
 
     for_each(run, panels, values=ELEMENTS * len(corners) * filters.C * MR)
     if not within.all():
         raise NotTakenError(f"conv2d: winograd takes weights from ±{least:.3g} to ±{limit:.3g} and 0 only")
-    return U
+    return TransformedFilters(U, panel, bias)
 
 
 @kernel
@@ -113,6 +117,7 @@ def _weight_kernel(
     limit: Any,
     least: Any,
     cells: np.ndarray,
+    panel: np.ndarray,
     U: np.ndarray,
     within: np.ndarray,
 ) -> None:
@@ -144,7 +149,8 @@ def _weight_kernel(
                 tap = taps[piece, j]
                 positions[j] = (c * size + tap) * whole if tap >= 0 else zeros  # cells[c, tap], or the zeros
             for r in range(0, whole, side):
-                weight_transform(cells, r, positions, U, i * ELEMENTS * step + k * MR + r, step)  # U[i, :, k, r]
+                weight_transform(cells, r, positions, panel, k * MR + r, step)  # panel[:, k, r]
+        stream(panel, 0, U, i * panel.size, panel.size)  # U[i]
 
 
 # --- tiles ------------------------------------------------------------------------------------------------------------
@@ -185,9 +191,11 @@ def _correlate_kernel(
             k, count_k = tiles.spans[element]
             b_at = (element * (K + 1) + k) * NR  # V[element, k]
             for m in range(panels):
-                a_at = (((group * panels + m) * ELEMENTS + element) * (K + 1) + k) * MR  # U[group, m, element, k]
+                a_at = (group * panels + m) * filters.panel + (element * (K + 1) + k) * MR  # U[group, m, element, k]
                 c_at = (element * panels + m) * MR * NR  # products[element, m]
-                micro_kernel(count_k, filters.U, a_at, MR, 1, buffers.V, b_at, NR, buffers.products, c_at, NR, False)
+                micro_kernel(
+                    count_k, filters.U, a_at, MR, 1, buffers.V, b_at, NR, buffers.products, c_at, NR, M - m * MR, False
+                )  # fmt: skip
         _write_outputs(t, min(NR, count - t), group * M, M, tiles.grid, filters.bias, buffers, copies, vectors, out)
 
 

@@ -208,7 +208,7 @@ def _multiply(count: int, element: int, item: int, M: int, buffers: SumBuffers) 
     for m in range(M_panels):
         a_at = (element * (M_panels * MR + 1) + m * MR) * TILES  # U[element, m·MR]
         c_at = ((item * ELEMENTS + element) * M_panels + m) * MR * NR  # sums[item, element, m·MR]
-        micro_kernel(count, U, a_at, 1, TILES, V, b_at, NR, sums, c_at, NR, True)
+        micro_kernel(count, U, a_at, 1, TILES, V, b_at, NR, sums, c_at, NR, M - m * MR, True)
 
 
 @kernel

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 
-from scratch.compiled.emission import Flat, data_of, spread, vector_at, vector_of, word
+from scratch.compiled.emission import Flat, data_of, spread, store_first, vector_at, vector_of, word
 from scratch.compiled.vectors import lanes
 
 Matrix = Sequence[Sequence[float]]
@@ -106,16 +105,11 @@ def interleave(typing_context, source, even_at, odd_at, addend, target, target_a
         even, odd = (
             builder.fadd(builder.load(vector_at(builder, vector, source, at), align=itemsize), added) for at in (even_at, odd_at)
         )
-        form = ir.FunctionType(ir.VoidType(), [vector, vector.as_pointer(), number, ir.VectorType(ir.IntType(1), lanes)])
-        store = cgutils.get_or_insert_function(builder.module, form, f"llvm.masked.store.v{lanes}f{8 * itemsize}.p0")
-        wanted = spread(builder, ir.VectorType(count.type, lanes), count)
 
         def write(first):
             lane = ir.Constant(ir.VectorType(number, lanes), [(first + i) // 2 + i % 2 * lanes for i in range(lanes)])
-            place = ir.Constant(wanted.type, [first + i for i in range(lanes)])
             at = vector_at(builder, vector, target, builder.add(target_at, count.type(first)))
-            mask = builder.icmp_signed("<", place, wanted)
-            builder.call(store, [builder.shuffle_vector(even, odd, lane), at, number(itemsize), mask])
+            store_first(builder, builder.shuffle_vector(even, odd, lane), at, builder.sub(count, count.type(first)), itemsize)
 
         write(0)
         with builder.if_then(builder.icmp_signed(">", count, count.type(lanes))):

@@ -1,0 +1,73 @@
+"""How large the blocks of a matrix product are: a model of the caches, after Low et al. 2016 ("Analytical modeling is enough for
+high-performance BLIS").
+
+A product C (M,N) = A (M,K) · B (K,N) is cut three times, so that each part is used often while it is in a cache:
+
+    K  in blocks of KC    then a panel of B, (KC,NR), and a panel of A, (KC,MR), come from L2 fast enough for the micro-kernel
+    N  in blocks of NC    then B's block (KC,NC) and the result's tiles (M,NC) stay in L2 until the sum over K is complete
+    M  in panels of MR    A's panels stream past, each one used for all NC columns; the next is prefetched meanwhile
+
+KC decides the order of the sums, and so the bits of the result. Therefore it is one number for all machines. Why 256: the
+micro-kernel needs MR·KC·NR multiply-adds for a tile, then adds it to memory, which takes as long as about three steps of k: 1 % of
+256. With longer blocks that 1 % gets smaller, but running sums, and with them rounding, get longer, and fewer columns fit into L2.
+
+NC follows from the size of L2. It decides only how often A is read from L3, never a bit. For conv4 of AlexNet (M = 384 in tiles of
+14 rows, float32) a panel of NR = 32 columns takes 32·4·(256 + 392) bytes of L2 = 81 KiB. Three quarters of 1 MiB of L2 hold 9 of
+them. Then A's panel, 14 KiB, comes from L3 once for 9 tiles, which take some 65,000 cycles: a quarter of a byte a cycle.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from scratch.compiled import environment
+
+KC = 256  # steps of k in one block of a sum
+
+
+class Caches(NamedTuple):
+    """Sizes in bytes: of a core's own second-level cache, and of the third level, which cores share."""
+
+    L2: int
+    L3: int
+
+
+GUESS = Caches(L2=1 << 20, L3=16 << 20)  # where the system does not tell
+
+
+@functools.cache
+def caches() -> Caches:
+    """The sizes that the system reports. SCRATCH_L2_KIB forces the size of L2, to test other blocks on any machine."""
+    sizes = dict(zip(("L2", "L3"), GUESS, strict=True)) | _reported()
+    L2 = environment.choice("SCRATCH_L2_KIB", range(64, 1 << 20), "KiB, at least 64", lambda: sizes["L2"] >> 10) << 10
+    return Caches(L2, sizes["L3"])
+
+
+def columns_in_l2(column: int, fixed: int) -> int:
+    """How many columns of a block fit into L2: each takes ``column`` bytes there, and ``fixed`` bytes are needed anyway.
+
+    A quarter of L2 is left for what streams through it.
+    """
+    return max(1, (caches().L2 * 3 // 4 - fixed) // column)
+
+
+def _reported(system: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> dict[str, int]:
+    """The sizes of L2 and L3 that Linux and macOS report, as far as they do."""
+    sizes = {}
+    with contextlib.suppress(OSError, ValueError):
+        for folder in system.glob("index[0-9]*"):
+            level, size = ((folder / name).read_text().strip() for name in ("level", "size"))
+            if level in "23" and (number := re.fullmatch(r"(\d+)K", size)) and int(number[1]):
+                sizes[f"L{level}"] = int(number[1]) << 10
+    if sys.platform == "darwin":
+        with contextlib.suppress(OSError, ValueError, subprocess.SubprocessError):
+            command = ["sysctl", "-n", "hw.perflevel0.l2cachesize"]
+            # A cluster of cores shares this L2.
+            sizes["L2"] = int(subprocess.run(command, capture_output=True, check=True, timeout=5).stdout) // 4
+    return sizes
