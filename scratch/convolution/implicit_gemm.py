@@ -29,12 +29,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from numba.extending import register_jitable
+
 from scratch.compiled import memory
 from scratch.compiled.blocks import KC, columns_in_l2
 from scratch.compiled.jit import kernel
 from scratch.compiled.microkernel import MR, NR_VECTORS, micro_kernel
 from scratch.compiled.threads import for_each
-from scratch.compiled.vectors import copy_few, copy_vector, lanes, transpose
+from scratch.compiled.vectors import copy_few, copy_vector, lanes, prefetch, stream, transpose
 from scratch.convolution.geometry import Geometry, Gradients
 from scratch.convolution.packing import Grid, Layout, PaddedInput, new_copies, pad, plan_copies
 from scratch.core.ladder import NotTakenError
@@ -83,7 +85,6 @@ class Rows(NamedTuple):
 class Buffers(NamedTuple):
     """A thread's buffers for a block of pixels."""
 
-    weights: np.ndarray  # (MR, KC + 1): a panel of weights, and the bias
     columns: np.ndarray  # (panels, KC + 1, NR): packed panels
     tiles: np.ndarray  # (⌈rows/MR⌉, panels, MR, NR): the sums so far
 
@@ -96,17 +97,22 @@ def _correlate(padded: PaddedInput, taps: np.ndarray, rows: Rows, grid: Grid, ou
     groups, K = len(rows.bias), len(taps)
     weight_panels = math.ceil(len(rows.cells) / MR)
     NR = NR_VECTORS * lanes(out)
-    # For each panel of pixels L2 holds its columns and tiles. Beside them it needs room for a panel of weights.
-    most = columns_in_l2((KC + weight_panels * MR) * NR * out.itemsize, KC * MR * out.itemsize)
+    # For each panel of pixels L2 holds its columns and tiles, and for all of them two panels of weights.
+    most = columns_in_l2((KC + weight_panels * MR) * NR * out.itemsize, 2 * KC * MR * out.itemsize)
+    weights = memory.workspace(groups * weight_panels * _before(K + 1, 1), out.dtype)
+
+    def pack(first: int, last: int) -> None:
+        _pack_kernel(first, last, rows, K, memory.workspace(MR * _pitch(KC) + lanes(out), out.dtype), weights)
+
+    for_each(pack, groups * weight_panels, values=K * MR)
 
     def run(first: int, last: int) -> None:
         panels = min(most, last - first)
         buffers = Buffers(
-            memory.workspace(MR * (KC + 1) + lanes(out), out.dtype),
             memory.workspace(panels * (KC + 1) * NR, out.dtype),
             memory.workspace(weight_panels * panels * MR * NR + lanes(out), out.dtype),
         )
-        _correlate_kernel(first, last, padded, taps, rows, grid, buffers, out)
+        _correlate_kernel(first, last, padded, taps, weights, rows, grid, buffers, out)
 
     panels = groups * math.ceil(len(out) * grid.rows * grid.columns / NR)
     for_each(run, panels, values=weight_panels * (K + 1) * NR)
@@ -118,6 +124,7 @@ def _correlate_kernel(
     last: int,
     padded: PaddedInput,
     taps: np.ndarray,
+    weights: np.ndarray,
     rows: Rows,
     grid: Grid,
     buffers: Buffers,
@@ -128,7 +135,7 @@ def _correlate_kernel(
     padded -> columns (panels, KC, NR); weights · columns -> tiles (⌈rows/MR⌉, panels, MR, NR), for one block of K after the other
     """
     cells, layout = padded
-    weights, columns, tiles = buffers
+    columns, tiles = buffers
     width = lanes(cells)
     NR = NR_VECTORS * width
     size = (KC + 1) * NR  # of a panel
@@ -137,6 +144,7 @@ def _correlate_kernel(
     flat_out = out.reshape(out.size)
     groups, count = rows.bias.shape
     K, P = len(taps), grid.rows * grid.columns
+    weight_panels = (count + MR - 1) // MR
     pixel_panels = (N * P + NR - 1) // NR
     copies = new_copies(most * NR)
     i = first
@@ -161,12 +169,17 @@ def _correlate_kernel(
             if last_block:
                 for b in range(panels):
                     columns[b * size + steps * NR : b * size + (steps + 1) * NR] = 1  # columns[b, steps, :]
+            pitch = _pitch(steps)
             for top in range(0, count, MR):
-                _pack_weights(rows, group, top, k, steps, weights)
+                a_at = (
+                    group * _before(K + 1, weight_panels) + _before(k, weight_panels) + top * pitch
+                )  # weights[group, block, top / MR]
                 for b in range(panels):
+                    # The next panel of weights begins where this one ends.
+                    prefetch(weights, a_at + MR * pitch * (panels + b) // panels, MR * pitch // panels)
                     c_at = (top * panels + b * MR) * NR  # tiles[top / MR, b]
                     micro_kernel(
-                        steps + last_block, weights, 0, 1, KC + 1, columns, b * size, NR, tiles, c_at, NR, count - top, k > 0
+                        steps + last_block, weights, a_at, 1, pitch, columns, b * size, NR, tiles, c_at, NR, count - top, k > 0
                     )  # fmt: skip
                     if last_block:  # complete: stored while the next tile is computed
                         for run in range(runs.number[b]):
@@ -183,37 +196,59 @@ def _correlate_kernel(
         i += panels
 
 
+@register_jitable
+def _pitch(steps: int) -> int:
+    """Elements from one row of a panel of weights to the next: room for a block's taps and the bias, in whole vectors."""
+    return (steps + 16) // 16 * 16
+
+
+@register_jitable
+def _before(k: int, panels: int) -> int:
+    """Elements of a group's packed weights before the block of tap k: all of them for k = K + 1."""
+    return panels * MR * (k // KC * _pitch(KC) + (_pitch(k % KC - 1) if k % KC else 0))
+
+
 @kernel
-def _pack_weights(rows: Rows, group: int, top: int, k: int, steps: int, weights: np.ndarray) -> None:
-    """Taps k … k + steps - 1 of the rows from ``top`` on, and then the bias -> (MR, KC + 1); rows beyond the last repeat it."""
+def _pack_kernel(first: int, last: int, rows: Rows, K: int, panel: np.ndarray, weights: np.ndarray) -> None:
+    """(G, M, channels, KH·KW) -> (G, blocks of K, ⌈rows/MR⌉, MR, pitch), with the bias after the last tap.
+
+    A work item is one packed panel of every block. Rows beyond the last repeat it; what they compute is not used.
+    """
     weight, (group_step, row_step, channel_step), which, bias, _ = rows
     count, taps = bias.shape[1], which.shape[1]
-    M = count // len(which)
-    in_order = True
+    M, panels = count // len(which), (count + MR - 1) // MR
+    in_order = len(which) == 1
     for tap in range(taps):
-        in_order &= len(which) == 1 and which[0, tap] == tap
-    for r in range(MR):
-        row = min(top + r, count - 1)
-        member, m = divmod(row, M)
-        source, target = group * group_step + m * row_step, r * (KC + 1)  # weight[group, m], weights[r]
-        channel, tap = divmod(k, taps) if taps else (0, 0)
-        done = 0
-        while done < steps:  # a run of taps of one channel, or of all if they follow each other: weight[group, m, channel, tap]
-            at = source + channel * channel_step + tap
-            length = steps - done if channel_step == taps else min(steps - done, taps - tap)
-            if in_order:
-                for j in range(0, length, lanes(weight)):
-                    if at + j + lanes(weight) <= weight.size:
-                        copy_vector(weight, at + j, weights, target + done + j)  # what is too much is overwritten
+        in_order &= which[0, tap] == tap
+    for i in range(first, last):
+        group, top = i // panels, i % panels * MR
+        for k in range(0, K + 1, KC):
+            steps = min(KC, K - k)
+            pitch = _pitch(steps)
+            for r in range(MR):
+                row = min(top + r, count - 1)
+                member, m = divmod(row, M)
+                channel, tap = divmod(k, taps) if taps else (0, 0)
+                done = 0
+                while done < steps:  # a run: taps of one channel, or of all channels if they follow each other
+                    length = steps - done if channel_step == taps else min(steps - done, taps - tap)
+                    source = group * group_step + m * row_step + channel * channel_step  # weight[group, m, channel]
+                    target = r * pitch + done  # panel[r, done]
+                    if in_order:
+                        for j in range(0, length, lanes(weight)):
+                            if source + tap + j + lanes(weight) <= weight.size:
+                                copy_vector(weight, source + tap + j, panel, target + j)  # what is too much is overwritten
+                            else:
+                                for q in range(j, length):
+                                    panel[target + q] = weight[source + tap + q]
                     else:
-                        for q in range(j, length):
-                            weights[target + done + q] = weight[at + q]
-            else:
-                for q in range(length):
-                    weights[target + done + q] = weight[at - tap + which[member, tap + q]]
-            done += length
-            channel, tap = channel + 1, 0
-        weights[target + steps] = bias[group, row]
+                        for q in range(length):
+                            panel[target + q] = weight[source + which[member, tap + q]]
+                    done += length
+                    channel, tap = channel + 1, 0
+                panel[r * pitch + steps] = bias[group, row]
+            at = group * _before(K + 1, panels) + _before(k, panels) + top * pitch  # weights[group, block, top / MR]
+            stream(panel, 0, weights, at, MR * pitch)
 
 
 class Runs(NamedTuple):
