@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scratch.compiled import memory
+from scratch.compiled.blocks import KC
 from scratch.compiled.jit import kernel
 from scratch.compiled.microkernel import MR, NR_VECTORS, micro_kernel
 from scratch.compiled.threads import for_each
@@ -16,6 +17,8 @@ from scratch.convolution.packing import Copies, Grid, PaddedInput, all_within, n
 from scratch.convolution.winograd_tiles import Filters, Pieces, patch_of, tile_layout
 from scratch.convolution.winograd_transforms import ELEMENTS, input_transform, interleave, output_transform, weight_transform
 from scratch.core.ladder import NotTakenError
+
+PANELS = 7  # of MR channels in a work item: their products stay in L1 and L2 until they are transformed back
 
 
 class Tiles(NamedTuple):
@@ -38,7 +41,7 @@ class TileBuffers(NamedTuple):
     """A thread's buffers for NR tiles."""
 
     V: np.ndarray  # (ELEMENTS, K + 1, NR): Bᵀ d B; the last row takes what the last vector writes too much
-    products: np.ndarray  # (ELEMENTS, ⌈M/MR⌉·MR, NR): U · V
+    products: np.ndarray  # (ELEMENTS, PANELS·MR, NR): U · V
     outputs: np.ndarray  # (2·2, NR): Aᵀ · A of the products of one channel
 
 
@@ -65,13 +68,13 @@ def correlate(x: np.ndarray, top: int, left: int, filters: Filters, bias: np.nda
     def run(first: int, last: int) -> None:
         buffers = TileBuffers(
             memory.workspace(ELEMENTS * (K + 1) * NR, x.dtype),
-            memory.workspace(ELEMENTS * math.ceil(filters.M / MR) * MR * NR, x.dtype),
+            memory.workspace(ELEMENTS * PANELS * MR * NR, x.dtype),
             memory.workspace(4 * NR + lanes(x), x.dtype),
         )
         _correlate_kernel(first, last, padded, tiles, transformed, buffers, out, filters.groups)
 
-    values = math.ceil(filters.M / MR) * ELEMENTS * K * NR
-    for_each(run, filters.groups * math.ceil(N * rows * columns / NR), values=values)
+    shares = math.ceil(math.ceil(filters.M / MR) / PANELS)
+    for_each(run, filters.groups * math.ceil(N * rows * columns / NR) * shares, values=PANELS * ELEMENTS * K * NR)
 
 
 # --- filters ----------------------------------------------------------------------------------------------------------
@@ -167,9 +170,9 @@ def _correlate_kernel(
     out: np.ndarray,
     groups: int,
 ) -> None:
-    """A work item is NR tiles of one group: transform them, multiply, transform back.
+    """A work item is NR tiles of one group and a share of the channels: transform the tiles, multiply, transform back.
 
-    padded -> V (ELEMENTS, K+1, NR); U · V -> products (ELEMENTS, ⌈M/MR⌉·MR, NR) -> outputs (2·2, NR) -> out
+    padded -> V (ELEMENTS, K+1, NR), once for all shares; U · V -> products (ELEMENTS, MR·PANELS, NR) -> outputs (2·2, NR) -> out
     """
     NR = NR_VECTORS * lanes(padded.cells)
     N, M_all, _, _ = out.shape
@@ -177,26 +180,37 @@ def _correlate_kernel(
     K = len(tiles.patches) * C
     count = N * tiles.grid.rows * tiles.grid.columns
     panels, tile_panels = (M + MR - 1) // MR, (count + NR - 1) // NR
+    shares = (panels + PANELS - 1) // PANELS
     copies = new_copies(NR)
+    transformed = -1  # the tile panel whose V is there
+    vectors = 0
     for i in range(first, last):
-        group, t = i // tile_panels, i % tile_panels * NR
-        channel_at = group * C * padded.layout.plane  # the group's first channel
-        vectors = plan_copies(t, min(NR, count - t), tiles.grid, padded.layout, lanes(padded.cells), channel_at, 0, copies, 0)
-        for k in range(K):
-            patch, c = tiles.patches[k // C], k % C
-            for v in range(vectors):
-                source = copies.source[v] + c * padded.layout.plane
-                input_transform(padded.cells, source, patch, buffers.V, k * NR + copies.target[v], (K + 1) * NR)  # V[:, k, v]
+        tile_panel, share = i // shares, i % shares
+        group, t = tile_panel // tile_panels, tile_panel % tile_panels * NR
+        tiles_here = min(NR, count - t)
+        if tile_panel != transformed:
+            channel_at = group * C * padded.layout.plane  # the group's first channel
+            vectors = plan_copies(t, tiles_here, tiles.grid, padded.layout, lanes(padded.cells), channel_at, 0, copies, 0)
+            for k in range(K):
+                patch, c = tiles.patches[k // C], k % C
+                for v in range(vectors):
+                    source = copies.source[v] + c * padded.layout.plane
+                    input_transform(padded.cells, source, patch, buffers.V, k * NR + copies.target[v], (K + 1) * NR)  # V[:, k, v]
+            transformed = tile_panel
+        begin, end = share * PANELS, min(panels, (share + 1) * PANELS)
         for element in range(ELEMENTS):
-            k, count_k = tiles.spans[element]
-            b_at = (element * (K + 1) + k) * NR  # V[element, k]
-            for m in range(panels):
-                a_at = (group * panels + m) * filters.panel + (element * (K + 1) + k) * MR  # U[group, m, element, k]
-                c_at = (element * panels + m) * MR * NR  # products[element, m]
-                micro_kernel(
-                    count_k, filters.U, a_at, MR, 1, buffers.V, b_at, NR, buffers.products, c_at, NR, M - m * MR, False
-                )  # fmt: skip
-        _write_outputs(t, min(NR, count - t), group * M, M, tiles.grid, filters.bias, buffers, copies, vectors, out)
+            for m in range(begin, end):
+                c_at = (element * PANELS + m - begin) * MR * NR  # products[element, m - begin]
+                first_k, count_k = tiles.spans[element]
+                for k in range(first_k, first_k + count_k, KC):
+                    steps = min(KC, first_k + count_k - k)
+                    b_at = (element * (K + 1) + k) * NR  # V[element, k]
+                    a_at = (group * panels + m) * filters.panel + (element * (K + 1) + k) * MR  # U[group, m, element, k]
+                    micro_kernel(
+                        steps, filters.U, a_at, MR, 1, buffers.V, b_at, NR, buffers.products, c_at, NR, M - m * MR, k > first_k
+                    )  # fmt: skip
+        channels = min(M, end * MR) - begin * MR
+        _write_outputs(t, tiles_here, group * M + begin * MR, channels, tiles.grid, filters.bias, buffers, copies, vectors, out)
 
 
 @kernel
@@ -222,7 +236,7 @@ def _write_outputs(
     NR = NR_VECTORS * width
     N, M_all, H, W = out.shape
     flat_out = out.reshape(N * M_all * H * W)
-    elements = np.arange(ELEMENTS) * ((M + MR - 1) // MR * MR * NR)  # products[element]
+    elements = np.arange(ELEMENTS) * (PANELS * MR * NR)  # products[element]
     cells, across, below = np.empty(vectors, np.intp), np.empty(vectors, np.intp), np.empty(vectors, np.bool_)
     for v in range(vectors):
         tile = copies.target[v]
