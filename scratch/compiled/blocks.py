@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 from scratch.compiled import environment
 
-KC = 256  # steps of k in one block of a sum
+KC = 128  # steps of k in one block of a sum
 
 
 class Caches(NamedTuple):

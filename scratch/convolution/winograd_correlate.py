@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scratch.compiled import memory
-from scratch.compiled.blocks import KC
+from scratch.compiled.blocks import KC, columns_in_l2
 from scratch.compiled.jit import kernel
 from scratch.compiled.microkernel import MR, NR_VECTORS, micro_kernel
 from scratch.compiled.threads import for_each
@@ -18,7 +18,7 @@ from scratch.convolution.winograd_tiles import Filters, Pieces, patch_of, tile_l
 from scratch.convolution.winograd_transforms import ELEMENTS, input_transform, interleave, output_transform, weight_transform
 from scratch.core.ladder import NotTakenError
 
-PANELS = 7  # of MR channels in a work item: their products stay in L1 and L2 until they are transformed back
+SHARE = 7  # panels of MR channels in a work item: so few products stay in L2 until they are transformed back
 
 
 class Tiles(NamedTuple):
@@ -38,10 +38,10 @@ class TransformedFilters(NamedTuple):
 
 
 class TileBuffers(NamedTuple):
-    """A thread's buffers for NR tiles."""
+    """A thread's buffers for a few panels of NR tiles."""
 
-    V: np.ndarray  # (ELEMENTS, K + 1, NR): Bᵀ d B; the last row takes what the last vector writes too much
-    products: np.ndarray  # (ELEMENTS, PANELS·MR, NR): U · V
+    V: np.ndarray  # (panels, ELEMENTS, K + 1, NR): Bᵀ d B; the last row takes what the last vector writes too much
+    products: np.ndarray  # (panels, ELEMENTS, SHARE·MR, NR): U · V
     outputs: np.ndarray  # (2·2, NR): Aᵀ · A of the products of one channel
 
 
@@ -64,17 +64,19 @@ def correlate(x: np.ndarray, top: int, left: int, filters: Filters, bias: np.nda
     K = len(pieces.taps) * filters.C
     transformed = _transformed(filters, pieces.taps, bias, limit)
     NR = NR_VECTORS * lanes(x)
+    # U is read once for all panels whose V and products L2 holds.
+    panels = columns_in_l2(ELEMENTS * (K + SHARE * MR) * NR * x.itemsize, 0)
 
     def run(first: int, last: int) -> None:
         buffers = TileBuffers(
-            memory.workspace(ELEMENTS * (K + 1) * NR, x.dtype),
-            memory.workspace(ELEMENTS * PANELS * MR * NR, x.dtype),
+            memory.workspace(panels * ELEMENTS * (K + 1) * NR, x.dtype),
+            memory.workspace(panels * ELEMENTS * SHARE * MR * NR, x.dtype),
             memory.workspace(4 * NR + lanes(x), x.dtype),
         )
         _correlate_kernel(first, last, padded, tiles, transformed, buffers, out, filters.groups)
 
-    shares = math.ceil(math.ceil(filters.M / MR) / PANELS)
-    for_each(run, filters.groups * math.ceil(N * rows * columns / NR) * shares, values=PANELS * ELEMENTS * K * NR)
+    shares = math.ceil(math.ceil(filters.M / MR) / SHARE)
+    for_each(run, filters.groups * math.ceil(N * rows * columns / NR) * shares, values=SHARE * ELEMENTS * K * NR)
 
 
 # --- filters ----------------------------------------------------------------------------------------------------------
@@ -170,63 +172,83 @@ def _correlate_kernel(
     out: np.ndarray,
     groups: int,
 ) -> None:
-    """A work item is NR tiles of one group and a share of the channels: transform the tiles, multiply, transform back.
+    """A work item is NR tiles of one group and a share of its channels: transform the tiles, multiply, transform back.
 
-    padded -> V (ELEMENTS, K+1, NR), once for all shares; U · V -> products (ELEMENTS, MR·PANELS, NR) -> outputs (2·2, NR) -> out
+    padded -> V (panels, ELEMENTS, K+1, NR), once for all shares; U · V -> products (panels, ELEMENTS, SHARE·MR, NR) -> out
     """
-    NR = NR_VECTORS * lanes(padded.cells)
+    width = lanes(padded.cells)
+    NR = NR_VECTORS * width
     N, M_all, _, _ = out.shape
     M, C = M_all // groups, padded.layout.image // padded.layout.plane // groups
     K = len(tiles.patches) * C
     count = N * tiles.grid.rows * tiles.grid.columns
-    panels, tile_panels = (M + MR - 1) // MR, (count + NR - 1) // NR
-    shares = (panels + PANELS - 1) // PANELS
+    shares, tile_panels = ((M + MR - 1) // MR + SHARE - 1) // SHARE, (count + NR - 1) // NR
+    size = ELEMENTS * (K + 1) * NR  # of V for one panel of tiles
     copies = new_copies(NR)
-    transformed = -1  # the tile panel whose V is there
-    vectors = 0
-    for i in range(first, last):
-        tile_panel, share = i // shares, i % shares
-        group, t = tile_panel // tile_panels, tile_panel % tile_panels * NR
-        tiles_here = min(NR, count - t)
-        if tile_panel != transformed:
-            channel_at = group * C * padded.layout.plane  # the group's first channel
-            vectors = plan_copies(t, tiles_here, tiles.grid, padded.layout, lanes(padded.cells), channel_at, 0, copies, 0)
-            for k in range(K):
-                patch, c = tiles.patches[k // C], k % C
-                for v in range(vectors):
-                    source = copies.source[v] + c * padded.layout.plane
-                    input_transform(padded.cells, source, patch, buffers.V, k * NR + copies.target[v], (K + 1) * NR)  # V[:, k, v]
-            transformed = tile_panel
-        begin, end = share * PANELS, min(panels, (share + 1) * PANELS)
-        for element in range(ELEMENTS):
-            for m in range(begin, end):
-                c_at = (element * PANELS + m - begin) * MR * NR  # products[element, m - begin]
-                first_k, count_k = tiles.spans[element]
-                for k in range(first_k, first_k + count_k, KC):
-                    steps = min(KC, first_k + count_k - k)
-                    b_at = (element * (K + 1) + k) * NR  # V[element, k]
-                    a_at = (group * panels + m) * filters.panel + (element * (K + 1) + k) * MR  # U[group, m, element, k]
+    most = buffers.V.size // size
+    i = first
+    while i < last:
+        # All shares of a few panels of tiles, if the range has them, else what it has of one panel.
+        panel, share = divmod(i, shares)
+        group = panel // tile_panels
+        panels, end = 1, min(shares, share + last - i)
+        if share == 0 and last - i >= shares:
+            panels = min(most, (last - i) // shares, (group + 1) * tile_panels - panel)
+        for b in range(panels):
+            t = (panel + b) % tile_panels * NR
+            _transform_tiles(
+                t, min(NR, count - t), group * C * padded.layout.plane, padded, tiles, C, b * size, copies, buffers.V
+            )
+        for begin in range(share * SHARE, end * SHARE, SHARE):
+            channel, channels = begin * MR, min(M - begin * MR, SHARE * MR)
+            _multiply(group * ((M + MR - 1) // MR) + begin, channels, panels, K, tiles.spans, filters, buffers)
+            for b in range(panels):
+                t = (panel + b) % tile_panels * NR
+                _write_outputs(t, min(NR, count - t), group * M + channel, channels, tiles.grid, filters.bias, b, buffers, out)
+        i += panels * (end - share)
+
+
+@kernel
+def _transform_tiles(
+    t: int, count: int, channel_at: int, padded: PaddedInput, tiles: Tiles, C: int, target: int, copies: Copies, V: np.ndarray
+) -> None:
+    """Bᵀ d B of ``count`` tiles from tile ``t`` on, C channels from ``channel_at`` on -> V (ELEMENTS, K+1, NR) at ``target``."""
+    cells, layout = padded
+    NR = NR_VECTORS * lanes(cells)
+    K = len(tiles.patches) * C
+    vectors = plan_copies(t, count, tiles.grid, layout, lanes(cells), channel_at, target, copies, 0)
+    for k in range(K):
+        patch, c = tiles.patches[k // C], k % C
+        for v in range(vectors):
+            source = copies.source[v] + c * layout.plane
+            input_transform(cells, source, patch, V, k * NR + copies.target[v], (K + 1) * NR)  # V[:, k, v]
+
+
+@kernel
+def _multiply(
+    first: int, rows: int, panels: int, K: int, spans: np.ndarray, filters: TransformedFilters, buffers: TileBuffers
+) -> None:
+    """Products of ``rows`` channels, from panel ``first`` of U on, with a few panels of tiles, in blocks of KC channels."""
+    NR = NR_VECTORS * lanes(filters.U)
+    for element in range(ELEMENTS):
+        begin, count = spans[element]
+        for m in range((rows + MR - 1) // MR):
+            for k in range(begin, begin + count, KC):
+                a_at = (first + m) * filters.panel + (element * (K + 1) + k) * MR  # U[first + m, element, k]
+                for b in range(panels):
+                    b_at = ((b * ELEMENTS + element) * (K + 1) + k) * NR  # V[b, element, k]
+                    c_at = ((b * ELEMENTS + element) * SHARE + m) * MR * NR  # products[b, element, m]
                     micro_kernel(
-                        steps, filters.U, a_at, MR, 1, buffers.V, b_at, NR, buffers.products, c_at, NR, M - m * MR, k > first_k
+                        min(KC, begin + count - k), filters.U, a_at, MR, 1, buffers.V, b_at, NR,
+                        buffers.products, c_at, NR, rows - m * MR, k > begin,
                     )  # fmt: skip
-        channels = min(M, end * MR) - begin * MR
-        _write_outputs(t, tiles_here, group * M + begin * MR, channels, tiles.grid, filters.bias, buffers, copies, vectors, out)
 
 
 @kernel
 def _write_outputs(
-    t: int,
-    count: int,
-    channel: int,
-    M: int,
-    grid: Grid,
-    bias: np.ndarray,
-    buffers: TileBuffers,
-    copies: Copies,
-    vectors: int,
-    out: np.ndarray,
+    t: int, count: int, channel: int, channels: int, grid: Grid, bias: np.ndarray, b: int, buffers: TileBuffers, out: np.ndarray
 ) -> None:
-    """The products of ``count`` tiles from tile ``t`` on -> M channels of out from ``channel`` on, 2×2 outputs a tile.
+    """The products of ``count`` tiles from tile ``t`` on -> ``channels`` channels of out from ``channel`` on, 2×2 outputs a tile.
 
     A vector of tiles has its four outputs in four vectors. Two of them, the left and the right outputs of a row, are interleaved
     into a row of the image. No number is written beyond the outputs.
@@ -236,22 +258,25 @@ def _write_outputs(
     NR = NR_VECTORS * width
     N, M_all, H, W = out.shape
     flat_out = out.reshape(N * M_all * H * W)
-    elements = np.arange(ELEMENTS) * (PANELS * MR * NR)  # products[element]
-    cells, across, below = np.empty(vectors, np.intp), np.empty(vectors, np.intp), np.empty(vectors, np.bool_)
-    for v in range(vectors):
-        tile = copies.target[v]
+    elements = (b * ELEMENTS + np.arange(ELEMENTS)) * (SHARE * MR * NR)  # products[b, element]
+    # A run of tiles in a row of the image, one vector at most: its first tile, its cell in out, and the outputs it has.
+    first, cells, across, below = np.empty(NR, np.intp), np.empty(NR, np.intp), np.empty(NR, np.intp), np.empty(NR, np.bool_)
+    runs = tile = 0
+    while tile < count:
         n, p = divmod(t + tile, grid.rows * grid.columns)
         h, w = p // grid.columns * 2, p % grid.columns * 2
-        end = copies.target[v + 1] if v + 1 < vectors else count
-        cells[v] = ((n * M_all + channel) * H + h) * W + w  # out[n, channel, h, w]
-        across[v], below[v] = min(2 * (end - tile), W - w), h + 1 < H
-    for m in range(M):
+        length = min(width, count - tile, grid.columns - p % grid.columns)
+        first[runs], cells[runs] = tile, ((n * M_all + channel) * H + h) * W + w  # out[n, channel, h, w]
+        across[runs], below[runs] = min(2 * length, W - w), h + 1 < H
+        tile += length
+        runs += 1
+    for m in range(channels):
         for j in range(0, NR, width):
-            output_transform(products, m * NR + j, elements, outputs, j, NR)  # products[:, m, j] -> outputs[:, j]
-        b = bias[channel + m]
-        for v in range(vectors):
-            # out[n, channel + m, h, w], outputs[0, tile] and outputs[1, tile]
-            cell, left, right = cells[v] + m * H * W, copies.target[v], NR + copies.target[v]
-            interleave(outputs, left, right, b, flat_out, cell, across[v])
+            output_transform(products, m * NR + j, elements, outputs, j, NR)  # products[b, :, m, j] -> outputs[:, j]
+        addend = bias[channel + m]
+        for v in range(runs):
+            # outputs[0, tile] and outputs[1, tile] -> out[n, channel + m, h, w]
+            cell, left, right = cells[v] + m * H * W, first[v], NR + first[v]
+            interleave(outputs, left, right, addend, flat_out, cell, across[v])
             if below[v]:  # outputs[2, tile] and outputs[3, tile] -> out[n, channel + m, h + 1, w]
-                interleave(outputs, 2 * NR + left, 2 * NR + right, b, flat_out, cell + W, across[v])
+                interleave(outputs, 2 * NR + left, 2 * NR + right, addend, flat_out, cell + W, across[v])

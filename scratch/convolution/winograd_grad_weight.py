@@ -17,7 +17,7 @@ from scratch.convolution.packing import Copies, Grid, PaddedInput, new_copies, p
 from scratch.convolution.winograd_tiles import Pieces, limit_of, patch_of, tile_layout
 from scratch.convolution.winograd_transforms import ELEMENTS, grad_transform, grad_weight_transform, input_transform
 
-TILES = 128  # in one block of the sum: A g Aᵀ and Bᵀ d B of a block stay in the cache
+TILES = 256  # in one block of the sum: A g Aᵀ and Bᵀ d B of a block stay in the cache
 
 
 class ChannelsLast(NamedTuple):
