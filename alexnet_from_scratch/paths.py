@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from alexnet_from_scratch.text import shown
@@ -26,6 +28,17 @@ def kind(path: Path) -> str:
             return ABSENT
         return f"out of reach ({error.strerror})"
     return FILE if stat.S_ISREG(mode) else FOLDER if stat.S_ISDIR(mode) else OTHERS.get(stat.S_IFMT(mode), "of no known kind")
+
+
+@contextmanager
+def naming(path: Path | str) -> Iterator[None]:
+    """Give this path's name to an OSError that has none, as those of reading and writing."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def wrong_kind(path: Path, expected: str) -> str | None:

@@ -333,4 +333,6 @@ def test_no_pipe_and_no_device_is_replaced(small_state, tmp_path):
     for write in (convert.convert, convert.to_torch):
         with pytest.raises(OSError, match="pipe: must be a file, got a pipe or a device"):
             write(tmp_path / "x.pth", tmp_path / "pipe")
+        with pytest.raises(IsADirectoryError, match=r"^\.: must be a file, got a folder"):
+            write(tmp_path / "x.pth", Path(""))  # as a command's argument that is empty
     assert (tmp_path / "pipe").is_fifo()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -142,11 +143,18 @@ def test_a_new_run_replaces_no_file(side, tmp_path, name):
 def test_a_new_run_may_begin_where_one_has_not_got_to_its_first_checkpoint(tmp_path):
     (tmp_path / "metrics.jsonl").touch()
     (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / ".step-000000000.safetensors.unfinished").write_bytes(b"half")
+    (tmp_path / "checkpoints" / ".step-000000009.safetensors.unfinished").write_bytes(b"half")
     (tmp_path / ".mine.unfinished").touch()
     run("scratch", tmp_path)
     left = [path.name for path in tmp_path.rglob("*.unfinished")]
     assert left == [".mine.unfinished"]
+
+
+@side_by_side
+def test_one_class_is_nothing_to_learn(side, tmp_path):
+    with dataset(data_of(("cat",))), pytest.raises(ValueError, match=r"digits: has only one class, 'cat'.* Add a folder"):
+        run(side, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 # --- full disks -------------------------------------------------------------------------------------------------------
@@ -214,7 +222,7 @@ def test_results_that_cannot_be_written_are_named_and_made_again(name, tmp_path,
             synced(source, to)
 
         patched.setattr(os, "replace", full)
-        with pytest.raises(OSError, match=f"No space left on device.*{name}"):
+        with pytest.raises(OSError, match=re.escape(f"No space left on device: '{tmp_path / name}'")):
             run("scratch", tmp_path)
     assert list(tmp_path.rglob("*.unfinished")) == []
     assert run("scratch", tmp_path, resume=True)["steps"] == 3

@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from alexnet_from_scratch.paths import naming
 from alexnet_from_scratch.runs import files, weights
 from alexnet_from_scratch.runs.screen import failing_plainly, plain_console
 from alexnet_from_scratch.text import CommandLine, shown
@@ -132,7 +133,7 @@ def read_names(path: Path) -> list[str]:
         ValueError: it is not UTF-8, or far too long.
         OSError: it cannot be read.
     """
-    with path.open("rb") as file:
+    with naming(path), path.open("rb") as file:
         content = file.read(files.HEADER_LIMIT + 1)
     if len(content) > files.HEADER_LIMIT:
         raise ValueError(f"{path}: must have at most {files.HEADER_LIMIT} bytes, a name on each line, got more")
@@ -254,7 +255,7 @@ def _mean() -> torch.Tensor:
 def _require_another_file(out: Path, path: Path | str) -> None:
     if out.exists() and Path(path).exists() and out.samefile(path):
         raise ValueError(f"{out}: must be another file than the one that is read")
-    if out.exists() and not out.is_dir():
+    if out.exists():
         files.require_file(out)  # as root one could replace /dev/null
 
 

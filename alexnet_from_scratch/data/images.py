@@ -13,6 +13,7 @@ from typing import IO, Any
 import numpy as np
 
 from alexnet_from_scratch.packages import optional
+from alexnet_from_scratch.paths import naming
 
 # The first bytes of photographs' file formats. Others are not even tried: some of Pillow's readers start other programs.
 FORMATS = {
@@ -86,7 +87,8 @@ def read_image(path: Path | str, for_size: int | None = None) -> np.ndarray:
             return _read(Image, file, limit, for_size)
     except Exception as error:  # Pillow's readers raise a dozen kinds for damage, from SyntaxError to struct.error
         if isinstance(error, MemoryError) or getattr(error, "errno", None) is not None:
-            raise
+            with naming(path):
+                raise
         if isinstance(error, BrokenImageError):
             problem = str(error)
         elif isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):

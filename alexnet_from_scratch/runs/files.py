@@ -8,6 +8,7 @@ file, so that the two cannot be separated or mixed up with another file's.
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -25,11 +26,13 @@ except ModuleNotFoundError as error:
         "safetensors, the format of weights and checkpoints, is not installed: pip install 'alexnet-from-scratch[train]'"
     ) from error
 
+from alexnet_from_scratch.paths import naming
 from alexnet_from_scratch.text import shown
 
 # In bytes, for writer and reader. Our headers take a few thousand; this has room for tens of thousands of long class names, and a
 # stranger's header must not fill the memory.
 HEADER_LIMIT = 2**24
+LONG = 200  # bytes of a file's name; most file systems allow 255
 # What file systems say, of networks for example, where only files can be synced.
 NOT_FOR_FOLDERS = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 DTYPES: dict[str, np.dtype[Any]] = {
@@ -91,7 +94,7 @@ def read_header(path: Path | str, kind: str) -> Header:
     if seems != SAFETENSORS:
         hint = "; 'python -m torch_impl.convert' makes weights of those that torch.save wrote" if seems in (ZIP, PICKLE) else ""
         raise NotWholeError(f"{path}: must be a safetensors file, got {seems}{hint}")
-    with path.open("rb") as start:
+    with naming(path), path.open("rb") as start:
         length = int.from_bytes(start.read(8), "little")
         if length > HEADER_LIMIT:
             raise NotWholeError(f"{path}: must have a header of at most {HEADER_LIMIT} bytes, got one that claims {length}")
@@ -174,7 +177,7 @@ def described(path: Path) -> str:
         OSError: it is not a file, or cannot be read.
     """
     require_file(path)
-    with path.open("rb") as file:
+    with naming(path), path.open("rb") as file:
         start = file.read(64)
     if not start:
         return "an empty file"
@@ -218,7 +221,10 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         OSError: see :func:`write`.
     """
-    temporary = path.with_name(f".{path.name}.unfinished")
+    name = path.name
+    if len(os.fsencode(name)) > LONG:  # with more than 255 bytes it would be no name
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()
+    temporary = path.with_name(f".{name}.unfinished")
     try:
         try:
             with temporary.open("wb") as file:

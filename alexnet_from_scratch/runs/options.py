@@ -13,6 +13,7 @@ from typing import Any, Self
 from alexnet_from_scratch.runs import schedule
 from alexnet_from_scratch.runs.checkpoints import Checkpoint, Checkpoints
 from alexnet_from_scratch.data.datasets import NAMES
+from alexnet_from_scratch.runs.screen import reason
 from alexnet_from_scratch.runs.state import require_fields
 from alexnet_from_scratch.text import CommandLine
 from alexnet_from_scratch.variants import VARIANTS
@@ -187,7 +188,7 @@ class Options:
                 options = cls(**{**asdict(cls.of(saved)), "out": options.out, **given})
             options.require_effect(given)
         except (ValueError, OSError, ModuleNotFoundError) as error:
-            parser.error(str(error))
+            parser.error(reason(error))
         return options
 
 

@@ -91,6 +91,11 @@ class Run:
         self.options, self.side, self.dataset, self.preprocessing, self.learner = options, side, dataset, preprocessing, learner
         self.total, self.main = total, main
         weights.require_classes(options.data_dir or options.data, dataset.classes)  # now, not after hours of training
+        if len(dataset.classes) == 1:
+            raise ValueError(
+                f"{options.data_dir or options.data}: has only one class, {dataset.classes[0]!r}, so there is nothing to learn. "
+                "Add a folder with images of another class"
+            )
         self.checkpoints = options.checkpoints(side)
         self.folder = RunFolder(options.folder(side), self.checkpoints)
         self.console = plain_console(quiet=not main)
