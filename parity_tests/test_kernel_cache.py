@@ -461,7 +461,6 @@ FORKING = (
     "import sys; sys.modules['llvmlite.binding.ffi'] = None",
     "import numba.core.compiler_lock as it; it.global_compiler_lock = None",
     "import sys; sys.modules['numba.core.compiler_lock'] = None",
-    "import numba; del numba.config.DISABLE_JIT",
 )
 # Numba is imported once; each child imports scratch without one of the names, uses it, and forks once more.
 WITHOUT = """

@@ -16,7 +16,7 @@ from scratch.compiled import kernel_cache
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-JIT_OFF = bool(getattr(config, "DISABLE_JIT", False))  # set when Numba is imported
+JIT_OFF: bool = bool(config.DISABLE_JIT)  # type: ignore[attr-defined]  # set when Numba is imported
 
 
 def kernel(function: _F) -> _F:
