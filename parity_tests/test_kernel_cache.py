@@ -459,8 +459,9 @@ WRITING = (
 FORKING = (
     "import llvmlite.binding.ffi as it, threading; it.lib._lock._lock = threading._PyRLock()",
     "import sys; sys.modules['llvmlite.binding.ffi'] = None",
-    "import numba.core.compiler_lock as it; it.global_compiler_lock = None",
-    "import sys; sys.modules['numba.core.compiler_lock'] = None",
+    "import numba.core.compiler_lock as it; lock = it.global_compiler_lock; lock.mine = lock._lock; del lock._lock; "
+    "kind = type(lock); kind.acquire = lambda self: self.mine.acquire(); kind.release = lambda self: self.mine.release(); "
+    "kind.is_locked = lambda self: True",
 )
 # Numba is imported once; each child imports scratch without one of the names, uses it, and forks once more.
 WITHOUT = """
