@@ -20,16 +20,15 @@ import torch
 
 import scratch.predict
 import scratch.train
-import torch_impl.alexnet
 import torch_impl.modules
 import torch_impl.train
-from alexnet_from_scratch import variants
 from alexnet_from_scratch.data.datasets import open_dataset
 from alexnet_from_scratch.runs import files, options, session
 from alexnet_from_scratch.runs.evaluation import Evaluation
 from alexnet_from_scratch.runs.options import Options
 from alexnet_from_scratch.runs.schedule import Schedule
-from scratch.alexnet import VARIANTS, AlexNet
+from alexnet_from_scratch.variants import VARIANTS
+from scratch.alexnet import AlexNet
 from scratch.modules import Dropout
 from torch_impl.train import TorchOptions
 
@@ -109,9 +108,9 @@ def test_resuming_what_is_finished_changes_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({}, "holds a run already. --resume goes on with it, --out DIR starts another"),
-        ({"resume": True, "variant": "paper"}, "is of a run with --variant mini, not paper"),
-        ({"resume": True, "batch": 5, "lr": 1}, "is of a run with --batch 4, not 5, --lr .*, not 1"),
+        ({}, "already holds a run. Continue it with --resume, or start another with --out DIR"),
+        ({"resume": True, "variant": "paper"}, "belongs to a run with --variant mini, not paper"),
+        ({"resume": True, "batch": 5, "lr": 1}, "belongs to a run with --batch 4, not 5, --lr .*, not 1"),
     ],
 )
 def test_another_run_is_not_gone_on_with(tmp_path, flags, message):
@@ -124,7 +123,7 @@ def test_how_a_run_is_tested_may_change_unless_the_learning_rate_hears_of_it(tmp
     for schedule in ("steps", "plateau"):
         run("scratch", tmp_path / schedule, max_steps=1, schedule=schedule)
     assert run("scratch", tmp_path / "steps", schedule="steps", resume=True, ten_crops=True)["steps"] > 1
-    with pytest.raises(ValueError, match="is of a run with --ten-crops False, not True"):
+    with pytest.raises(ValueError, match="belongs to a run with --ten-crops False, not True"):
         run("scratch", tmp_path / "plateau", schedule="plateau", resume=True, ten_crops=True)
 
 
@@ -139,7 +138,7 @@ def test_other_images_are_not_gone_on_with(tmp_path, monkeypatch):
     dataset = open_dataset("digits")
     fewer = replace(dataset, train=replace(dataset.train, labels=dataset.train.labels[:-1]))
     monkeypatch.setattr(scratch.train, "open_dataset", lambda *_, **__: fewer)
-    with pytest.raises(ValueError, match="is of a run on other images than digits has now"):
+    with pytest.raises(ValueError, match="belongs to a run on other images than digits has now"):
         run("scratch", tmp_path, resume=True)
 
 
@@ -156,7 +155,7 @@ def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(tmp_path, cap
     last = max((tmp_path / "damaged" / "checkpoints").iterdir())
     last.write_bytes(last.read_bytes()[:-1])
     run("scratch", tmp_path / "damaged", resume=True)
-    assert f"{last}: must be a whole safetensors file" in capsys.readouterr().out
+    assert f"{last}: must be a complete safetensors file" in capsys.readouterr().out
     whole, damaged = weights_of(tmp_path / "whole"), weights_of(tmp_path / "damaged")
     assert all(np.array_equal(array, damaged[name]) for name, array in whole.items())
     assert len(metrics_of(tmp_path / "damaged")) == len(metrics_of(tmp_path / "whole"))
@@ -200,7 +199,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(side, number, tmp_path, monkeypatch)
         noted(self, loss, correct)
 
     monkeypatch.setattr(session.Run, "after_step", interrupted)
-    with pytest.raises(session.InterruptedRunError, match=f"stopped after step 2; .*{side}.train --out .* --resume' goes on"):
+    with pytest.raises(session.InterruptedRunError, match=f"stopped after step 2; .*{side}.train --out .* --resume' continues"):
         run(side, tmp_path / "stopped")
     assert signal.signal(number, before) == signal.default_int_handler
     assert weights_of(tmp_path / "stopped")
@@ -316,7 +315,7 @@ def test_two_processes_do_as_one_until_one_is_lost_and_another_goes_on_alone(tmp
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
     lost = subprocess.run([*command, *spelled, "--out", str(tmp_path / "two")], env=environment, capture_output=True, text=True)
     assert lost.returncode != 0
-    assert "error: process 0 of 2 lost another one. The last checkpoint is whole: start again with --resume" in lost.stderr
+    assert "error: process 0 of 2 lost another one. Continue from the last checkpoint with --resume" in lost.stderr
     assert sorted(path.name for path in (tmp_path / "two" / "checkpoints").iterdir())[-1] == "step-000000002.safetensors"
     np.testing.assert_allclose(losses_of(tmp_path / "two"), losses_of(tmp_path / "one")[:3], rtol=1e-5)
 
@@ -338,7 +337,6 @@ def test_torchs_own_flags_change_rounding_only(flag, tmp_path):
 
 
 def test_flags_are_both_sides():
-    assert set(variants.VARIANTS) == set(VARIANTS) == set(torch_impl.alexnet.VARIANTS)
     ours, theirs = ({field.name for field in fields(kind)} for kind in (Options, TorchOptions))
     assert theirs - ours == {"amp", "channels_last", "compile"}
 
