@@ -146,12 +146,12 @@ WHOLE = np.zeros((30, 28, 28), np.uint8)
         (IMAGES, b"", f"{IMAGES}: magic number must be 00000803, got an empty file"),
         (IMAGES, b"not gzip", f"{IMAGES}: magic number must be 00000803, got 6e6f7420"),
         (IMAGES, b"\x1f", f"{IMAGES}: magic number must be 00000803, got 1f"),
-        (IMAGES, b"\x1f\x8bnot gzip", f"{IMAGES} is not a whole gzip file: "),
+        (IMAGES, b"\x1f\x8bnot gzip", f"{IMAGES} is not a complete gzip file: "),
         (IMAGES, idx(WHOLE)[:9], f"{IMAGES} is truncated: it ends in its header"),
         (IMAGES, idx(WHOLE)[:-1], r"\(30, 28, 28\) in its header means 23,520 bytes, got 23,519"),
         (IMAGES, idx(WHOLE) + b"\0", r"\(30, 28, 28\) in its header means 23,520 bytes, got more"),
         (IMAGES, struct.pack(">4B3I", 0, 0, 8, 3, *[2**32 - 1] * 3), "must make at most 1,073,741,824 bytes, got"),
-        (IMAGES, idx(WHOLE[:29]), r"as many images of 28×28 as labels, got \(29, 28, 28\) and \(30,\)"),
+        (IMAGES, idx(WHOLE[:29]), r"as many 28×28 images as labels, got \(29, 28, 28\) and \(30,\)"),
         (IMAGES, gzip.compress(b""), "magic number must be 00000803, got an empty file"),
         (IMAGES, gzip.compress(idx(WHOLE, kind=13)), "magic number must be 00000803, got 00000d03"),
         (IMAGES, gzip.compress(idx(np.zeros(30, np.uint8))), "magic number must be 00000803, got 00000801"),
@@ -159,10 +159,10 @@ WHOLE = np.zeros((30, 28, 28), np.uint8)
         (IMAGES, gzip.compress(idx(WHOLE)[:-1]), r"\(30, 28, 28\) in its header means 23,520 bytes, got 23,519"),
         (IMAGES, gzip.compress(idx(WHOLE) + b"\0"), r"\(30, 28, 28\) in its header means 23,520 bytes, got more"),
         (IMAGES, gzip.compress(idx(WHOLE))[:-9], f"{IMAGES} is truncated: Compressed file ended"),
-        (IMAGES, gzip.compress(idx(WHOLE))[:-8] + b"12345678", "is not a whole gzip file: CRC check failed"),
+        (IMAGES, gzip.compress(idx(WHOLE))[:-8] + b"12345678", "is not a complete gzip file: CRC check failed"),
         (IMAGES, gzip.compress(struct.pack(">4B3I", 0, 0, 8, 3, *[2**32 - 1] * 3)), "must make at most 1,073,741,824 bytes, got"),
-        (IMAGES, gzip.compress(idx(WHOLE[:29])), r"as many images of 28×28 as labels, got \(29, 28, 28\) and \(30,\)"),
-        (IMAGES, gzip.compress(idx(WHOLE[:, :27])), r"as many images of 28×28 as labels, got \(30, 27, 28\) and \(30,\)"),
+        (IMAGES, gzip.compress(idx(WHOLE[:29])), r"as many 28×28 images as labels, got \(29, 28, 28\) and \(30,\)"),
+        (IMAGES, gzip.compress(idx(WHOLE[:, :27])), r"as many 28×28 images as labels, got \(30, 27, 28\) and \(30,\)"),
         (LABELS, gzip.compress(idx(np.arange(1, 11, dtype=np.uint8))), f"labels must be from 0 to 9, got 10 in .*{LABELS}"),
         (LABELS, idx(np.full(10, 255, np.uint8)), f"labels must be from 0 to 9, got 255 in .*{LABELS}"),
         (LABELS, gzip.compress(idx(np.zeros(0, np.uint8))), r"got \(10, 28, 28\) and \(0,\)"),
@@ -216,7 +216,7 @@ def test_no_images_are_no_data_set(clothes):
     folder, _ = clothes
     (folder / LABELS).write_bytes(idx(np.zeros(0, np.uint8)))
     (folder / "t10k-images-idx3-ubyte.gz").write_bytes(idx(np.zeros((0, 28, 28), np.uint8)))
-    with pytest.raises(ValueError, match=f"{LABELS} has no images"):
+    with pytest.raises(ValueError, match=f"{LABELS} has no labels"):
         open_dataset("fashion-mnist", folder)
 
 
@@ -335,7 +335,7 @@ def broken_images(folder):
         "cut.jpg": "cannot be decoded: .*truncated",
         "cut.png": "cannot be decoded: .*truncated",
         "flipped.png": "cannot be decoded: broken",
-        "bomb.ppm": "has 60,000×60,000 pixels, and more than .* are not read",
+        "bomb.ppm": "has 60,000×60,000 pixels, more than the limit of",
         "float.tif": r"cannot be decoded: its pixels are signed or 32-bit numbers \(mode F\)",
         "int.tif": r"cannot be decoded: its pixels are signed or 32-bit numbers \(mode I\)",
     }
@@ -487,11 +487,11 @@ def test_sample_is_spread_evenly():
 def test_choices_are_spread_over_all_there_is():
     choices = Choices.draw(10_000, np.random.default_rng(0))
     assert abs(choices.mirror.mean() - 0.5) < 0.02
-    assert abs(choices.place.mean() - 0.5) < 0.01
-    assert (choices.place >= 0).all()
-    assert (choices.place < 1).all()
+    assert abs(choices.offset.mean() - 0.5) < 0.01
+    assert (choices.offset >= 0).all()
+    assert (choices.offset < 1).all()
     assert abs(choices.colour.std() - 1) < 0.02
     part = choices[3:5]
-    assert np.array_equal(part.place, choices.place[3:5])
+    assert np.array_equal(part.offset, choices.offset[3:5])
     assert np.array_equal(part.mirror, choices.mirror[3:5])
     assert np.array_equal(part.colour, choices.colour[3:5])

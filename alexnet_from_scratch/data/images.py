@@ -112,7 +112,7 @@ def _limit() -> int:
 
 
 def _too_many(found: str, limit: int) -> str:
-    return f"has {found}, and more than {limit:,} are not read; if it is to be trusted, set {SWITCH} to a higher number"
+    return f"has {found}, more than the limit of {limit:,}. If you trust the file, set {SWITCH} to a higher number"
 
 
 def _read(Image: Any, file: IO[bytes], limit: int, for_size: int | None) -> np.ndarray:
@@ -121,7 +121,7 @@ def _read(Image: Any, file: IO[bytes], limit: int, for_size: int | None) -> np.n
     if columns * rows > limit:
         raise BrokenImageError(_too_many(f"{columns:,}×{rows:,} pixels", limit))
     if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):
-        raise ValueError(f"its pixels are signed or 32-bit numbers (mode {image.mode}), of which none is known to be white")
+        raise ValueError(f"its pixels are signed or 32-bit numbers (mode {image.mode}), where no value is known to mean white")
     plain = _Plain(Image, image, file)
     image.load()
     columns, rows = image.im.size  # as stored
