@@ -188,6 +188,16 @@ def test_a_disk_that_fills_during_a_run_leaves_what_is_whole(side, what, tmp_pat
     assert steps_of(folder) == steps_of(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("refused", ["mkdir", "open"])
+def test_a_folder_that_cannot_be_written_to_is_named_with_the_flag(tmp_path, monkeypatch, refused):
+    def refuse(path: Any, *_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(*((Path, "mkdir") if refused == "mkdir" else (run_folder, "open")), refuse, raising=False)
+    with pytest.raises(PermissionError, match=f"Permission denied. .* choose another one with --out DIR: '{tmp_path}"):
+        run("scratch", tmp_path / "run")
+
+
 def test_metrics_that_cannot_be_cut_are_named(tmp_path, monkeypatch):
     """As where the file may only be appended to."""
     folder = folder_of(tmp_path)
@@ -199,7 +209,7 @@ def test_metrics_that_cannot_be_cut_are_named(tmp_path, monkeypatch):
 
         with monkeypatch.context() as patched:
             patched.setattr(folder, "_file", AppendOnly())
-            with pytest.raises(PermissionError, match=r"metrics.jsonl: Operation not permitted. The last checkpoint"):
+            with pytest.raises(PermissionError, match=r"metrics.jsonl: Operation not permitted. No checkpoint"):
                 folder.cut(0)
 
 
