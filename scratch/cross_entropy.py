@@ -135,7 +135,9 @@ def backward(grad_out: np.ndarray, cache: Cache) -> tuple[np.ndarray, ...]:
 def _probabilities(logits: np.ndarray, target: Any, ignore_index: int) -> np.ndarray:
     probabilities = checks.array("cross_entropy", "target", target, dtype=logits.dtype)
     if probabilities.shape != logits.shape:
-        raise ValueError(f"cross_entropy: target probabilities must have logits' shape {logits.shape}, got {probabilities.shape}")
+        raise ValueError(
+            f"cross_entropy: target must have logits' shape {logits.shape} if it holds probabilities, got {probabilities.shape}"
+        )
     if ignore_index >= 0:
         raise ValueError(f"cross_entropy: ignore_index must be negative for target probabilities, got {ignore_index}")
     return probabilities
