@@ -149,7 +149,7 @@ def _images(folder: Path, problems: list[str], skip_broken: bool, workers: int) 
         if what != FILE:
             problems.append(f"{shown(entry)} is {what}, but only images may be here")
         elif entry.suffix.lower() not in SUFFIXES:
-            problems.append(f"{shown(entry)} does not have an image's name, which ends in {' or '.join(sorted(SUFFIXES))}")
+            problems.append(f"{shown(entry)} does not have an image's name, which ends in {', '.join(sorted(SUFFIXES))}")
         elif not os.access(entry, os.R_OK):
             problems.append(f"{shown(entry)} cannot be read: no permission")
         else:
