@@ -171,7 +171,7 @@ TILE = 1024  # positions at a time: long rows stream well from memory, and a win
 
 
 def numba_forward(x: np.ndarray, window: Window) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """Take all channels of a tile of positions at a time: sums stay in the cache, and backward recomputes scale, not reads it."""
+    """Take all channels of a tile of positions at a time: sums stay in the cache, and backward recomputes scale."""
     out = memory.empty_like(x)
     by_place = _merge_places(x)
     for_each(_forward_kernel, _pieces(by_place), by_place, window, _merge_places(out))

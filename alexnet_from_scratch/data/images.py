@@ -97,7 +97,7 @@ def read_image(path: Path | str, for_size: int | None = None) -> np.ndarray:
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    """Open a file; a named pipe that no process writes to is empty, instead of a wait without an end."""
+    """Open a file; a named pipe that no process writes to counts as empty, instead of blocking forever."""
     descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
     if hasattr(os, "O_NONBLOCK"):
         os.set_blocking(descriptor, True)
@@ -240,7 +240,7 @@ class _Plain:
         if image.format == "TIFF" and image.mode in DEEP:
             self.bits = image.tag_v2[258][0]  # BitsPerSample
             self.negative = image.tag_v2.get(262, 0) == 0  # WhiteIsZero; Pillow inverts up to 8 bits itself
-        # The samples of a transparent pixel, if there is one, as wide as they are stored.
+        # The samples that mean a transparent pixel, if the file names any, with as many bits as it stores.
         self.clear = None if image.mode == "P" else image.info.pop("transparency", None)
         self.low = None
         if self.clear is not None and image.format == "PNG":

@@ -76,7 +76,7 @@ def conv2d(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes =
 
 
 def conv2d_for_winograd(dtype: Dtype, large: bool = False, palettes: Palettes = None) -> st.SearchStrategy[Case]:
-    """What winograd takes: windows with 3, 5 or 6 cells high and wide at stride 1, none entirely outside x."""
+    """What winograd takes: windows 3, 5 or 6 cells high and wide at stride 1, none entirely outside x."""
     return conv2d(dtype, large, palettes, for_winograd=True)
 
 

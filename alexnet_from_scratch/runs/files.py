@@ -30,7 +30,7 @@ from alexnet_from_scratch.text import shown
 # In bytes, for writer and reader. Our headers take a few thousand; this has room for tens of thousands of long class names, and a
 # stranger's header must not fill the memory.
 HEADER_LIMIT = 2**24
-# What file systems say, of networks for example, where only files can be synced.
+# The errors of file systems that sync only files, network drives for example.
 NOT_FOR_FOLDERS = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 DTYPES: dict[str, np.dtype[Any]] = {
     "F16": np.dtype(np.float16),
@@ -168,7 +168,7 @@ SIGNS = (
 
 
 def described(path: Path) -> str:
-    """What a file seems to be, by its first bytes, for messages that say what was found in place of what was expected.
+    """What a file seems to be, by its first bytes, in words for error messages.
 
     Raises:
         OSError: it is not a file, or cannot be read.

@@ -37,7 +37,7 @@ def roofline(report: Report) -> Figure:
             intensity = row.flops[phase] / row.traffic[phase]
             for (_, color, marker), seconds in zip(SIDES, times, strict=False):
                 left.plot(intensity, row.flops[phase] / seconds / 1e9, marker, color=color, ms=5)
-            # Forward's label on the right, backward's on the left: both passes of a layer are close together.
+            # Forward's label is on the right, backward's on the left, since both points of a layer are close together.
             away, edge = (5, "left") if phase == "forward" else (-5, "right")
             left.annotate(
                 f"{row.case} {phase[0]}", (intensity, row.flops[phase] / times[0] / 1e9), fontsize=6, xytext=(away, 0),

@@ -163,7 +163,7 @@ _shelf = _Shelf()
 class _Spares(threading.local):
     """Small workspaces of each thread, in whose cache they are, lent or not: a lease for each would cost small kernels too much.
 
-    Which of them are lent is told by their memory's references, since every array that looks at it is one.
+    The references to their memory tell which of them are lent: every array that looks at it is one.
     """
 
     def __init__(self) -> None:
