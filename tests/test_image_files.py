@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -125,7 +126,7 @@ def test_a_damaged_file_is_an_image_or_a_broken_one(tmp_path, suffix, data):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns about some damage, and about large images
         try:
-            read = read_image(path)
+            read: Any = read_image(path)
         except BrokenImageError as error:
             read = str(error)
     if isinstance(read, str):
