@@ -21,13 +21,13 @@ def kind(path: Path) -> str:
         mode = path.stat().st_mode
     except OSError as error:
         if error.errno == errno.ELOOP:
-            return "a link in a circle"
+            return "a link that leads back to itself"
         if path.is_symlink() and error.errno == errno.ENOENT:
-            return f"a link to {shown(os.readlink(path))}, which is not there"
+            return f"a link to {shown(os.readlink(path))}, which does not exist"
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             return ABSENT
         return f"out of reach ({error.strerror})"
-    return FILE if stat.S_ISREG(mode) else FOLDER if stat.S_ISDIR(mode) else OTHERS.get(stat.S_IFMT(mode), "of no known kind")
+    return FILE if stat.S_ISREG(mode) else FOLDER if stat.S_ISDIR(mode) else OTHERS.get(stat.S_IFMT(mode), "of an unknown kind")
 
 
 @contextmanager

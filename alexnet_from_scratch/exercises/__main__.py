@@ -22,7 +22,7 @@ CASES = 150  # of each kind; together as many as the parity suite's default
 def main(arguments: Sequence[str] | None = None, console: Console | None = None) -> int:
     """Write or check an exercise: 0 if it is solved, 1 if not yet."""
     parser = CommandLine("python -m alexnet_from_scratch.exercises", "Write a backward pass, and have it checked.")
-    parser.add_argument("operation", nargs="?", choices=EXERCISES, help="in this order; without one the list")
+    parser.add_argument("operation", nargs="?", choices=EXERCISES, help="which one, in this order; without it, list them")
     parser.add_argument("--folder", type=Path, default=Path("exercises"), help="where the files to fill in are (%(default)s)")
     parser.add_argument("--cases", type=int, default=CASES, metavar="N", help="how many inputs of each kind to try (%(default)s)")
     options = parser.parse_args(arguments)

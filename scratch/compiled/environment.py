@@ -49,6 +49,4 @@ for _warning in _warned:
 
 # A list's iterator hands out each range once because only one thread runs Python at a time; much else relies on that, too.
 if not getattr(sys, "_is_gil_enabled", lambda: True)():
-    _wrong.append(
-        "scratch must run in a Python whose threads share a lock (the GIL), got a free-threaded one: PYTHON_GIL=1 turns it on"
-    )
+    _wrong.append("scratch must run in a Python with the GIL, got a free-threaded one without it. PYTHON_GIL=1 turns it on")

@@ -141,7 +141,7 @@ class _Call:
         self.ended = np.zeros(places, np.int64)  # 1 where no thread is at work (any more) or holding the GIL
         self.bells: queue.SimpleQueue[None] = queue.SimpleQueue()  # one for each thread that is done
         self.taking = map(self.ended.__setitem__, self.places, itertools.repeat(1))
-        # Twice without the JIT, where it is no call in C, and an exception may end it once.
+        # Twice without the JIT, where it is not a call in C, and an exception may end it once.
         self.watched = iter([self.ended] * (1 + JIT_OFF))
         self.waiting = map(_watch, self.watched, _FOREVER, _NO_GRACE, _NOWHERE)
         self.lost = False  # in a forked child
@@ -187,7 +187,7 @@ class _Pool:
                 rest = self.idle[0]
                 rest.wake()
                 self.idle.remove(rest)
-            except (IndexError, ValueError):  # another call was faster: go on with the next thread
+            except (IndexError, ValueError):  # another call was faster: try the next thread
                 continue
             return
         if not self.closed:
@@ -272,7 +272,7 @@ class _Thread(threading.Thread):
         rest = _Rest(self)
         _at_work[self] = None
         while True:
-            pool.idle.appendleft(rest)  # before its caller goes on, which may need this thread again
+            pool.idle.appendleft(rest)  # before its caller continues, which may need this thread again
             if self.call is None or place is None:
                 ended = np.empty(1, np.int64)
             else:

@@ -154,7 +154,7 @@ _LADDERS: dict[str, Ladder] = {}
 
 # --- the choice of a rung ---------------------------------------------------------------------------------------------
 
-# Operation → rung; "" stands for every operation.
+# Operation → rung; "" means every operation.
 _process_choice: dict[str, str] = {}
 _context_choice: ContextVar[dict[str, str]] = ContextVar("rung", default={})  # noqa: B039 - replaced, never written to
 
@@ -175,13 +175,13 @@ _context_blocks: ContextVar[_Blocks] = ContextVar("blocks", default={})  # noqa:
 
 def _choices() -> Iterator[dict[str, str]]:
     """All choices that apply, the strongest first: this context's, then the process's; in both, inner blocks come first."""
-    for blocks, standing in ((_context_blocks.get(), _context_choice.get()), (_process_blocks, _process_choice)):
+    for blocks, set_before in ((_context_blocks.get(), _context_choice.get()), (_process_blocks, _process_choice)):
         # Not of pairs: to make those, older Pythons collect garbage, and blocks may go, or come, meanwhile.
         for entered in reversed(list(blocks)):
             inside = entered()
             if inside is not None and inside.locked():
                 yield blocks[entered].rungs  # it is there as long as the lock
-        yield standing
+        yield set_before
 
 
 def _checked(function: str, name: Any, operations: Mapping[str, Any]) -> dict[str, str]:
@@ -242,7 +242,7 @@ class use_rung:  # noqa: N801 - reads as a function, like torch.no_grad
     """Choose the rung that runs in a block: ``with use_rung("naive"):``, or per operation ``with use_rung(conv2d="im2col"):``.
 
     It applies to the same threads as :func:`set_rung`'s choice. If several blocks choose for an operation, the innermost counts.
-    A choice is for one block, and ends with it, no matter how the block ends.
+    A choice ends with its block, no matter how the block ends.
 
     Raises:
         TypeError: ``process`` is not a bool.
@@ -253,14 +253,14 @@ class use_rung:  # noqa: N801 - reads as a function, like torch.no_grad
         self._choice = _checked("use_rung", name, operations)
         self._process = checks.flag("use_rung", "process", process)
         self._inside = threading.Lock()  # held while the block runs
-        message = f"{self!r} has chosen nothing: it takes a block, 'with {self!r}:'; set_rung chooses without one"
+        message = f"{self!r} has chosen nothing. Write 'with {self!r}:' to choose for a block, or call set_rung"
         # Not __del__, a Python function that would swallow an interrupt.
         self._unused: Any = weakref.ref(self, functools.partial(warnings.warn, message, RuntimeWarning, 1))
 
     @_OneStep
     def __enter__(self) -> Callable[[], bool]:
         if self._unused is None:
-            raise RuntimeError(f"use_rung: a choice is for one block, got another block for {self!r}")
+            raise RuntimeError(f"use_rung: a choice must be used for one block only, got a second block for {self!r}")
         self._unused = None
         choice = _Choice(self._choice, threading.get_ident())
         if self._process:
