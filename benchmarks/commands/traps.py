@@ -113,4 +113,4 @@ def table(name: str, report: Report) -> Table:
     rows = [(found["what"], found["seconds"]) for found in report.traps if found["trap"] == name]
     honest = rows[-1][1]
     cells = [[what, milliseconds(seconds), f"{seconds / honest:.2f}"] for what, seconds in rows]
-    return Table("", ["what was timed", "ms", "beside the last row"], cells, "")
+    return Table("", ["what was timed", "ms", "times the last row"], cells, "")

@@ -217,11 +217,11 @@ def verified(
 ) -> dict[str, Asked]:
     """The correct sides, by name. The judge checks one side's results while the next side computes its own."""
     judged = []
-    with ThreadPoolExecutor(1) as beside:
+    with ThreadPoolExecutor(1) as judging:
         for side in sides:
             say(f"verify {side.name}")
             if found := computed(row, case, side, team(side), arrays):
-                judged.append((side, beside.submit(judge.ask, "shares", *found)))
+                judged.append((side, judging.submit(judge.ask, "shares", *found)))
     return {side.name: team(side) for side, shares in judged if passed(row, side, shares.result())}
 
 

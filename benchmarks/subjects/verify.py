@@ -51,7 +51,7 @@ class Judge:
 
 
 def own_bound(case: Case, rung: str) -> str:
-    """``rung`` if it rounds other numbers than the definition of the operation, else ""."""
+    """``rung`` if it rounds numbers that the operation's definition does not have; otherwise ""."""
     return rung if isinstance(case, Layer) and rung in _spec(case).own_bounds else ""
 
 
