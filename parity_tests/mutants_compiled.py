@@ -9,41 +9,68 @@ from parity_tests.mutants import Mutant, planting
 
 NUMBA = "# --- numba"
 
-IMPLICIT_GEMM = planting(
-    "conv2d",
-    "implicit_gemm",
-    ("the bias is added twice", "bias[group, top + r] if", "2 * bias[group, top + r] if"),
-    (
-        "a full panel's last row is skipped",
-        "matrix[group, top + r, channel, tap] if top + r < M",
-        "matrix[group, top + r, channel, tap] if r < MR - 1 and top + r < M",
+IMPLICIT_GEMM = (
+    *planting(
+        "conv2d",
+        "implicit_gemm",
+        ("the bias is added twice", "panel[r * pitch + steps] = bias", "panel[r * pitch + steps] = 2 * bias"),
+        (
+            "a full panel's last row repeats the one before",
+            "row = min(top + r, count - 1)",
+            "row = min(top + min(r, MR - 2), count - 1)",
+        ),
+        ("every panel has the first one's rows", "row = min(top + r, count - 1)", "row = min(r, count - 1)"),
+        ("every group reads the first group's channels", "channel_at = group * (layout.image // groups)", "channel_at = 0"),
+        ("a block of taps overwrites what the blocks before it gave", "count - top, k > 0", "count - top, False"),
+        ("a block of taps reads the columns of the first one", "taps[k + j]", "taps[j]"),
+        ("a row of pixels goes on in the cell after its last one", "P - p if whole else", "P - p if True else"),
+        ("a panel's runs begin at its first pixel", "runs.j[panel, i] = j", "runs.j[panel, i] = 0"),
+        ("cells that share a window use the first one's taps", "which[member, tap + q]", "which[0, tap + q]"),
+        module="scratch.convolution.implicit_gemm_correlate",
     ),
-    ("every panel has the first one's rows", "group, top = i // panels, i % panels * MR", "group, top = i // panels, 0"),
-    ("every group reads the first group's channels", "channel_at = group * (layout.image // groups)", "channel_at = 0"),
-    ("grad_x's taps run backwards down the window", "(kh[:, None] * KW + kw)", "(kh[::-1, None] * KW + kw)"),
-    (
-        "the pixels after a block's last whole vector are dropped",
-        "        vectors = plan_copies(n * P + p",
-        "        count -= count % width\n        vectors = plan_copies(n * P + p",
+    *planting(
+        "conv2d",
+        "implicit_gemm",
+        ("grad_x's taps run backwards down the window", "which = kh[:, None, :, None]", "which = kh[:, None, ::-1, None]"),
+        (
+            "cells that share a window down are written to the row of the first",
+            "(h0[:, None] - h0[0]) * W",
+            "(h0[:, None] - h0[:, None]) * W",
+        ),
+        (
+            "cells share a window although some have one cell less",
+            "(math.ceil((size - h0) / stride), *shift",
+            "(math.ceil(size / stride), *shift",
+        ),
+        (
+            "infinite weights are taken: 0 · ∞ in the padded input",
+            "x.size == 0 or not (np.isfinite(weight.sum()) or np.isfinite(weight).all())",
+            "x.size == 0",
+        ),
+        module="scratch.convolution.implicit_gemm",
     ),
-    ("a block of pixels overwrites what the blocks before it gave", "len(channels), True)", "len(channels), False)"),
-    ("every group is multiplied with the first one's g", "(n * OC + group * OC_group) * P", "n * OC * P"),
-    (
-        "the next group is multiplied with the g of the one before",
-        "if i == first or tap == 0:",
-        "if i == first:",
+    *planting(
+        "conv2d",
+        "implicit_gemm",
+        (
+            "the pixels after a block's last whole vector are dropped",
+            "        vectors = plan_copies(n * P + p",
+            "        count -= count % width\n        vectors = plan_copies(n * P + p",
+        ),
+        ("a block of pixels overwrites what the blocks before it gave", "MR, True)", "MR, False)"),
+        ("every group is multiplied with the first one's g", "(n * OC + group * OC_group) * P", "n * OC * P"),
+        (
+            "the next group is multiplied with the g of the one before",
+            "if i == first or tap == 0:",
+            "if i == first:",
+        ),
+        (
+            "an image's blocks of pixels begin where full ones would, but share the pixels evenly",
+            "block % blocks * P // blocks",
+            "block % blocks * KC",
+        ),
+        module="scratch.convolution.implicit_gemm_grad_weight",
     ),
-    (
-        "an image's blocks of pixels begin where full ones would, but share the pixels evenly",
-        "block % blocks * P // blocks",
-        "block % blocks * PIXELS",
-    ),
-    (
-        "infinite weights are taken: 0 · ∞ in the padded input",
-        "x.size == 0 or not (np.isfinite(weight.sum()) or np.isfinite(weight).all())",
-        "x.size == 0",
-    ),
-    module="scratch.convolution.implicit_gemm",
 )
 
 WINOGRAD = (
@@ -70,6 +97,8 @@ WINOGRAD = (
         "conv2d",
         "winograd",
         ("a tile's second row goes without the bias", "2 * NR + right, b, flat_out", "2 * NR + right, 0 * b, flat_out"),
+        ("a block of channels overwrites what the blocks before it gave", "rows - m * MR, k > begin", "rows - m * MR, False"),
+        ("every share of the channels is the first one", "channel, channels = begin * MR,", "channel, channels = 0,"),
         ("each piece of a larger window reads the first one's patch", "tiles.patches[k // C]", "tiles.patches[0]"),
         (
             "a piece's taps beyond the window are not zero",
@@ -88,7 +117,7 @@ WINOGRAD = (
             "math.ceil(geometry.OH / 2), math.ceil(geometry.OW / 2)",
             "max(1, geometry.OH // 2), math.ceil(geometry.OW / 2)",
         ),
-        ("a block of tiles overwrites what the blocks before it gave", "sums, c_at, NR, True)", "sums, c_at, NR, False)"),
+        ("a block of tiles overwrites what the blocks before it gave", "M - m * MR, True)", "M - m * MR, False)"),
         (
             "grad_weight multiplies two pieces' vectors only where the first one's products are",
             "pieces.needed[piece].any(1)",
@@ -109,7 +138,7 @@ OTHERS = (
         "linear",
         "numba",
         ("of a few rows each is multiplied like the first", "row * IN, IN)", "0, IN)"),
-        ("a block of the sum overwrites those before", "tiles, tile, columns, k > 0,", "tiles, tile, columns, False,"),
+        ("a block of the sum overwrites those before", "tiles, tile, columns, MR, k > 0,", "tiles, tile, columns, MR, False,"),
         (
             "the last tile begins after its first row",
             "block_at = min(t * MR, here - MR)",
@@ -120,7 +149,7 @@ OTHERS = (
             "min(panel * columns, K - columns)",
             "panel * columns % (K - columns + 1)",
         ),
-        ("every piece multiplies the first rows of weight", "left * width + k, BLOCK, here", "k, BLOCK, here"),
+        ("every piece multiplies the first rows of weight", "left * width + k, KC, here", "k, KC, here"),
         ("every piece writes to the first columns", "m = left + min(t * MR, here - MR)", "m = min(t * MR, here - MR)"),
         after=NUMBA,
     ),

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from scratch.compiled import memory
+from scratch.compiled.blocks import KC
 from scratch.compiled.jit import kernel
 from scratch.compiled.microkernel import MR, NR_VECTORS, micro_kernel
 from scratch.compiled.threads import for_each
@@ -132,7 +133,6 @@ def numpy_backward(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, has_
 # of the cache. Without the copy they would evict each other before the micro-kernel is done with them.
 # With few rows of x, each number of weight is used too rarely for all this: then a row of weight is multiplied in place.
 FEW = 8  # rows of x from which on the micro-kernel is faster
-BLOCK = 128  # steps of a sum in one block
 GROUP = 8  # MR × NR tiles, one below the other, that share a block
 ONE_THREAD = 1 << 18  # multiplications up to which BLAS neither packs panels nor wakes threads, so it is faster than packing here
 
@@ -249,7 +249,7 @@ def _product(weight: np.ndarray, transposed: bool, panels: np.ndarray, result: n
     steps = tiles_at_once * (weight.size // result.shape[1])
 
     def run(first: int, last: int) -> None:
-        block = memory.workspace(GROUP * MR * BLOCK, result.dtype)
+        block = memory.workspace(GROUP * MR * KC, result.dtype)
         tiles = memory.workspace(tiles_at_once * MR * NR_VECTORS * lanes(result), result.dtype)
         _product_kernel(first, last, weight, transposed, panels, block, tiles, result)
 
@@ -277,14 +277,14 @@ def _product_kernel(
         left = min(i * GROUP * MR, M - MR)
         here = min(M - left, GROUP * MR)
         count = (here + MR - 1) // MR
-        for k in range(0, K, BLOCK):
-            steps = min(BLOCK, K - k)
+        for k in range(0, K, KC):
+            steps = min(KC, K - k)
             # at: the block's first element in weight. ahead: from there to the next block, if there is one.
             # lines, length: its lines and their contiguous elements. step, across: in the copy, from k to k + 1, from m to m + 1.
             if transposed:  # weight[k, left] -> block (steps, here)
-                at, ahead, lines, length, step, across = k * width + left, BLOCK * width, steps, here, here, 1
+                at, ahead, lines, length, step, across = k * width + left, KC * width, steps, here, here, 1
             else:  # weight[left, k] -> block (here, steps)
-                at, ahead, lines, length, step, across = left * width + k, BLOCK, here, steps, 1, steps
+                at, ahead, lines, length, step, across = left * width + k, KC, here, steps, 1, steps
             for line in range(lines):
                 # line of the block in weight, and block[line]
                 source, target = flat[at + line * width :], block[line * length : (line + 1) * length]

@@ -1,19 +1,22 @@
-"""How large the blocks of a matrix product are: a model of the caches, after Low et al. 2016 ("Analytical modeling is enough for
-high-performance BLIS").
+"""How large the blocks of a matrix product are, by a model of the caches.
 
-A product C (M,N) = A (M,K) · B (K,N) is cut three times, so that each part is used often while it is in a cache:
+The model follows Low et al. 2016, "Analytical modeling is enough for high-performance BLIS". A product of A (M,K) and B (K,N) is
+cut three times, so that each part is used often while it is in a cache:
 
-    K  in blocks of KC    then a panel of B, (KC,NR), and a panel of A, (KC,MR), come from L2 fast enough for the micro-kernel
-    N  in blocks of NC    then B's block (KC,NC) and the result's tiles (M,NC) stay in L2 until the sum over K is complete
-    M  in panels of MR    A's panels stream past, each one used for all NC columns; the next is prefetched meanwhile
+    K  in blocks of KC    a panel of A, (MR,KC), and a panel of B, (KC,NR), are in L1 while the micro-kernel multiplies them
+    N  in blocks of NC    B's block (KC,NC), and the result's tiles (M,NC), are in L2 until the sum over K is complete
+    M  in panels of MR    A's panels stream past from L3, each one used for all NC columns; the next is prefetched meanwhile
 
-KC decides the order of the sums, and so the bits of the result. Therefore it is one number for all machines. Why 256: the
-micro-kernel needs MR·KC·NR multiply-adds for a tile, then adds it to memory, which takes as long as about three steps of k: 1 % of
-256. With longer blocks that 1 % gets smaller, but running sums, and with them rounding, get longer, and fewer columns fit into L2.
+KC decides the order of the sums, and so the bits of the result. Therefore it is one number for all machines. Two things limit it:
 
-NC follows from the size of L2. It decides only how often A is read from L3, never a bit. For conv4 of AlexNet (M = 384 in tiles of
-14 rows, float32) a panel of NR = 32 columns takes 32·4·(256 + 392) bytes of L2 = 81 KiB. Three quarters of 1 MiB of L2 hold 9 of
-them. Then A's panel, 14 KiB, comes from L3 once for 9 tiles, which take some 65,000 cycles: a quarter of a byte a cycle.
+- From above, L1: with MR = 14 and NR = 32, the two panels take 46·KC float32, or 30·KC float64. 128 steps are 23 or 30 KiB, and
+  the smallest L1 of today's processors is 32 KiB. Rounding asks for short blocks, too: a sum of K numbers in blocks of KC has
+  running sums of KC and of K/KC numbers only.
+- From below, the tile: after each block it is added to memory, which takes as long as about three steps of k. Of 128 that is 2 %.
+
+NC follows from the size of L2. It never decides a bit, only how often A is read from L3. For conv4 of AlexNet (M = 384, 28 panels
+of 14 rows) each panel of 32 columns needs 32·4·(128 + 392) bytes = 65 KiB of L2. Three quarters of 1 MiB hold 11 of them. So a
+panel of A, 7 KiB, is read once for 11 tiles, which take 11·14·2·128 = 39,000 cycles: 0.2 bytes a cycle, L3 delivers 10.
 """
 
 from __future__ import annotations

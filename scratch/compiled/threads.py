@@ -75,10 +75,12 @@ def for_each(
 ) -> None:
     """Call ``run(first, last, *arguments)`` over ranges that together make up ``range(n)``, on all threads at once.
 
-    A thread that is done with a range takes the next one. Ranges get smaller towards the end: the first ones are long, since a
-    kernel may use what it has in the cache for all its work items, and the last ones are short, so that all threads end together.
-    With ``ranges_per_thread`` there are that many per thread, of one length: one, if every range has a fixed cost. ``values`` is the number of values that a work item processes; if all items
-    together have too few, other threads are not worth it. Without ``values``, every item is worth a thread.
+    A thread that is done with a range takes the next one. Ranges get shorter towards the end: the first ones are long, since a
+    kernel may use what is in the cache for all its work items, and the last ones are short, so that all threads end together.
+    ``ranges_per_thread`` asks for that many per thread, all of one length: one, if every range has a fixed cost.
+
+    ``values`` is the number of values that a work item processes; if all items together have too few, other threads are not worth
+    it. Without ``values``, every item is worth a thread.
     """
     environment.check()
     pool = _pools[-1]
