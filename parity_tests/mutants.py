@@ -99,7 +99,7 @@ def importers(name: str, part: str) -> list[str]:
     """The modules of scratch on the import path from ``part`` to ``name``, which imports it directly or not, in this order."""
     found: list[str] = []
     for module, _ in _imports(ast.parse(_source(name))):
-        if module != part:
+        if module not in (part, name):  # a package imports its own modules
             found += [each for each in importers(module, part) if each not in found]
     imported = {module for module, _ in _imports(ast.parse(_source(name)))}
     return [*found, name] if imported & {part, *found} else found

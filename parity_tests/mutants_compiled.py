@@ -23,7 +23,6 @@ IMPLICIT_GEMM = (
         ("every group reads the first group's channels", "channel_at = group * (layout.image // groups)", "channel_at = 0"),
         ("a block of taps overwrites what the blocks before it gave", "count - top, k > 0", "count - top, False"),
         ("a block of taps reads the columns of the first one", "taps[k + j]", "taps[j]"),
-        ("a row of pixels goes on in the cell after its last one", "P - p if whole else", "P - p if True else"),
         ("a panel's runs begin at its first pixel", "runs.j[panel, i] = j", "runs.j[panel, i] = 0"),
         ("cells that share a window use the first one's taps", "which[member, tap + q]", "which[0, tap + q]"),
         module="scratch.convolution.implicit_gemm_correlate",
@@ -36,11 +35,6 @@ IMPLICIT_GEMM = (
             "cells that share a window down are written to the row of the first",
             "(h0[:, None] - h0[0]) * W",
             "(h0[:, None] - h0[:, None]) * W",
-        ),
-        (
-            "cells share a window although some have one cell less",
-            "(math.ceil((size - h0) / stride), *shift",
-            "(math.ceil(size / stride), *shift",
         ),
         (
             "infinite weights are taken: 0 · ∞ in the padded input",
@@ -96,7 +90,7 @@ WINOGRAD = (
     *planting(
         "conv2d",
         "winograd",
-        ("a tile's second row goes without the bias", "2 * NR + right, b, flat_out", "2 * NR + right, 0 * b, flat_out"),
+        ("a tile's second row goes without the bias", "2 * NR + right, addend, flat_out", "2 * NR + right, 0 * addend, flat_out"),
         ("a block of channels overwrites what the blocks before it gave", "rows - m * MR, k > begin", "rows - m * MR, False"),
         ("every share of the channels is the first one", "channel, channels = begin * MR,", "channel, channels = 0,"),
         ("each piece of a larger window reads the first one's patch", "tiles.patches[k // C]", "tiles.patches[0]"),
