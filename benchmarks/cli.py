@@ -27,7 +27,7 @@ from benchmarks.reports import compare as compared
 from benchmarks.reports import documents as documents
 from benchmarks.reports import tables
 from benchmarks.reports.results import RESULTS, SHOWN, Report
-from benchmarks.reports.screen import console, progress, render, show
+from benchmarks.reports.screen import conclude, console, progress, render, show
 from benchmarks.subjects.cases import CROSSING, MINI, Case, choose
 from benchmarks.subjects.sides import Side
 from benchmarks.subjects.verify import Judge
@@ -75,6 +75,7 @@ def run(
         typer.Option("--compile/--no-compile", help="torch.compile on all rows or none. Default: where it gains most."),
     ] = None,
     device: Annotated[str, typer.Option(help="Of torch: cpu or cuda; scratch stays on the CPU.")] = "cpu",
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if the run is not trusted, as CI may want.")] = False,
     json: Json = LATEST,
     seed: Seed = 0,
 ) -> None:
@@ -101,8 +102,9 @@ def run(
             report.starts = start(settings)
     report.save(json)
     show(report)
-    console.print(f"\nEvery sample is in {json}; 'python -m benchmarks compare OLD NEW' compares two such files.")
-    leave(report)
+    console.print(f"Every sample is in {json}; 'python -m benchmarks compare OLD NEW' compares two such files.")
+    conclude(report)
+    leave(report, strict=strict)
 
 
 @app.command()
@@ -271,13 +273,12 @@ def interruptible(report: Report) -> Iterator[None]:
         report.rows = [row for row in report.rows if row.rounds or row.failed]
 
 
-def leave(report: Report) -> None:
-    """Exit with a code that says whether the figures can be used."""
+def leave(report: Report, *, strict: bool = False) -> None:
+    """Exit with a code: 1 if a result was wrong, 3 if the run is not trusted and ``strict``. A noisy machine is not an error."""
     if report.interrupted:
         console.print("Interrupted: only part of the rows was measured.")
         raise typer.Exit(INTERRUPTED)
     if report.failures():
         raise typer.Exit(FAILED)
-    if report.same() and (reason := report.distrust()):
-        console.print(f"[bold red]This run cannot be trusted[/]: {reason}.")
+    if strict and report.distrust():
         raise typer.Exit(NOT_TRUSTED)

@@ -107,6 +107,10 @@ class Report:
         """The difference that noise could fake in the A/A rows, with their rounds and the joint confidence of all rows."""
         return stats.resolution([ratio for row in self._controls() for ratio in row.same()])
 
+    def noise(self) -> float:
+        """How far from 1 noise alone may move a ratio: as far as the A/A rows show, or in a trusted run as far as equals may."""
+        return max(self.resolution(), stats.EQUAL) if self.distrust() else stats.EQUAL
+
     def _controls(self) -> list[Row]:
         # A sweep takes three rounds per point: it shows how a cost grows over a hundredfold, not which side is faster.
         rows = [row for row in self.rows if row.group not in ("growth", "crossing")]
@@ -114,7 +118,7 @@ class Report:
         return [row for row in rows if row.group not in ("ladder", "rungs")] or rows
 
     def distrust(self) -> str:
-        """Why this run cannot be trusted, or an empty string."""
+        """Why this run is not trusted, or an empty string."""
         threads = self.settings.get("threads")
         for side, facts in self.libraries.items():
             for pool, count in facts["pools"].items():

@@ -12,6 +12,7 @@ from benchmarks.reports.results import Report, Row
 
 TORCH = ("eager", "channels_last", "compile")
 NOTHING = "*Not measured yet.*"
+LAYERS = ("layer", "full")  # the groups of the layers
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def comparison(report: Report) -> Table:
     sides = {side for row in report.rows for side in row.sides}
     device = f" {report.settings['device']}" if report.settings["device"] != "cpu" else ""
     modes = [mode for mode in TORCH if f"torch {mode}{device}" in sides]
-    rows = []
+    rows, noise = [], report.noise()
     for row in report.rows:
         if row.group in ("ladder", "rungs", "growth", "crossing"):
             continue
@@ -47,7 +48,7 @@ def comparison(report: Report) -> Table:
         for phase, ours in _timed(row):
             best = row.best_torch(phase)
             times = [_time(row, phase, f"torch {mode}{device}", best) for mode in modes]
-            compared = ratio_text(row.ratio(phase, ours, best)) if best else ""
+            compared = ratio_text(row.ratio(phase, ours, best), noise) if best else ""
             rate, share = _rate(row, phase, ours, report.roof)
             ms = milliseconds(row.seconds(phase, ours))
             rows.append([_label(row, ours), phase, row.shape, ms, *times, compared, rate, share])
@@ -57,10 +58,10 @@ def comparison(report: Report) -> Table:
         ["layer", "pass", "input", "scratch", *modes, "scratch / best torch", "rate", "of roof"],
         rows,
         "**scratch / best torch**: how many times as long scratch takes as torch's fastest configuration (bold); below 1 scratch "
-        "is faster, 0.50 is half the time. In brackets the 95 % interval over paired rounds; where it holds 1 there is no "
-        "difference to speak of. **of roof**: share of what this machine's measured multiply-add rate and copy bandwidth allow "
-        "(convolutions count the multiplications of their definition, whatever the algorithm). Every row was checked against "
-        "a float64 reference before it was timed.",
+        "is faster, 0.50 is half the time. In brackets the 95 % interval over paired rounds. **noise**: this run cannot tell the "
+        f"two apart, since the interval reaches within {noise:.0%} of 1. **of roof**: share of what this machine's measured "
+        "multiply-add rate and copy bandwidth allow (convolutions count the multiplications of their definition, whatever the "
+        "algorithm). Every row was checked against a float64 reference before it was timed.",
     )
 
 
@@ -136,7 +137,7 @@ def controls(report: Report) -> Table:
     rows = [[case, phase, side, ratio_text(ratio)] for case, phase, side, ratio in report.same()]
     confidence = stats.same_confidence(len(rows))
     reason = report.distrust()
-    verdict = f"**This run cannot be trusted**: {reason}."
+    verdict = f"**This run is not trusted**: {reason}."
     if not reason:
         verdict = (
             f"Beside itself, in a second process, no library is more than {stats.EQUAL:.0%} from 1.00 beyond chance: "
@@ -264,8 +265,15 @@ def _time(row: Row, phase: str, side: str, best: str | None) -> str:
     return f"**{text}**" if side == best else text
 
 
-def ratio_text(ratio: Ratio) -> str:
-    return f"{ratio.median:.2f} [{ratio.low:.2f} … {ratio.high:.2f}]"
+def fastest(row: Row) -> str:
+    """The side of scratch that counts: of several rungs the fastest comes last."""
+    return [side for side in row.sides if side.startswith("scratch")][-1]
+
+
+def ratio_text(ratio: Ratio, noise: float | None = None) -> str:
+    """The ratio and its interval; with ``noise``, also whether noise may have made the difference."""
+    said = f"{ratio.median:.2f} [{ratio.low:.2f} … {ratio.high:.2f}]"
+    return f"{said} noise" if noise is not None and ratio.within(noise) else said
 
 
 def _rate(row: Row, phase: str, side: str, roof: dict[str, float]) -> tuple[str, str]:
