@@ -23,12 +23,25 @@ def cores() -> int:
     return available_cores()
 
 
+def caches() -> dict[str, int]:
+    """The bytes of each cache for data that the first core reaches, by name (L1, L2, L3), where the system says so (Linux)."""
+    sizes = {}
+    for folder in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        level, kind, size = ((folder / name).read_text().strip() for name in ("level", "type", "size"))
+        if kind != "Instruction":
+            sizes[f"L{level}"] = int(size.rstrip("K")) * 1024
+    return sizes
+
+
 def cache_bytes() -> int:
-    """The last-level cache of one core, or 32 MiB if the system does not report it."""
-    sizes = []
-    for file in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
-        sizes.append(int(file.read_text().strip().rstrip("K")) * 1024)
-    return max(sizes, default=32 << 20)
+    """The last-level cache, or 32 MiB if the system does not report it."""
+    return max(caches().values(), default=32 << 20)
+
+
+def below_last_level(threads: int) -> int:
+    """How many bytes fit into the last-level cache, but not into what ``threads`` cores have above it."""
+    *above, last = sorted(caches().values()) or [32 << 20]
+    return min(last // 2, 4 * threads * max(above, default=1 << 20))
 
 
 def describe() -> dict[str, Any]:
@@ -37,6 +50,7 @@ def describe() -> dict[str, Any]:
         "cpu": _cpu(),
         "cores": cores(),
         "last_level_cache_bytes": cache_bytes(),
+        "caches": caches(),
         "memory_bytes": psutil.virtual_memory().total,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),

@@ -17,6 +17,7 @@ from benchmarks.measure.processes import Process, WorkerError
 from benchmarks.measure.roof import Roof
 from benchmarks.measure.worker import REST, SHORT, Worker
 from benchmarks.reports.results import Report, Row
+from benchmarks.subjects import work
 from benchmarks.subjects.cases import Case, Layer, Network, operation
 from benchmarks.subjects.sides import Arrays, Side, original, torch_sides
 from benchmarks.subjects.verify import Judge, own_bound
@@ -172,6 +173,7 @@ def blank(case: Case, batch: int, threads: int) -> Row:
         threads=threads,
         size=case.size if isinstance(case, Network) else 0,
         traffic={phase: case.traffic(phase, batch) for phase in case.phases},
+        stream=work.stream(case, batch, machine.cache_bytes()),
     )
 
 
@@ -237,6 +239,8 @@ def computed(row: Row, case: Case, side: Side, worker: Asked, arrays: Arrays) ->
         return None
     if note:
         row.ran[side.name] = note
+    counts = {phase: work.made(case, phase, note, row.batch) for phase in case.phases}
+    row.made[side.name] = {phase: count for phase, count in counts.items() if count is not None}
     return results, own_bound(case, note)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.measure import machine
 from benchmarks.subjects.cases import Case
-from benchmarks.subjects.sides import Arrays, Side, Subject, copies
+from benchmarks.subjects.sides import Arrays, Side, Subject, copies, rotating
 
 REST = 0.005  # seconds without work that count as rest
 AFTERMATH = 0.1  # the same, if something may just have been compiled
@@ -44,7 +44,7 @@ class Worker:
 
     def prepare(self, case: Case, arrays: Arrays, cache_bytes: int) -> None:
         """Make a case ready to run."""
-        self.subject = self.library.prepare(self.side, case, arrays, copies(arrays, cache_bytes))
+        self.subject = self.library.prepare(self.side, case, arrays, copies(rotating(arrays), cache_bytes))
 
     def results(self) -> tuple[Arrays, str]:
         """What the case computes, and a note on how; this is the first pass, so compilation happens here."""

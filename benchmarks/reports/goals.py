@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from benchmarks.measure import stats
 from benchmarks.reports.results import RESULTS, SHOWN, Report, Row
-from benchmarks.reports.tables import Table, fastest, share_of_roof
+from benchmarks.reports.tables import Table, fastest, limit_of
 
 FOLDER = RESULTS / SHOWN / "goals"  # runs with another batch, or other threads, than the main one
 CONVOLUTIONS = tuple(f"conv{name}" for name in ("1", "2", "2/2", "3", "4", "4/2", "5", "5/2"))
@@ -78,10 +78,8 @@ def _start(library: str, *moments: str) -> Callable[[Report, tuple[str, ...]], R
 
 def _of_roof(report: Report, cases: tuple[str, ...]) -> Reached | None:
     rows = [row for row in report.rows if row.case in cases and row.rounds]
-    shares = [
-        (share_of_roof(row, phase, fastest(row), report.roof), f"{row.case} {phase}") for row in rows for phase in row.phases
-    ]
-    return min(shares, default=None)
+    limits = ((limit_of(row, phase, fastest(row), report.roof), f"{row.case} {phase}") for row in rows for phase in row.phases)
+    return min(((limit[1], name) for limit, name in limits if limit), default=None)
 
 
 def _speed_up(report: Report, cases: tuple[str, ...]) -> Reached | None:

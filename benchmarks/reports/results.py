@@ -29,8 +29,10 @@ class Row:
     batch: int
     phases: list[str]
     shape: str = ""
-    flops: dict[str, float] = field(default_factory=dict)  # by phase; see cases.py for how they are counted
+    flops: dict[str, float] = field(default_factory=dict)  # by phase, by the definition; see cases.py
     traffic: dict[str, float] = field(default_factory=dict)
+    made: dict[str, dict[str, float]] = field(default_factory=dict)  # side → phase → those really made; see work.py
+    stream: str = "bytes"  # which stream of the roof limits the traffic
     checked: dict[str, float] = field(default_factory=dict)  # side → the largest error, as a share of what rounding allows
     failed: dict[str, str] = field(default_factory=dict)  # side → which of its results are wrong
     absent: dict[str, str] = field(default_factory=dict)  # side → why it is left out: it cannot run, or is miscompiled
@@ -86,7 +88,7 @@ class Report:
     machine: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     libraries: dict[str, dict[str, Any]] = field(default_factory=dict)  # side → versions and thread pools
-    roof: dict[str, float] = field(default_factory=dict)  # "flops" and "bytes" per second
+    roof: dict[str, float] = field(default_factory=dict)  # per second; see roof.py
     rows: list[Row] = field(default_factory=list)
     starts: list[dict[str, Any]] = field(default_factory=list)  # see starts.py
     traps: list[dict[str, Any]] = field(default_factory=list)  # see traps.py

@@ -49,19 +49,22 @@ def comparison(report: Report) -> Table:
             best = row.best_torch(phase)
             times = [_time(row, phase, f"torch {mode}{device}", best) for mode in modes]
             compared = ratio_text(row.ratio(phase, ours, best), noise) if best else ""
-            rate, share = _rate(row, phase, ours, report.roof)
+            rate, share = _rate(row, phase, ours), _share_text(row, phase, ours, report.roof)
             ms = milliseconds(row.seconds(phase, ours))
             rows.append([_label(row, ours), phase, row.shape, ms, *times, compared, rate, share])
     unit = f"batch {report.settings['batch']}, float32, {report.settings['threads']} threads"
     return Table(
         f"scratch beside torch, milliseconds ({unit})",
-        ["layer", "pass", "input", "scratch", *modes, "scratch / best torch", "rate", "of roof"],
+        ["layer", "pass", "input", "scratch", *modes, "scratch / best torch", "effective rate", "of its limit"],
         rows,
         "**scratch / best torch**: how many times as long scratch takes as torch's fastest configuration (bold); below 1 scratch "
         "is faster, 0.50 is half the time. In brackets the 95 % interval over paired rounds. **noise**: this run cannot tell the "
-        f"two apart, since the interval reaches within {noise:.0%} of 1. **of roof**: share of what this machine's measured "
-        "multiply-add rate and copy bandwidth allow (convolutions count the multiplications of their definition, whatever the "
-        "algorithm). Every row was checked against a float64 reference before it was timed.",
+        f"two apart, its interval reaches within {noise:.0%} of 1. **effective rate**: the multiplications and additions of "
+        "the definition, or the fewest bytes, by the time; an algorithm that multiplies less has a higher one. **of its limit**: "
+        "the least time that this machine's measured limits allow for the multiplications really made and the bytes that must "
+        "move, by the time taken. The limit that counts is named: the peak of multiply-adds, a copy in memory, an update in "
+        "place, or a copy in the last-level cache where the data fits there. Every row was checked against a float64 reference "
+        "before it was timed." + "".join(f" **Careful: {warning}**" for warning in beyond(report)),
     )
 
 
@@ -98,16 +101,19 @@ def conv3(report: Report) -> Table:
     theirs = row.best_torch("forward")
     sides = [side for side in row.sides if side.startswith("scratch")] + ([theirs] if theirs else [])
     rates = {"scratch naive": naive, **{side: row.flops["forward"] / row.seconds("forward", side) for side in sides}}
+    shares = {"scratch naive": naive / report.roof["flops"]}
+    for side in sides:
+        shares[side] = row.made[side]["forward"] / row.seconds("forward", side) / report.roof["flops"]
     return Table(
         "",
-        ["rung", "GFLOP/s", "share of peak", "times as fast as naive"],
+        ["rung", "effective GFLOP/s", "share of peak", "times as fast as naive"],
         [
-            [side.removeprefix("scratch "), f"{rate / 1e9:.3g}", f"{rate / report.roof['flops']:.2g}", f"{rate / naive:,.0f}×"]
+            [side.removeprefix("scratch "), f"{rate / 1e9:.3g}", f"{shares[side]:.2g}", f"{rate / naive:,.0f}×"]
             for side, rate in rates.items()
         ],
-        f"conv3 of AlexNet, {row.batch} images, forward, on {report.machine['cpu']}. The rate counts the multiplications and "
-        "additions of the definition, so Winograd, which multiplies less, may exceed the peak. The naive loops are timed on a "
-        "small convolution.",
+        f"conv3 of AlexNet, {row.batch} images, forward, on {report.machine['cpu']}. The effective rate counts the "
+        "multiplications and additions of the definition, the share of the peak those that were made: Winograd makes fewer. The "
+        "naive loops are timed on a small convolution.",
     )
 
 
@@ -276,14 +282,50 @@ def ratio_text(ratio: Ratio, noise: float | None = None) -> str:
     return f"{said} noise" if noise is not None and ratio.within(noise) else said
 
 
-def _rate(row: Row, phase: str, side: str, roof: dict[str, float]) -> tuple[str, str]:
-    seconds = row.seconds(phase, side)
-    flops, moved = row.flops[phase], row.traffic[phase]
-    rate = f"{flops / seconds / 1e9:,.0f} GFLOP/s" if flops else f"{moved / seconds / 1e9:,.1f} GB/s"
-    return rate, f"{share_of_roof(row, phase, side, roof):.0%}"
+def _rate(row: Row, phase: str, side: str) -> str:
+    seconds, flops = row.seconds(phase, side), row.flops[phase]
+    return f"{flops / seconds / 1e9:,.0f} GFLOP/s" if flops else f"{row.traffic[phase] / seconds / 1e9:,.1f} GB/s"
 
 
-def share_of_roof(row: Row, phase: str, side: str, roof: dict[str, float]) -> float:
-    """The least time that the machine's limits allow, as a share of the time taken."""
-    least = max(row.flops[phase] / roof["flops"], row.traffic[phase] / roof["bytes"])
-    return least / row.seconds(phase, side)
+LIMITS = {"flops": "peak", "bytes": "memory", "update": "in place", "cached": "cache"}
+
+
+def _share_text(row: Row, phase: str, side: str, roof: dict[str, float]) -> str:
+    limit, share = limit_of(row, phase, side, roof) or ("", 0.0)
+    return f"{share:.0%} {LIMITS[limit]}" if limit else "–"
+
+
+def limit_of(row: Row, phase: str, side: str, roof: dict[str, float]) -> tuple[str, float] | None:
+    """The limit of the machine that a pass is nearest to, and the time it allows as a share of the time taken.
+
+    None if the limit was not measured, or if nobody counted what the pass multiplies.
+    """
+    made = row.made.get(side, {}).get(phase)
+    if made is None:
+        return None
+    # The other streams are faster than a copy in memory: if that takes less than multiplying, so do they.
+    least = {"flops": made / roof["flops"], row.stream: row.traffic[phase] / roof.get(row.stream, roof["bytes"])}
+    limit = max(least, key=least.__getitem__)
+    return (limit, least[limit] / row.seconds(phase, side)) if limit in roof else None
+
+
+def beyond(report: Report) -> Iterator[str]:
+    """A warning for every pass that is faster than its limit allows, with which of the two must be wrong: limit or count.
+
+    torch multiplies as the definition says. If it exceeds the limit too, the limit was measured too low.
+    """
+    for row in report.rows:
+        for phase, ours in _timed(row):
+            limit, share = limit_of(row, phase, ours, report.roof) or ("", 0.0)
+            if share <= 1 + stats.EQUAL:
+                continue
+            best = row.best_torch(phase)
+            _, theirs = (best and limit_of(row, phase, best, report.roof)) or ("", 0.0)
+            wrong = f"the count of bytes is too high: part of the data was still in a nearer cache than {LIMITS[limit]}"
+            if limit == "flops":
+                wrong = (
+                    f"the count of multiplications is too high for the rung {row.ran.get(ours, ours)}, since torch keeps below it"
+                )
+            if theirs > 1 + stats.EQUAL:
+                wrong = "the limit was measured too low, since torch exceeds it too"
+            yield f"{_label(row, ours)} {phase} is at {share:.0%} of its limit ({LIMITS[limit]}): {wrong}."

@@ -77,10 +77,14 @@ def torch_sides(case: Case, device: str, *, compile_: bool | None) -> list[Side]
     return [Side("torch", mode, device) for mode in modes]
 
 
-def copies(arrays: Arrays, cache_bytes: int) -> int:
-    """How many copies of the rotating arrays exceed twice the last-level cache; 2 … 8."""
-    moved = sum(arrays[name].nbytes for name in ("x", "grad_out") if name in arrays)
+def copies(moved: int, cache_bytes: int) -> int:
+    """How many copies of the rotating arrays, ``moved`` bytes together, exceed twice the last-level cache; 2 … 8."""
     return max(2, min(8, 2 * cache_bytes // max(moved, 1)))
+
+
+def rotating(arrays: Arrays) -> int:
+    """The bytes of the arrays that rotate from pass to pass."""
+    return sum(arrays[name].nbytes for name in ("x", "grad_out") if name in arrays)
 
 
 def slowdown(side: Side, case: Case) -> float:

@@ -44,6 +44,7 @@ def test_the_worst_layer_counts() -> None:
 def test_the_more_of_the_roof_the_better(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     bound = row("bound", scratch=(2, 1), eager=(1, 1))
     bound.flops, bound.traffic = dict.fromkeys(goals.BOTH, 10.0), dict.fromkeys(goals.BOTH, 3.0)
+    bound.made = {"scratch": bound.flops}
     report = Report(settings={"threads": 1, "batch": 32}, rows=[bound], roof={"flops": 20.0, "bytes": 2.0})
     monkeypatch.setattr(goals, "FOLDER", tmp_path)
     for least, mark in ((0.75, "✓"), (0.8, "✗")):  # memory asks for 1.5 seconds, arithmetic for half a second
