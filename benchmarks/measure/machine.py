@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import os
 import platform
 import resource
 import subprocess
@@ -14,6 +15,8 @@ from typing import Any
 
 import psutil
 import threadpoolctl
+
+from benchmarks.measure import isa
 
 
 def cores() -> int:
@@ -44,6 +47,17 @@ def below_last_level(threads: int) -> int:
     return min(last // 2, 4 * threads * max(above, default=1 << 20))
 
 
+def lanes() -> int:
+    """The float32 lanes of this processor's vector registers, or of those that Numba was told it has, whatever scratch uses."""
+    from llvmlite import binding  # here, because torch's processes must not load it
+
+    told = os.environ.get("NUMBA_CPU_FEATURES")
+    features = dict.fromkeys(told.replace("+", "").split(","), True) if told else binding.get_host_cpu_features()
+    if features.get("avx512f"):
+        return 16
+    return 8 if features.get("avx") else 4
+
+
 def describe() -> dict[str, Any]:
     """The machine and the commit; JSON-ready."""
     return {
@@ -51,6 +65,8 @@ def describe() -> dict[str, Any]:
         "cores": cores(),
         "last_level_cache_bytes": cache_bytes(),
         "caches": caches(),
+        "vector_bits": 32 * lanes(),
+        "isa": isa.current(),
         "memory_bytes": psutil.virtual_memory().total,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),

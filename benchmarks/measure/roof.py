@@ -18,7 +18,7 @@ from typing import Any
 
 import numba
 import numpy as np
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -33,15 +33,7 @@ MOVED = 1 << 28  # bytes in total of the streams from memory
 AGAIN = 20  # how often a stream within the cache is repeated, since one pass is too short for the clock
 
 
-def lanes() -> int:
-    """The number of float32 lanes in this processor's vector registers, whatever width scratch is set to use."""
-    features = binding.get_host_cpu_features()
-    if features.get("avx512f"):
-        return 16
-    return 8 if features.get("avx") else 4
-
-
-LANES = lanes()
+LANES = machine.lanes()
 
 
 @intrinsic

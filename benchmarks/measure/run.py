@@ -20,11 +20,13 @@ from benchmarks.reports.results import Report, Row
 from benchmarks.subjects import work
 from benchmarks.subjects.cases import Case, Layer, Network, operation
 from benchmarks.subjects.sides import Arrays, Side, original, torch_sides
-from benchmarks.subjects.verify import Judge, own_bound
+from benchmarks.subjects.verify import Judge, Judged, own_bound
 
 # The A/A rows: one limited by memory, one by arithmetic. Not relu1: the block that torch frees and allocates again is in the
 # cache or not for many rounds in a row, so that one of two twins may be twice as fast.
 CONTROLS = ("pool1", "conv5/2")
+# Networks run on this rung too, which multiplies as torch does: Winograd's fewer multiplications round more.
+DIRECT = "implicit_gemm"
 # An A/A row may end when it resolves twice what it must: checked every this many rounds, once there are enough for an interval.
 LOOK, FIRST_LOOK = 10, 30
 
@@ -41,6 +43,7 @@ class Settings:
     seed: int = 0
     rungs: tuple[str, ...] = ()  # scratch's, at AlexNet's sizes; empty means the fastest
     compile_: bool | None = None  # torch.compile for every case, or for none; None means those in cases.COMPILED
+    twins: bool = False  # A/A rows for every case, not only for those that the run is judged by
     slow: Mapping[str, float] = field(default_factory=dict)  # planted slowdowns: operation → factor
 
     def sides(self, case: Case) -> list[Side]:
@@ -51,10 +54,13 @@ class Settings:
                 ours.append(Side("scratch"))  # on whichever rung it chooses
             theirs = [Side("torch", "eager", self.device)]
         else:
-            wanted = {"all"} if case.group == "rungs" else set(self.rungs)
+            wanted = {"all"} if case.group in ("rungs", "accuracy") else set(self.rungs)
             ours = [Side("scratch", rung) for rung in rungs(case) if wanted & {rung, "all"}] or [Side("scratch")]
+            if case.group in ("network", "full") and isinstance(case, Network):
+                ours.insert(0, Side("scratch", DIRECT))
             theirs = torch_sides(case, self.device, compile_=self.compile_)
-        twins = [replace(side, again=True) for side in (ours[-1], theirs[0])] if case.name in self.controls else []
+        paired = self.twins or case.name in self.controls
+        twins = [replace(side, again=True) for side in (ours[-1], theirs[0])] if paired else []
         slowed = [replace(ours[-1], slow=self.slow)] if operation(case) in self.slow else []
         return [*ours, *theirs, *twins, *slowed]
 
@@ -223,8 +229,8 @@ def verified(
         for side in sides:
             say(f"verify {side.name}")
             if found := computed(row, case, side, team(side), arrays):
-                judged.append((side, beside.submit(judge.ask, "shares", *found)))
-    return {side.name: team(side) for side, shares in judged if passed(row, side, shares.result())}
+                judged.append((side, beside.submit(judge.ask, "judge", *found)))
+    return {side.name: team(side) for side, results in judged if passed(row, side, results.result())}
 
 
 def computed(row: Row, case: Case, side: Side, worker: Asked, arrays: Arrays) -> tuple[Arrays, str] | None:
@@ -244,10 +250,12 @@ def computed(row: Row, case: Case, side: Side, worker: Asked, arrays: Arrays) ->
     return results, own_bound(case, note)
 
 
-def passed(row: Row, side: Side, shares: dict[str, float]) -> bool:
-    """Whether the side's results are right; the row records which are not."""
-    row.checked[side.name] = max(shares.values())
-    wrong = [f"{name} is off by {share:.3g} times what rounding allows" for name, share in shares.items() if not share <= 1]
+def passed(row: Row, side: Side, judged: dict[str, Judged]) -> bool:
+    """Whether the side's results are right; the row records which are not, and how far the others are off."""
+    row.checked[side.name] = max(found.share for found in judged.values())
+    row.errors[side.name] = {name: list(found.errors) for name, found in judged.items() if found.errors}
+    off = {name: found.share for name, found in judged.items() if not found.share <= 1}
+    wrong = [f"{name} is off by {share:.3g} times what rounding allows" for name, share in off.items()]
     if wrong:
         # torch.compile is sometimes wrong where eager torch is right; it is then not a candidate for best torch.
         where = row.absent if side.mode == "compile" else row.failed

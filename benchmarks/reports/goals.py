@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from benchmarks.measure import stats
+from benchmarks.reports.limits import limit_of
 from benchmarks.reports.results import RESULTS, SHOWN, Report, Row
-from benchmarks.reports.tables import Table, fastest, limit_of
+from benchmarks.reports.tables import Table, fastest
 
 FOLDER = RESULTS / SHOWN / "goals"  # runs with another batch, or other threads, than the main one
 CONVOLUTIONS = tuple(f"conv{name}" for name in ("1", "2", "2/2", "3", "4", "4/2", "5", "5/2"))

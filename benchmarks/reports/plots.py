@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -116,17 +116,22 @@ PLOTS: dict[str, Callable[[Report], Figure]] = {"roofline": roofline, "growth-pl
 def possible(report: Report) -> list[str]:
     """The pictures that the report has figures for."""
     groups = {row.group for row in report.rows if row.rounds}
-    has = {"roofline": bool(groups), "growth-plot": bool(list(tables.series(report))), "rungs-plot": "rungs" in groups}
+    has = {
+        "roofline": bool(groups & set(tables.LAYERS)),
+        "growth-plot": bool(list(tables.series(report))),
+        "rungs-plot": "rungs" in groups,
+    }
     return [name for name in PLOTS if has[name]]
 
 
-def draw(report: Report, folder: Path) -> list[Path]:
-    """Every possible picture."""
+def draw(reports: Sequence[Report], folder: Path) -> list[Path]:
+    """Every possible picture, each from the first report that has its figures."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     with matplotlib.rc_context({"svg.hashsalt": "benchmark", "svg.fonttype": "none"}):
-        for name in possible(report):
-            path = folder / f"{name}.svg"
-            PLOTS[name](report).savefig(path, metadata={"Date": None})
-            written.append(path)
+        for name, plot in PLOTS.items():
+            if report := next((report for report in reports if name in possible(report)), None):
+                path = folder / f"{name}.svg"
+                plot(report).savefig(path, metadata={"Date": None})
+                written.append(path)
     return written

@@ -15,7 +15,7 @@ from benchmarks.reports import tables, verdict
 from benchmarks.reports.results import Report
 from benchmarks.subjects.cases import Case
 
-console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)  # a pipe has no width, so nothing must be cut off
+console = Console(width=None if sys.stdout.isatty() else 190, highlight=False)  # a pipe has no width, so nothing must be cut off
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from benchmarks.measure import stats
 from benchmarks.measure.stats import Ratio
+from benchmarks.reports.limits import beyond, label, scratchs, share_text
 from benchmarks.reports.results import Report, Row
 
 TORCH = ("eager", "channels_last", "compile")
@@ -36,36 +37,66 @@ class Table:
 
 def comparison(report: Report) -> Table:
     """The main table: scratch against torch, layer by layer, then the whole networks."""
-    sides = {side for row in report.rows for side in row.sides}
-    device = f" {report.settings['device']}" if report.settings["device"] != "cpu" else ""
+    return _compared(
+        report,
+        (*LAYERS, "network"),
+        "scratch compared with torch",
+        "**scratch / best torch**: how many times as long scratch takes as torch's fastest configuration (bold); below 1 scratch "
+        "is faster, 0.50 is half the time. In brackets the 95 % interval over paired rounds. **noise**: this run cannot tell the "
+        f"two apart, its interval reaches within {report.noise():.0%} of 1. **spread**: how far a second process with "
+        "the same library may be from the first, scratch and torch eager, where that was measured (A/A; `--twins` measures it in "
+        "every row). **effective rate**: the multiplications and additions of the definition, or the fewest bytes, by the time; "
+        "an algorithm that multiplies less has a higher one. **of its limit**: the least time that this machine's measured "
+        "limits allow for the multiplications really made and the bytes that must move, by the time taken. The limit that counts "
+        "is named: the peak of multiply-adds, a copy in memory, an update in place, or a copy in the last-level cache where the "
+        "data fits there. Every row was checked against a float64 reference before it was timed.",
+    )
+
+
+def shapes(report: Report) -> Table:
+    """Convolutions that AlexNet does not have, in the columns of the main table."""
+    title = "conv2d on shapes that users run, scratch compared with torch"
+    return _compared(report, ("shapes",), title, "The columns are those of the table of layers.")
+
+
+def _compared(report: Report, groups: tuple[str, ...], title: str, caption: str) -> Table:
+    chosen = [row for row in report.rows if row.group in groups]
+    sides = {side for row in chosen for side in row.sides}
+    device = f" {report.settings['device']}" if report.settings.get("device", "cpu") != "cpu" else ""
     modes = [mode for mode in TORCH if f"torch {mode}{device}" in sides]
     rows, noise = [], report.noise()
-    for row in report.rows:
-        if row.group in ("ladder", "rungs", "growth", "crossing"):
-            continue
+    for row in chosen:
         if not row.rounds:
-            rows.append([row.case, "", row.shape, _missing(row)] + [""] * (len(modes) + 3))
-        for phase, ours in _timed(row):
+            rows.append([row.case, "", row.shape, _missing(row)] + [""] * (len(modes) + 4))
+        for phase, ours in scratchs(row):
             best = row.best_torch(phase)
             times = [_time(row, phase, f"torch {mode}{device}", best) for mode in modes]
             compared = ratio_text(row.ratio(phase, ours, best), noise) if best else ""
-            rate, share = _rate(row, phase, ours), _share_text(row, phase, ours, report.roof)
-            ms = milliseconds(row.seconds(phase, ours))
-            rows.append([_label(row, ours), phase, row.shape, ms, *times, compared, rate, share])
-    unit = f"batch {report.settings['batch']}, float32, {report.settings['threads']} threads"
+            facts = [compared, _spread(row, phase, ours), _rate(row, phase, ours), share_text(row, phase, ours, report.roof)]
+            rows.append([label(row, ours), phase, row.shape, milliseconds(row.seconds(phase, ours)), *times, *facts])
+    unit = f"batch {chosen[0].batch}, float32, {chosen[0].threads} threads" if chosen else ""
     return Table(
-        f"scratch beside torch, milliseconds ({unit})",
-        ["layer", "pass", "input", "scratch", *modes, "scratch / best torch", "effective rate", "of its limit"],
+        f"{title}, milliseconds ({unit})",
+        [
+            "layer",
+            "pass",
+            "input",
+            "scratch",
+            *modes,
+            "scratch / best torch",
+            "between processes",
+            "effective rate",
+            "of its limit",
+        ],
         rows,
-        "**scratch / best torch**: how many times as long scratch takes as torch's fastest configuration (bold); below 1 scratch "
-        "is faster, 0.50 is half the time. In brackets the 95 % interval over paired rounds. **noise**: this run cannot tell the "
-        f"two apart, its interval reaches within {noise:.0%} of 1. **effective rate**: the multiplications and additions of "
-        "the definition, or the fewest bytes, by the time; an algorithm that multiplies less has a higher one. **of its limit**: "
-        "the least time that this machine's measured limits allow for the multiplications really made and the bytes that must "
-        "move, by the time taken. The limit that counts is named: the peak of multiply-adds, a copy in memory, an update in "
-        "place, or a copy in the last-level cache where the data fits there. Every row was checked against a float64 reference "
-        "before it was timed." + "".join(f" **Careful: {warning}**" for warning in beyond(report)),
+        caption + "".join(f" **Careful: {warning}**" for warning in beyond(chosen, report.roof)),
     )
+
+
+def _spread(row: Row, phase: str, ours: str) -> str:
+    ratios = dict(zip(row.twins, row.same(), strict=True))
+    pair = [ratios[twin] for twin in ((phase, ours), (phase, "torch eager")) if twin in ratios]
+    return ", ".join(f"{stats.resolution([ratio]):.0%}" for ratio in pair) or "–"
 
 
 def ladder(report: Report) -> Table:
@@ -127,10 +158,8 @@ def crossing(report: Report) -> Table:
         default = f"scratch {row.ran['scratch']}"
         cells = [f"**{times[side]}**" if side == default else times.get(side, "–") for side in sides]
         rows.append([row.shape, str(row.batch), f"{row.flops['forward'] / 2:,.0f}", *cells])
-    threads = ", ".join(sorted({f"{row.threads} threads" for row in rows_of}))
     return Table(
-        f"conv2d by every rung, 3×3 windows, as many channels out as in, forward and backward, milliseconds "
-        f"({report.machine['cpu']}, {threads})",
+        "conv2d by every rung, 3×3 windows, as many channels out as in, forward and backward, milliseconds",
         ["input", "images", "multiplications", *(side.removeprefix("scratch ") for side in sides)],
         rows,
         "Bold is the rung that the default takes: it goes by the number of multiplications, and by the channels "
@@ -140,20 +169,23 @@ def crossing(report: Report) -> Table:
 
 def controls(report: Report) -> Table:
     """A/A: the same library in two processes."""
-    rows = [[case, phase, side, ratio_text(ratio)] for case, phase, side, ratio in report.same()]
-    confidence = stats.same_confidence(len(rows))
+    same = report.same()
+    sides = list(dict.fromkeys(side for _, _, side, _ in same))
+    ratios = {(case, phase, side): ratio_text(ratio) for case, phase, side, ratio in same}
+    pairs = dict.fromkeys((case, phase) for case, phase, *_ in same)
+    confidence = stats.same_confidence(len(same))
     reason = report.distrust()
     verdict = f"**This run is not trusted**: {reason}."
     if not reason:
         verdict = (
-            f"Beside itself, in a second process, no library is more than {stats.EQUAL:.0%} from 1.00 beyond chance: "
+            f"Compared with itself, in a second process, no library is more than {stats.EQUAL:.0%} from 1.00 beyond chance: "
             f"this run can be trusted. With their many rounds these A/A rows resolve {report.resolution():.1%}; "
             "what another row resolves, its own interval says."
         )
     return Table(
-        "A/A: the same library in two processes",
-        ["layer", "pass", "library", f"one process / the other [{confidence:.2%}]"],
-        rows,
+        f"A/A, the same library in two processes: one's time by the other's [{confidence:.2%} interval]",
+        ["layer", "pass", *sides],
+        [[case, phase, *(ratios.get((case, phase, side), "–") for side in sides)] for case, phase in pairs],
         verdict,
     )
 
@@ -217,6 +249,7 @@ def series(report: Report) -> Iterator[tuple[str, str, list[Row]]]:
 
 BLOCKS: dict[str, Callable[[Report], Table]] = {
     "comparison": comparison,
+    "shapes": shapes,
     "ladder": ladder,
     "conv3": conv3,
     "controls": controls,
@@ -224,6 +257,14 @@ BLOCKS: dict[str, Callable[[Report], Table]] = {
     "starts": starts,
     "growth": growth,
 }
+
+
+def origin(report: Report) -> str:
+    """Where a table's figures are from, for the line under it."""
+    settings = report.settings
+    threads = f"{settings['threads']} thread{'s' * (settings['threads'] > 1)}"
+    isa = f", as an {report.machine['isa'].upper()} machine" if report.machine.get("isa") else ""
+    return f"{report.machine['cpu'].replace('(R)', '')}{isa}, {threads}, commit {report.machine['commit']}, {settings['date']}"
 
 
 def machine(report: Report) -> str:
@@ -244,18 +285,6 @@ def milliseconds(seconds: float) -> str:
     value = seconds * 1e3
     digits = max(0, min(3, 2 - math.floor(math.log10(value))))
     return f"{value:,.{digits}f}"
-
-
-def _timed(row: Row) -> Iterator[tuple[str, str]]:
-    for phase in row.phases:
-        for side in row.sides:
-            if side.startswith("scratch"):
-                yield phase, side
-
-
-def _label(row: Row, ours: str) -> str:
-    extra = ours.removeprefix("scratch").strip()
-    return f"{row.case} ({extra})" if extra else row.case
 
 
 def _missing(row: Row) -> str:
@@ -285,47 +314,3 @@ def ratio_text(ratio: Ratio, noise: float | None = None) -> str:
 def _rate(row: Row, phase: str, side: str) -> str:
     seconds, flops = row.seconds(phase, side), row.flops[phase]
     return f"{flops / seconds / 1e9:,.0f} GFLOP/s" if flops else f"{row.traffic[phase] / seconds / 1e9:,.1f} GB/s"
-
-
-LIMITS = {"flops": "peak", "bytes": "memory", "update": "in place", "cached": "cache"}
-
-
-def _share_text(row: Row, phase: str, side: str, roof: dict[str, float]) -> str:
-    limit, share = limit_of(row, phase, side, roof) or ("", 0.0)
-    return f"{share:.0%} {LIMITS[limit]}" if limit else "–"
-
-
-def limit_of(row: Row, phase: str, side: str, roof: dict[str, float]) -> tuple[str, float] | None:
-    """The limit of the machine that a pass is nearest to, and the time it allows as a share of the time taken.
-
-    None if the limit was not measured, or if nobody counted what the pass multiplies.
-    """
-    made = row.made.get(side, {}).get(phase)
-    if made is None:
-        return None
-    # The other streams are faster than a copy in memory: if that takes less than multiplying, so do they.
-    least = {"flops": made / roof["flops"], row.stream: row.traffic[phase] / roof.get(row.stream, roof["bytes"])}
-    limit = max(least, key=least.__getitem__)
-    return (limit, least[limit] / row.seconds(phase, side)) if limit in roof else None
-
-
-def beyond(report: Report) -> Iterator[str]:
-    """A warning for every pass that is faster than its limit allows, with which of the two must be wrong: limit or count.
-
-    torch multiplies as the definition says. If it exceeds the limit too, the limit was measured too low.
-    """
-    for row in report.rows:
-        for phase, ours in _timed(row):
-            limit, share = limit_of(row, phase, ours, report.roof) or ("", 0.0)
-            if share <= 1 + stats.EQUAL:
-                continue
-            best = row.best_torch(phase)
-            _, theirs = (best and limit_of(row, phase, best, report.roof)) or ("", 0.0)
-            wrong = f"the count of bytes is too high: part of the data was still in a nearer cache than {LIMITS[limit]}"
-            if limit == "flops":
-                wrong = (
-                    f"the count of multiplications is too high for the rung {row.ran.get(ours, ours)}, since torch keeps below it"
-                )
-            if theirs > 1 + stats.EQUAL:
-                wrong = "the limit was measured too low, since torch exceeds it too"
-            yield f"{_label(row, ours)} {phase} is at {share:.0%} of its limit ({LIMITS[limit]}): {wrong}."

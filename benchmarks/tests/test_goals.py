@@ -92,13 +92,3 @@ def test_columns_of_one_machine_have_one_roof(monkeypatch: pytest.MonkeyPatch, t
 def test_goals_name_cases_that_exist() -> None:
     known = {case.name for case in (*CASES, *growth.cases(2))}
     assert {case for goal in goals.GOALS for case in goal.cases} <= known
-
-
-def test_the_ladders_run_does_not_judge_the_layers() -> None:
-    """Twins of the ladder that differ by a factor of two count only if there are no others."""
-    rounds = [{"scratch": [[[1.0]], [[1.0]]], "scratch again": [[[2.0]], [[2.0]]]}] * 30
-    ladder = Row("small", "ladder", "relu", 1, ["forward"], rounds=rounds)
-    even = [{"scratch": [[[1.0]], [[1.0]]], "scratch again": [[[1.0]], [[1.0]]]}] * 30
-    layer = Row("relu1", "layer", "relu", 1, ["forward"], rounds=even)
-    assert Report(rows=[ladder]).distrust()
-    assert not Report(rows=[layer, ladder]).distrust()
