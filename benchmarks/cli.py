@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 from benchmarks.commands import accuracy as accurate
 from benchmarks.commands import growth as sweep
 from benchmarks.commands import parts as where
+from benchmarks.commands import peers as others
 from benchmarks.commands import selfcheck as ruler
 from benchmarks.commands import traps
 from benchmarks.measure import machine, pairing, starts
@@ -169,6 +170,20 @@ def accuracy(
     report = timed(settings, "accuracy", isa)
     save(report, json, "accuracy.json" if keep else None)
     render(accurate.table(report))
+    leave(report)
+
+
+@app.command()
+def peers(
+    threads: Threads = None, quick: Quick = False, isa: Isa = None, keep: Keep = False, json: Json = Path("runs/peers.json"),
+    seed: Seed = 0,
+) -> None:  # fmt: skip
+    """one_tower in ONNX Runtime, OpenVINO, JAX and torch: inference of 1, 8 and 32 images, and the training step."""
+    effort = pairing.QUICK if quick else pairing.DEFAULT
+    settings = Settings(others.cases(), effort, threads=threads or machine.cores(), seed=seed, compile_=True)
+    report = timed(settings, "peers", isa)
+    save(report, json, "peers.json" if keep else None)
+    render(others.table(report))
     leave(report)
 
 

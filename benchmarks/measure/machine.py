@@ -102,7 +102,7 @@ def waiting_threads() -> bool:
 
 def libraries() -> dict[str, Any]:
     """Versions and thread pools of what this process has loaded; JSON-ready."""
-    names = [name for name in ("numpy", "numba", "llvmlite", "torch") if name in sys.modules]
+    names = [name for name in ("numpy", "numba", "llvmlite", "torch", "onnxruntime", "openvino", "jax") if name in sys.modules]
     facts: dict[str, Any] = {
         "versions": {name: importlib.metadata.version(name) for name in names},
         "pools": {

@@ -19,7 +19,7 @@ from benchmarks.measure.worker import REST, SHORT, Worker
 from benchmarks.reports.results import Report, Row
 from benchmarks.subjects import work
 from benchmarks.subjects.cases import Case, Layer, Network, operation
-from benchmarks.subjects.sides import Arrays, Side, original, torch_sides
+from benchmarks.subjects.sides import Arrays, Side, missing, optional, original, peers, torch_sides
 from benchmarks.subjects.verify import Judge, Judged, own_bound
 
 # The A/A rows: one limited by memory, one by arithmetic. Not relu1: the block that torch frees and allocates again is in the
@@ -59,6 +59,8 @@ class Settings:
             if case.group in ("network", "full") and isinstance(case, Network):
                 ours.insert(0, Side("scratch", DIRECT))
             theirs = torch_sides(case, self.device, compile_=self.compile_)
+            if case.group == "peers" and isinstance(case, Network):
+                theirs += peers(case)
         paired = self.twins or case.name in self.controls
         twins = [replace(side, again=True) for side in (ours[-1], theirs[0])] if paired else []
         slowed = [replace(ours[-1], slow=self.slow)] if operation(case) in self.slow else []
@@ -134,12 +136,14 @@ def run(settings: Settings, report: Report, say: Callable[[str], None], done: Ca
             report.rows.append(row)
             tell = named(say, case.name)
             effort = settings.effort_of(case)
+            row.absent = {side.name: why for side in settings.sides(case) if (why := missing(side))}
+            sides = [side for side in settings.sides(case) if side.name not in row.absent]
             if alone(case):
-                with Team(settings.threads, settings.sides(case)) as fresh:
-                    measure(row, case, settings.sides(case), fresh, judge, effort, tell)
+                with Team(settings.threads, sides) as fresh:
+                    measure(row, case, sides, fresh, judge, effort, tell)
                     report.libraries |= fresh.facts()
             else:
-                measure(row, case, settings.sides(case), team, judge, effort, tell)
+                measure(row, case, sides, team, judge, effort, tell)
                 report.libraries |= team.facts()
             done(case)
         # Again, because neighbours that slow down one end of the run must not make the machine's limits look low.
@@ -156,8 +160,11 @@ def limits(threads: int) -> dict[str, float]:
 
 
 def alone(case: Case) -> bool:
-    """Whether a case gets new processes: a training step does, so that its memory peak is its own and is freed afterwards."""
-    return isinstance(case, Network) and case.phase == "step"
+    """Whether a case gets new processes: a training step does, so that its memory peak is its own and is freed afterwards.
+
+    So do the peers' cases, whose sides differ.
+    """
+    return isinstance(case, Network) and (case.phase == "step" or case.group == "peers")
 
 
 def named(say: Callable[[str], None], name: str) -> Callable[[str], None]:
@@ -240,7 +247,7 @@ def computed(row: Row, case: Case, side: Side, worker: Asked, arrays: Arrays) ->
         results, note = worker.ask("results")
     except WorkerError as error:
         # Only a defect stops scratch or eager torch. torch.compile may lack a C++ compiler: that is not a failure.
-        where = row.absent if side.mode == "compile" else row.failed
+        where = row.absent if optional(side) else row.failed
         where[side.name] = error.reason
         return None
     if note:
@@ -258,7 +265,7 @@ def passed(row: Row, side: Side, judged: dict[str, Judged]) -> bool:
     wrong = [f"{name} is off by {share:.3g} times what rounding allows" for name, share in off.items()]
     if wrong:
         # torch.compile is sometimes wrong where eager torch is right; it is then not a candidate for best torch.
-        where = row.absent if side.mode == "compile" else row.failed
+        where = row.absent if optional(side) else row.failed
         where[side.name] = "; ".join(wrong)
     return not wrong
 

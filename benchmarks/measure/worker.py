@@ -36,11 +36,14 @@ class Worker:
         np.empty((32 << 20) - (1 << 16), np.uint8)
         self.library = importlib.import_module(f"benchmarks.subjects.{side.library}_side")
         self.subject: Subject | None = None
+        self.pools: dict[str, int] = {}
         self.rested = others()
 
     def facts(self) -> dict[str, Any]:
         """Versions, and the actual, not the requested, thread pools."""
-        return machine.libraries()
+        facts = machine.libraries()
+        facts["pools"] |= self.pools
+        return facts
 
     def prepare(self, case: Case, arrays: Arrays, cache_bytes: int) -> None:
         """Make a case ready to run."""
@@ -49,6 +52,7 @@ class Worker:
     def results(self) -> tuple[Arrays, str]:
         """What the case computes, and a note on how; this is the first pass, so compilation happens here."""
         results = {name: np.asarray(array) for name, array in self._subject.results().items()}
+        self.pools = self._subject.pools()
         gc.freeze()  # do not search what a library keeps permanently for garbage after every turn
         return results, self._subject.note
 

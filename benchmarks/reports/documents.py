@@ -17,14 +17,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.commands import accuracy, parts, selfcheck, traps
+from benchmarks.commands import accuracy, parts, peers, selfcheck, traps
 from benchmarks.reports import goals, machines, plots, tables, verdict
 from benchmarks.reports.results import Report
 from parity_tests.twins import tables as twin_tables
 from scratch import walkthrough
 
 BLOCKS = {**tables.BLOCKS, "accuracy": accuracy.table, "goals": goals.table, "parts": parts.table, "selfcheck": selfcheck.table}
-EVERYWHERE = {"crossing": tables.crossing}  # shown for every machine that has a file of that name
+EVERYWHERE = {"crossing": tables.crossing, "peers": peers.table}  # shown for every machine that has a file of that name
 BLOCK = re.compile(r"<!-- benchmark:begin(?: ([\w-]+))? -->\n.*?<!-- benchmark:end -->", re.DOTALL)
 TRAINED = Path(__file__).parents[2] / "alexnet_from_scratch" / "networks" / "mini-fashion-mnist"
 MARKER = re.compile(r"<!-- benchmark:(begin|end)")

@@ -182,6 +182,9 @@ LAYERS: tuple[Layer, ...] = (
     _layer("loss", "cross_entropy", (1000,), (), source="fc8"),
 )
 
+# The network itself: at 224×224 its average pool changes nothing.
+ONE_TOWER = tuple(layer for layer in LAYERS if "/2" not in layer.name and layer.name not in ("avgpool", "loss"))
+
 # Every rung of every operation, on one image and few channels: the naive loops take at most about a second.
 LADDER: tuple[Layer, ...] = (
     _conv("small conv", (4, 13, 13), 8, 3, source="pool2", group="ladder", batch=1, padding=1),
