@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.commands import accuracy, parts, peers, selfcheck, traps
-from benchmarks.reports import goals, machines, plots, tables, verdict
+from benchmarks.reports import between, goals, machines, plots, tables, verdict
 from benchmarks.reports.results import Report
 from parity_tests.twins import tables as twin_tables
 from scratch import walkthrough
@@ -55,9 +55,12 @@ def block(name: str, reports: Sequence[Report], here: Path, pictures: Path) -> s
     main = next((report for report in reports if tables.comparison(report).rows), None)
     if name == "machines":
         return machines.table().markdown()
+    if name == "between":
+        runs = {folder: run for folder, run in machines.runs(machines.MAIN).items() if not run.distrust()}
+        return f"{between.facts(runs).markdown()}\n\n{between.table(runs).markdown()}"
     if name in EVERYWHERE:
-        runs = machines.runs(f"{name}.json").values()
-        return "\n\n".join(_from(EVERYWHERE[name](run), run) for run in runs) or tables.NOTHING
+        found = machines.runs(f"{name}.json").values()
+        return "\n\n".join(_from(EVERYWHERE[name](run), run) for run in found) or tables.NOTHING
     if name in BLOCKS or name in traps.TRAPS:
         make = BLOCKS.get(name) or partial(traps.table, name)
         # The main run is first asked: A/A rows are in every run, goals are its own.
@@ -86,7 +89,7 @@ def block(name: str, reports: Sequence[Report], here: Path, pictures: Path) -> s
     }
     if name in of_main:
         return of_main[name](main) if main else tables.NOTHING
-    others = ["machines", "walkthrough", "trained"]
+    others = ["between", "machines", "walkthrough", "trained"]
     known = sorted([*BLOCKS, *EVERYWHERE, *plots.PLOTS, *traps.TRAPS, *of_main, *others])
     raise ValueError(f"no block is called {name!r}; the blocks are {known}")
 
