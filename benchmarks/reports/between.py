@@ -43,7 +43,7 @@ def _rows(run: Report) -> list[Row]:
 
 def _cells(run: Report, case: str, phase: str) -> tuple[str, str]:
     row = next((row for row in _rows(run) if row.case == case), None)
-    best = row and row.best_torch(phase)
+    best = row.best_torch(phase) if row else None
     if row is None or best is None:
         return "–", "–"
     ours = fastest(row)
