@@ -84,7 +84,7 @@ def _compared(report: Report, groups: tuple[str, ...], title: str, caption: str)
             "scratch",
             *modes,
             "scratch / best torch",
-            "between processes",
+            "spread",
             "effective rate",
             "of its limit",
         ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from benchmarks.measure import stats
 from benchmarks.measure.stats import Ratio
 from benchmarks.reports.results import Report, Row
 from benchmarks.reports.tables import LAYERS, fastest, milliseconds, ratio_text
@@ -80,7 +81,7 @@ def _sentence(step: Row, report: Report) -> str:
 
 def _times(ratio: Ratio, noise: float) -> str:
     if ratio.within(noise):
-        return "about as fast as"
+        return "about as fast as" if noise <= stats.EQUAL else "not measurably faster or slower than"
     if ratio.median < 1:
         return f"{1 / ratio.median:.1f} times as fast as"
     return f"{ratio.median:.1f} times slower than" if ratio.median >= 1.05 else "slightly slower than"

@@ -59,6 +59,11 @@ def test_distrust_says_what_it_means_and_marks_what_it_covers() -> None:
     assert marked == {"pool1": True, "fc6": False}
 
 
+def test_a_noisy_run_does_not_call_two_sides_equal() -> None:
+    step = row("one_tower step", "step", group="network", twin=1.5, eager=1.3)
+    assert "trains AlexNet not measurably faster or slower than eager torch" in said(step)
+
+
 def test_what_failed_is_said_first() -> None:
     broken = row("pool1", "forward", eager=1.0)
     broken.failed = {"scratch": "out is off by 7 times what rounding allows"}
