@@ -54,15 +54,15 @@ app = typer.Typer(
     cls=RunByDefault,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Verify, then time, scratch beside torch. Without a command: run.",
+    help="Verify, then time, scratch and torch. Without a command: run.",
 )
 
-Ops = Annotated[str | None, typer.Option(help="Cases or operations, by comma: conv2,relu. Default: all.")]
+Ops = Annotated[str | None, typer.Option(help="Cases or operations, separated by commas: conv2,relu. Default: all.")]
 Batch = Annotated[int, typer.Option(min=1, help="Images.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="Threads of every pool. Default: all cores.")]
-Seed = Annotated[int, typer.Option(help="Of photographs' crops, weights and gradients.")]
-Json = Annotated[Path, typer.Option("--json", help="Where results are kept.")]
-Quick = Annotated[bool, typer.Option("--quick", help="A minute: wide intervals.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads in every pool. Default: all cores.")]
+Seed = Annotated[int, typer.Option(help="Seed of the photographs' crops, the weights and the gradients.")]
+Json = Annotated[Path, typer.Option("--json", help="The folder for the results.")]
+Quick = Annotated[bool, typer.Option("--quick", help="Takes a minute; the intervals are wide.")]
 Keep = Annotated[bool, typer.Option("--keep", help="Keep the results in benchmarks/results too, with this kind of machine's.")]
 Isa = Annotated[str | None, typer.Option(help=f"Run both sides as on a machine with no more than: {', '.join(ISAS)}.")]
 
@@ -71,17 +71,19 @@ Isa = Annotated[str | None, typer.Option(help=f"Run both sides as on a machine w
 def run(
     ops: Ops = None,
     rungs: Annotated[
-        str, typer.Option(help="Rungs, by comma, or 'all'; also times all on small inputs. Default: the fastest.")
+        str, typer.Option(help="Rungs, separated by commas. 'all' also times all rungs on small inputs. Default: the fastest.")
     ] = "",
-    batch: Annotated[int | None, typer.Option(min=1, help=f"Images. Default: {Settings.batch}; with --full 128.")] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help=f"Images in a batch. Default: {Settings.batch}; with --full 128.")
+    ] = None,
     threads: Threads = None,
     quick: Quick = False,
-    full: Annotated[bool, typer.Option("--full", help="All rows, everything compiled, many rounds: hours.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="All rows, everything compiled, many rounds. Takes hours.")] = False,
     compile_: Annotated[
         bool | None,
         typer.Option("--compile/--no-compile", help="torch.compile on all rows or none. Default: where it gains most."),
     ] = None,
-    device: Annotated[str, typer.Option(help="Of torch: cpu or cuda; scratch stays on the CPU.")] = "cpu",
+    device: Annotated[str, typer.Option(help="Where torch runs: cpu or cuda; scratch stays on the CPU.")] = "cpu",
     isa: Isa = None,
     twins: Annotated[bool, typer.Option("--twins", help="A/A for every row: twice the time.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if the run is not trusted, as CI may want.")] = False,
@@ -209,7 +211,7 @@ def parts(
 def selfcheck(
     runs: Annotated[int, typer.Option(min=1, help="How many.")] = 5,
     ops: Annotated[str, typer.Option(help="What is timed.")] = ",".join(CONTROLS),
-    slow: Annotated[str, typer.Option(help="The operation that is slowed, and how much: OP=FACTOR.")] = "conv2d=1.10",
+    slow: Annotated[str, typer.Option(help="The operation to slow down, and by how much: OP=FACTOR.")] = "conv2d=1.10",
     threads: Threads = None,
     quick: Quick = False,
     keep: Keep = False,
@@ -261,7 +263,7 @@ def compare(old: Path, new: Path) -> None:
     beyond = [change for change in changes if change.ratio.verdict != "same"]
     for change in beyond:
         console.print(f"[{'red' if change.ratio.verdict == 'slower' else 'green'}]{change}[/]")
-    console.print(f"{len(beyond)} of {len(changes)} rows changed beyond noise, beside torch's time in the same run.")
+    console.print(f"{len(beyond)} of {len(changes)} rows changed beyond noise, compared with torch's time in the same run.")
     if any(change.ratio.verdict == "slower" for change in beyond):
         raise typer.Exit(FAILED)
 
@@ -269,8 +271,8 @@ def compare(old: Path, new: Path) -> None:
 @app.command()
 def report(
     files: Annotated[list[Path], typer.Argument(help="Markdown files with marked blocks.")],
-    json: Annotated[list[Path] | None, typer.Option("--json", help="Results; repeat for several.")] = None,
-    pictures: Annotated[Path, typer.Option(help="Where the SVG go.")] = Path("docs"),
+    json: Annotated[list[Path] | None, typer.Option("--json", help="A file of results; repeat for several.")] = None,
+    pictures: Annotated[Path, typer.Option(help="The folder for the SVG files.")] = Path("docs"),
 ) -> None:
     """Write tables and pictures of committed results into Markdown files, between their markers."""
     reports = [loaded(path) for path in json or sorted((RESULTS / SHOWN).glob("*.json"))]

@@ -36,7 +36,7 @@ def train(options: Options) -> dict[str, Any]:
         OSError: a file could not be read or written.
     """
     if options.device != "cpu":
-        raise ValueError(f"--device must be cpu, where scratch runs, got {options.device!r}")
+        raise ValueError(f"--device must be cpu, the only device of scratch, got {options.device!r}")
     set_num_threads(options.threads or get_num_threads())
     dataset = open_dataset(
         options.data,

@@ -2,7 +2,7 @@
 
 Every kernel runs through ``for_each``, so a clock there sees all of them. The table also gives the least possible time: that of
 the pass's multiplications and memory traffic at the machine's limits. Unlike the table of layers, it counts the multiplications
-actually made, which Winograd's algorithm has fewer of than the definition.
+that are made: by Winograd's algorithm fewer than by the definition.
 """
 
 from __future__ import annotations

@@ -112,4 +112,4 @@ def table(name: str, report: Report) -> Table:
     """One trap's measurements."""
     rows = [(found["what"], found["seconds"]) for found in report.traps if found["trap"] == name]
     cells = [[what, milliseconds(seconds), f"{seconds / rows[-1][1]:.2f}"] for what, seconds in rows]
-    return Table("", ["what was timed", "ms", "by the last row"], cells, "")
+    return Table("", ["what was timed", "ms", "times the last row"], cells, "")

@@ -232,11 +232,11 @@ def verified(
 ) -> dict[str, Asked]:
     """The correct sides, by name. The judge checks one side's results while the next side computes its own."""
     judged = []
-    with ThreadPoolExecutor(1) as beside:
+    with ThreadPoolExecutor(1) as judging:
         for side in sides:
             say(f"verify {side.name}")
             if found := computed(row, case, side, team(side), arrays):
-                judged.append((side, beside.submit(judge.ask, "judge", *found)))
+                judged.append((side, judging.submit(judge.ask, "judge", *found)))
     return {side.name: team(side) for side, results in judged if passed(row, side, results.result())}
 
 

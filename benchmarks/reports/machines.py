@@ -29,7 +29,7 @@ def table() -> Table:
         ["scratch's time / torch's", *(_heading(run) for run in trusted.values())],
         [[_name(goal), *_cells(goal, trusted.values())] for goal in _chosen()],
         "Below 1 scratch is faster: 0.50 is half the time. *eager* is torch as people write it; *best* is the fastest of eager, "
-        "channels_last and torch.compile. Of the convolutions the slowest compared with torch counts, and is named. Float32, "
+        "channels_last and torch.compile. The convolution that is slowest compared with torch counts, and is named. Float32, "
         "medians over paired rounds, each result checked before it is timed.",
     )
 

@@ -17,7 +17,7 @@ SIDES = (("scratch", OURS, "o"), ("torch", THEIRS, "x"))
 
 
 def roofline(report: Report) -> Figure:
-    """Each layer's rate beside what this machine's arithmetic and memory allow."""
+    """Each layer's rate, under the limits of this machine's arithmetic and memory."""
     figure = Figure(figsize=(13, 6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     flops, moved = report.roof["flops"], report.roof["bytes"]
@@ -40,7 +40,7 @@ def roofline(report: Report) -> Figure:
             ]
             for (_, color, marker), point in zip(SIDES, points, strict=False):
                 left.plot(*point, marker, color=color, ms=5)
-            # Forward's label on the right, backward's on the left: both passes of a layer are close together.
+            # Forward's label is on the right, backward's on the left, since both points of a layer are close together.
             away, edge = (5, "left") if phase == "forward" else (-5, "right")
             left.annotate(
                 f"{row.case} {phase[0]}", points[0], fontsize=6, xytext=(away, 0),
@@ -84,16 +84,16 @@ def growth(report: Report) -> Figure:
 
 
 def rungs(report: Report) -> Figure:
-    """conv2d's ladder on conv3, rung by rung, beside the machine's limit and torch."""
+    """conv2d's ladder on conv3, rung by rung, with the machine's limit and torch."""
     row = next(row for row in report.rows if row.group == "rungs" and row.rounds)
     figure = Figure(figsize=(10.5, 3.8), layout="constrained")
     axis = figure.subplots()
     ours = [side for side in row.sides if side.startswith("scratch")]
     for column, phase in enumerate(row.phases):
         theirs = row.best_torch(phase)
-        for place, side in enumerate([*ours, theirs] if theirs else ours):
+        for i, side in enumerate([*ours, theirs] if theirs else ours):
             rate, made = (count / row.seconds(phase, side) / 1e9 for count in (row.flops[phase], row.made[side][phase]))
-            position = place + (len(ours) + 2) * column
+            position = i + (len(ours) + 2) * column
             color = OURS if side in ours else THEIRS
             axis.bar(position, rate, color=color, alpha=0.35)
             axis.bar(position, made, color=color)

@@ -126,7 +126,7 @@ class Report:
         for side, facts in self.libraries.items():
             for pool, count in facts["pools"].items():
                 if count != threads:
-                    return f"{threads} threads were asked for, but {pool} of {side} has {count}"
+                    return f"{pool} of {side} has {count} threads, not {threads}"
         for row in self.rows:
             if row.leaked > 0.05:
                 return f"while others were timed on {row.case}, idle processes used {row.leaked:.0%} of a core"

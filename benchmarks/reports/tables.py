@@ -178,9 +178,9 @@ def controls(report: Report) -> Table:
     verdict = f"**This run is not trusted**: {reason}."
     if not reason:
         verdict = (
-            f"Compared with itself, in a second process, no library is more than {stats.EQUAL:.0%} from 1.00 beyond chance: "
-            f"this run can be trusted. With their many rounds these A/A rows resolve {report.resolution():.1%}; "
-            "what another row resolves, its own interval says."
+            f"Compared with itself in a second process, no library differs by more than {stats.EQUAL:.0%} beyond chance: "
+            f"this run can be trusted. These A/A rows have many rounds and resolve {report.resolution():.1%}; "
+            "for another row, see its own interval."
         )
     return Table(
         f"A/A, the same library in two processes: one's time by the other's [{confidence:.2%} interval]",
@@ -202,7 +202,7 @@ def memory(report: Report) -> Table:
         f"Peak memory of a process, MiB (batch {report.settings['batch']})",
         ["network", "library", "MiB"],
         rows,
-        "The most that the process held during a pass: libraries, weights, gradients, activations, everything.",
+        "The most that the process held during a pass, libraries included.",
     )
 
 
@@ -235,13 +235,13 @@ def growth(report: Report) -> Table:
         ["with", "library", "from … to", "milliseconds", "time ∝ ^", "memory ∝ ^"],
         rows,
         "Exponent b of cost = a·size^b, fitted over all points: 1 is proportional, 0 constant, -1 for threads would be perfect "
-        "scaling, 2 for the image's side is proportional to its area.",
+        "scaling, 2 for the image's height and width is proportional to its area.",
     )
 
 
 def series(report: Report) -> Iterator[tuple[str, str, list[Row]]]:
     """Each sweep's name, the attribute that varies, and its points."""
-    for unit, name in (("batch", "batch"), ("threads", "threads"), ("size", "image side")):
+    for unit, name in (("batch", "batch"), ("threads", "threads"), ("size", "image size")):
         points = [row for row in report.rows if row.group == "growth" and row.case.startswith(f"{unit} ") and row.rounds]
         if len(points) > 1:
             yield name, unit, points

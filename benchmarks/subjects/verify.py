@@ -83,7 +83,7 @@ def judged(check: Check, result: np.ndarray | None) -> Judged:
 
 
 def own_bound(case: Case, rung: str) -> str:
-    """``rung`` if it rounds other numbers than the definition of the operation, else ""."""
+    """``rung`` if it rounds numbers that the operation's definition does not have; otherwise ""."""
     return rung if isinstance(case, Layer) and rung in _spec(case).own_bounds else ""
 
 

@@ -34,11 +34,11 @@ def _step(row: Row, phase: str, operation: str, rung: str) -> str:
     ran = [name for name in names if row.ran.get(f"scratch {name}") == name]
     if rung not in ran:
         return f"{phase} left to the rung below"
-    side, place = f"scratch {rung}", ran.index(rung)
+    side, number = f"scratch {rung}", ran.index(rung)
     text = f"{phase} {tables.milliseconds(row.seconds(phase, side))} ms"
-    if place == 0:
+    if number == 0:
         return text
-    before = ran[place - 1]
+    before = ran[number - 1]
     return f"{text}, {1 / row.ratio(phase, side, f'scratch {before}').median:,.1f}× as fast as {before}"
 
 

@@ -191,7 +191,7 @@ def apart(options: Options, count: int) -> Apart:
 def _settle(options: Options) -> int:
     """Give both libraries the same number of threads; return it."""
     if options.device != "cpu":
-        raise ValueError(f"--device must be cpu, where scratch runs, got {options.device!r}")
+        raise ValueError(f"--device must be cpu, the only device of scratch, got {options.device!r}")
     threads = options.threads or get_num_threads()
     set_num_threads(threads)
     torch.set_num_threads(threads)
