@@ -109,7 +109,11 @@ class Team:
 
     def facts(self) -> dict[str, dict[str, Any]]:
         """Versions and thread pools of every side."""
-        return {name: process.ask("facts") for name, process in self.processes.items()}
+        found = {}
+        for name, process in self.processes.items():
+            with contextlib.suppress(WorkerError):  # it died, as its row says
+                found[name] = process.ask("facts")
+        return found
 
     def __enter__(self) -> Team:
         return self
@@ -218,7 +222,8 @@ def measure(
             row.peak = {name: worker.ask("peak") for name, worker in right.items()}
     finally:
         for side in sides:
-            team(side).ask("drop")
+            with contextlib.suppress(WorkerError):  # a process that died has nothing to drop, and the row says so
+                team(side).ask("drop")
 
 
 def verified(

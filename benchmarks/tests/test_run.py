@@ -122,6 +122,17 @@ def test_no_compiler_is_no_failure() -> None:
     assert not row.failed
 
 
+def test_a_process_that_died_is_left_out_and_the_run_goes_on() -> None:
+    class Dead(Actor):
+        def ask(self, command, *arguments):
+            raise WorkerError("the process ended with code -6")
+
+    ours = Actor()
+    row = play(scratch=ours, eager=Actor(), compile=Dead())
+    assert row.absent == {"torch compile": "the process ended with code -6"}
+    assert ours.turns == 10
+
+
 def test_a_crash_of_scratch_is_a_failure() -> None:
     ours, theirs = Actor(error="...\nZeroDivisionError: division by zero"), Actor()
     row = play(scratch=ours, eager=theirs)
