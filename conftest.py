@@ -21,6 +21,9 @@ PROFILES = {"quick": 10, "default": CASES, "deep": 3000}  # cases for each opera
 NETWORKS = (
     "test_networks",
     "test_training",
+    "test_options_matter",
+    "test_epochs",
+    "test_training_mutants",
     "test_resume",
     "test_run_folder",
     "test_commands",
