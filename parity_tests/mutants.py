@@ -198,7 +198,7 @@ def hunt(mutant: Mutant, assertions: tuple[Assertion, ...], *, shrink: bool) -> 
                 for assertion in assertions:
                     by = assertion.__name__
                     assertion(evidence)
-            except (AssertionError, ArithmeticError, LookupError, TypeError, ValueError, Warning) as error:
+            except (AssertionError, ArithmeticError, LookupError, TypeError, ValueError, RuntimeError, Warning) as error:
                 last = Kill(by, cases, str(case), case.elements)
                 raise AssertionError(by) from error
 
