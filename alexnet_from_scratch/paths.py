@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from alexnet_from_scratch.text import shown
@@ -19,13 +21,24 @@ def kind(path: Path) -> str:
         mode = path.stat().st_mode
     except OSError as error:
         if error.errno == errno.ELOOP:
-            return "a link in a circle"
+            return "a link that leads back to itself"
         if path.is_symlink() and error.errno == errno.ENOENT:
-            return f"a link to {shown(os.readlink(path))}, which is not there"
+            return f"a link to {shown(os.readlink(path))}, which does not exist"
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             return ABSENT
         return f"out of reach ({error.strerror})"
-    return FILE if stat.S_ISREG(mode) else FOLDER if stat.S_ISDIR(mode) else OTHERS.get(stat.S_IFMT(mode), "of no known kind")
+    return FILE if stat.S_ISREG(mode) else FOLDER if stat.S_ISDIR(mode) else OTHERS.get(stat.S_IFMT(mode), "of an unknown kind")
+
+
+@contextmanager
+def naming(path: Path | str) -> Iterator[None]:
+    """Give this path's name to an OSError that has none, as those of reading and writing."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def wrong_kind(path: Path, expected: str) -> str | None:

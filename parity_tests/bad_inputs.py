@@ -68,7 +68,7 @@ CONV2D = (
     bad(
         "conv2d",
         ValueError,
-        r"padding must leave the padded image \(2, 3, 2000000005, 2000000007\) room in memory, got 1000000000",
+        r"padding must not make the padded image \(2, 3, 2000000005, 2000000007\) too large for memory, got 1000000000",
         IMAGE,
         FILTERS,
         padding=10**9,
@@ -92,7 +92,7 @@ LINEAR = (
 POOLING = (
     bad("max_pool2d", TypeError, "x must be float32 or float64, got bool", _ones(np.bool_, *IMAGE), kernel_size=2),
     bad("max_pool2d", ValueError, r"x must have shape .*, got \(5, 7\)", (5, 7), kernel_size=2),
-    bad("max_pool2d", ValueError, r"x must not be empty but for N, got \(2, 0, 5, 7\)", (2, 0, 5, 7), kernel_size=2),
+    bad("max_pool2d", ValueError, r"x must not be empty, except along N, got \(2, 0, 5, 7\)", (2, 0, 5, 7), kernel_size=2),
     bad("max_pool2d", ValueError, "kernel_size must be at least 1, got 0", IMAGE, kernel_size=0),
     bad("max_pool2d", ValueError, "stride must be at least 1, got 0", IMAGE, kernel_size=2, stride=0),
     bad(

@@ -95,7 +95,7 @@ LABELS = np.zeros(2, np.int64)
 DEVIATIONS = (
     Deviation("Two dtypes", "relu", ".*", r"must be float(32|64)", _call(HALF), another_dtype, ".*"),
     Deviation(
-        "A number is no bool",
+        "A number is not a bool",
         "local_response_norm",
         ".*",
         r"must be (a number|an int), got",
@@ -121,7 +121,7 @@ DEVIATIONS = (
         lambda value, case: isinstance(value, np.bool_),
     ),
     Deviation(
-        "A number is real, and no array",
+        "A number is real, and not an array",
         "local_response_norm",
         "alpha|beta|k|label_smoothing|lr|momentum|dampening|weight_decay",
         "must be a number, got",
@@ -176,7 +176,7 @@ DEVIATIONS = (
         "The padded image is in memory",
         "conv2d",
         "padding",
-        "must leave",
+        "must not make",
         _call((1, 1, 3, 3), (1, 1, 2, 2), padding=2**40, stride=2**40),
         lambda value, case: True,
     ),
@@ -279,7 +279,7 @@ DEVIATIONS = (
         lambda value, case: case.arrays[0].ndim > 2 and value.size == case.arrays[0].shape[1],
     ),
     Deviation(
-        "NaN is no option",
+        "NaN is not an option",
         "sgd",
         "lr|momentum|weight_decay",
         "must be at least 0, got nan",

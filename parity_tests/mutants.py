@@ -18,10 +18,9 @@ from typing import Any
 
 import numba
 import numpy as np
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
 
 from alexnet_from_scratch.proof.parity import Evidence, examine
+from alexnet_from_scratch.proof.search import Draw, search
 from alexnet_from_scratch.proof.specs import SPECS, Spec
 from scratch.core import ladder
 
@@ -83,7 +82,7 @@ def mutated(name: str, old: str, new: str, after: str = "") -> tuple[ast.Module,
     source = _source(name)
     start = source.find(old, source.find(after)) if after in source else -1
     if start < 0:
-        raise LookupError(f"{name} has no {old!r} behind {after!r}")
+        raise LookupError(f"{name} has no {old!r} after {after!r}")
     tree = ast.parse(source[:start] + new + source[start + len(old) :])
     line = source.count("\n", 0, start) + 1
     (wrong,) = (node for node in tree.body if node.lineno <= line <= (node.end_lineno or node.lineno))
@@ -177,24 +176,13 @@ def hunt(mutant: Mutant, assertions: tuple[Assertion, ...], *, shrink: bool) -> 
     last: Kill | None = None
     with planted(mutant) as stand_ins:
 
-        @settings(
-            max_examples=2 * CASES,  # it ends with the first that kills, so only a hard one takes as many
-            derandomize=True,
-            database=None,
-            deadline=None,
-            print_blob=False,
-            report_multiple_bugs=False,
-            suppress_health_check=list(HealthCheck),
-            phases=[Phase.generate, Phase.shrink] if shrink else [Phase.generate],
-        )
-        @given(data=st.data())
-        def generic_test(data: Any) -> None:
+        def generic_test(draw: Draw) -> None:
             nonlocal cases, last
             cases += last is None
-            case = mutant.spec.call(data.draw, mutant.rung, np.dtype(np.float32))
+            case = mutant.spec.call(draw, mutant.rung, np.dtype(np.float32))
             by = "an exception"
             try:
-                evidence = examine(mutant.spec, case, data.draw, rung=mutant.rung, **stand_ins)
+                evidence = examine(mutant.spec, case, draw, rung=mutant.rung, **stand_ins)
                 for assertion in assertions:
                     by = assertion.__name__
                     assertion(evidence)
@@ -202,8 +190,5 @@ def hunt(mutant: Mutant, assertions: tuple[Assertion, ...], *, shrink: bool) -> 
                 last = Kill(by, cases, str(case), case.elements)
                 raise AssertionError(by) from error
 
-        try:
-            generic_test()
-        except AssertionError:
-            return last
-    return None
+        search(generic_test, 2 * CASES, shrink=shrink)  # it ends with the first case that kills, so only hard ones take as many
+    return last

@@ -111,7 +111,7 @@ OTHERS = (
         ("of a few rows each is multiplied like the first", "row * IN, IN)", "0, IN)"),
         ("a block of the sum overwrites those before", "tiles, tile, columns, k > 0,", "tiles, tile, columns, False,"),
         (
-            "the last tile begins behind its first row",
+            "the last tile begins after its first row",
             "block_at = min(t * MR, here - MR)",
             "block_at = t * MR % (here - MR + 1)",
         ),
@@ -127,7 +127,7 @@ OTHERS = (
     *planting(
         "local_response_norm",
         "numba",
-        ("behind the last whole four no channel is added", "while i < len(rows):", "while i < 0:"),
+        ("no channel after the last whole four is added", "while i < len(rows):", "while i < 0:"),
         ("channels stay in the window beyond the last", "            squares[slot, p] = 0", "            squares[slot, p] += 0"),
         ("the roots' short cut is for another beta", "inverse = one / (root * fourth_root)", "inverse = one / root"),
         after=NUMBA,
@@ -146,7 +146,7 @@ OTHERS = (
             "(2 * dilation - 1 - start) // dilation",
         ),
         ("a window's rows are neighbours, whatever the dilation", "DH * W, rows[oh]", "W, rows[oh]"),
-        ("NaN is compared like a number", "math.isfinite(total(cells[: size * side]))", "True"),
+        ("NaN is compared like a number", "math.isfinite(total(cells[: size * L]))", "True"),
         after=NUMBA,
     ),
     *planting(
@@ -160,7 +160,7 @@ OTHERS = (
             "loop(count, row, row_everywhere, loaded(row), row_everywhere)",
         ),
         (
-            "the second row's indices go on from the first's",
+            "the second row's indices continue the first's",
             "(row_everywhere, row_step_everywhere)",
             "(row_everywhere, step_everywhere)",
         ),

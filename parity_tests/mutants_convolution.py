@@ -21,7 +21,7 @@ CONV2D = (
         ("the dilation's axes are swapped", "kw * geometry.dilation[1]", "kw * geometry.dilation[0]"),
         ("the dilation is forgotten", "kh * geometry.dilation[0]", "kh"),
         ("every group reads the first group's channels", "group * C_group + c", "c"),
-        ("groups take turns instead of blocks", "oc // (OC // geometry.groups)", "oc % geometry.groups"),
+        ("groups alternate instead of forming blocks", "oc // (OC // geometry.groups)", "oc % geometry.groups"),
         ("the bias is forgotten", "out[n, oc, oh, ow] += bias[oc]", "pass"),
         ("the bias is added twice", "out[n, oc, oh, ow] += bias[oc]", "out[n, oc, oh, ow] += 2 * bias[oc]"),
         ("grad_bias is the batch's mean", "grad_bias[oc] += g", "grad_bias[oc] += g / len(x)"),

@@ -103,8 +103,8 @@ CROSS_ENTROPY = (
         ("the target's gradient has the wrong sign", "grad_t[n, c, d] = -g[n, d]", "grad_t[n, c, d] = g[n, d]"),
         (
             "the target's gradient forgets the smoothing",
-            "(options.own * options.weight[c] * logp[n, c, d])",
-            "(options.weight[c] * logp[n, c, d])",
+            "(own * weight[c] * logp[n, c, d])",
+            "(weight[c] * logp[n, c, d])",
         ),
         after=NAIVE,
     ),

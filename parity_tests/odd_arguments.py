@@ -74,19 +74,19 @@ def _spellings(number: int) -> Iterator[Any]:
     yield from (np.array([number]), torch.tensor([number]), (number,), [number], np.int8(-number), -number, 0)
 
 
-def _pairs(a: int, b: int, huge: tuple[int, ...], beside: int) -> Iterator[Any]:
+def _pairs(a: int, b: int, huge: tuple[int, ...], partner: int) -> Iterator[Any]:
     """One, two and three numbers in all kinds of containers, and pairs with everything that one number may be."""
     for numbers in ((a,), (a, b), (a, b, a)):
         yield from (numbers, list(numbers), np.array(numbers), torch.tensor(numbers), torch.Size(numbers))
     yield from ({a, b}, frozenset((a, b)), range(1, 3), range(1, 2), {a: 1, b: 2}, ((a,), (b,)), "12", b"12")
     yield from ((a, odd) for odd in (*_anything(), *_spellings(b)))
     yield from ((odd, odd) for odd in (None, True, np.True_, np.int64(a), float(a), Index(a), torch.tensor(a), np.array(a), 1j))
-    yield from ((beside, number) for number in huge)
+    yield from ((partner, number) for number in huge)
 
 
 # Kinds of parameters: how to make odd values.
-def _pair(a: int, b: int, huge: tuple[int, ...] = HUGE_INTEGERS, beside: int = 1) -> tuple[Any, ...]:
-    return (*_anything(), *_spellings(a), *_pairs(a, b, huge, beside), *huge)
+def _pair(a: int, b: int, huge: tuple[int, ...] = HUGE_INTEGERS, partner: int = 1) -> tuple[Any, ...]:
+    return (*_anything(), *_spellings(a), *_pairs(a, b, huge, partner), *huge)
 
 
 def _integer(a: int, huge: tuple[int, ...] = HUGE_INTEGERS) -> tuple[Any, ...]:

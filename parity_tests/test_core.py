@@ -213,12 +213,12 @@ def _interleaved(
 @pytest.mark.parametrize("dtype", checks.FLOATS, ids=str)
 def test_two_vectors_are_interleaved_as_far_as_they_are_wanted(dtype):
     source = np.arange(80, dtype=dtype)
-    side = vectors.lanes(source)
-    for count in range(2 * side + 1):
-        target = np.full(2 * side + 2, -1, dtype)
+    L = vectors.lanes(source)
+    for count in range(2 * L + 1):
+        target = np.full(2 * L + 2, -1, dtype)
         _interleaved(source, 3, 40, dtype.type(0.5), target, 1, count)
-        wanted = np.stack([source[3 : 3 + side], source[40 : 40 + side]], 1).ravel() + 0.5
-        np.testing.assert_array_equal(target, [-1, *wanted[:count], *[-1] * (2 * side - count + 1)])
+        wanted = np.stack([source[3 : 3 + L], source[40 : 40 + L]], 1).ravel() + 0.5
+        np.testing.assert_array_equal(target, [-1, *wanted[:count], *[-1] * (2 * L - count + 1)])
 
 
 def test_words_for_vectors_want_neighbours():

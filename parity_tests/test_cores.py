@@ -1,4 +1,4 @@
-"""How many cores there are: a container's quota counts, in both versions of the system's files, wherever those are."""
+"""The number of cores: a container's quota counts, in either version of the system's files, wherever they are."""
 
 from __future__ import annotations
 

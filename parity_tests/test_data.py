@@ -79,7 +79,7 @@ def test_batch_shows_crops_and_mirror_images_without_their_mean():
             if any(np.array_equal(candidate[:, top : top + 224, left : left + 224], image) for top, left in corners):
                 break
         else:
-            pytest.fail(f"the image of photograph {label} is no crop of it")
+            pytest.fail(f"the image of photograph {label} is not a crop of it")
         mirrored += candidate is not whole
     assert 0 < mirrored < 14
 

@@ -92,7 +92,7 @@ def test_what_torchrun_sets(monkeypatch, variables, message):
 
 def test_without_the_gil_nothing_is_computed():
     run = start("-c", f"{GIL_OFF}import scratch\ntry:\n    {COMPUTE}\nexcept ValueError as error:\n    print(error)\n")
-    assert run.stdout.startswith("scratch must run in a Python whose threads share a lock (the GIL)")
+    assert run.stdout.startswith("scratch must run in a Python with the GIL")
     assert (run.stderr, run.returncode) == ("", 0)
 
 
@@ -100,3 +100,20 @@ def test_without_the_gil_nothing_is_computed():
 def test_the_jit_may_be_off():
     run = start("-c", COMPUTE, NUMBA_DISABLE_JIT="1")
     assert (run.stdout, run.stderr) == ("[0.0, 2.0]\n", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("NUMBA_NUM_THREADS", "0", "NUMBA_NUM_THREADS must be a positive int, got '0'"),
+        ("NUMBA_NUM_THREADS", "abc", "NUMBA_NUM_THREADS must be a positive int, got 'abc'"),
+        ("NUMBA_OPT", "abc", "'NUMBA_OPT' is defined but its associated value 'abc' could not be parsed."),
+    ],
+)
+def test_what_numba_cannot_read(name, value, message):
+    """Numba itself raises an error while it is imported, or shows a traceback in a warning."""
+    run = start("-m", *COMMANDS[0], **{name: value})
+    assert "Traceback" not in run.stderr
+    assert run.stderr.count("\n") == 1
+    assert run.stderr.rstrip().endswith(message)
+    assert run.returncode == 1

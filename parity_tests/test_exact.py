@@ -51,8 +51,8 @@ def test_long_sums_of_integers_are_exact(spec, rung, dtype, device, data):
         groups = data.draw(st.sampled_from([1, 2, 4]))
         C, OC = -(-C // groups) * groups, data.draw(st.integers(1, 6)) * groups
         for_winograd = rung == "winograd" and data.draw(st.booleans(), label="what winograd takes")
-        side = st.sampled_from([3, 5]) if for_winograd else st.integers(1, 5)
-        KH, KW = data.draw(side), data.draw(side)
+        taps = st.sampled_from([3, 5]) if for_winograd else st.integers(1, 5)
+        KH, KW = data.draw(taps), data.draw(taps)
         arrays = [draw(N, C, H, W), draw(OC, C // groups, KH, KW), draw(OC)]
         pairs = st.tuples(st.integers(1, 2), st.integers(1, 2))
         params = {

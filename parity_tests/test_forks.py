@@ -129,6 +129,60 @@ while (ended := os.waitpid(children[0], os.WNOHANG)) == (0, 0):
 assert os.waitstatus_to_exitcode(ended[1]) == 7, ended
 """
 
+IN_A_THREAD_OF_THE_POOL = """
+caller, parent = threading.get_ident(), os.getpid()
+together, forked, expected, ended = threading.Barrier(3, timeout=60), threading.Event(), compute(), []
+def run(first, last):
+    together.wait()
+    if threading.get_ident() == caller or ended:
+        forked.wait(60)
+        return
+    ended.append(None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        child = os.fork()
+    if child == 0:
+        assert compute() == expected  # starts threads
+        if leaves:
+            os._exit(7)
+        sys.stderr = sys.stdout
+        return
+    ended[0] = child
+    forked.set()
+threads.for_each(run, 3)
+assert os.getpid() == parent
+end = time.monotonic() + 60
+while (status := os.waitpid(ended[0], os.WNOHANG)) == (0, 0):
+    if time.monotonic() > end:
+        os.kill(ended[0], signal.SIGKILL)
+        os.waitpid(ended[0], 0)
+        sys.exit("the child hangs")
+    time.sleep(0.001)
+assert os.waitstatus_to_exitcode(status[1]) == (7 if leaves else 1), status
+assert compute() == expected
+"""
+
+ANOTHER_THREADS_BLOCK = """
+entered, forked = threading.Event(), threading.Event()
+def another():
+    with scratch.use_rung(relu="naive", process=True):
+        entered.set()
+        forked.wait(60)
+thread = threading.Thread(target=another)
+thread.start()
+entered.wait(60)
+def rungs():
+    return [ladder.chosen() and ladder.chosen().name for ladder in (scratch.relu.RUNGS, scratch.conv2d.RUNGS)]
+def in_child():
+    assert rungs() == [None, "im2col"], rungs()
+with scratch.use_rung(conv2d="im2col", process=True):
+    assert rungs() == ["naive", "im2col"]
+    fork(in_child)
+    assert rungs() == ["naive", "im2col"]
+forked.set()
+thread.join(60)
+"""
+
 
 def run(code: str, count: int = 2) -> None:
     environment = {**os.environ, "SCRATCH_NUM_THREADS": str(count)}
@@ -149,3 +203,14 @@ def test_a_child_compiles_though_other_threads_were_compiling():
 @pytest.mark.parametrize("count", [2, 3])
 def test_a_child_that_lacks_the_threads_of_a_kernel_says_so(count, pool_is_closed):
     run(f"pool_is_closed = {pool_is_closed}\n{IN_THE_MIDDLE}", count)
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_child_of_a_thread_of_the_pool_computes_and_ends(leaves):
+    """The thread that called the kernel is not in the child, so the kernel has no end there."""
+    run(f"leaves = {leaves}\n{IN_A_THREAD_OF_THE_POOL}", 3)
+
+
+def test_a_block_of_another_thread_does_not_apply_in_a_child():
+    """That thread is not in the child, so its block would never end there."""
+    run(ANOTHER_THREADS_BLOCK)

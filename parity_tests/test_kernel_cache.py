@@ -8,14 +8,16 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import scratch
+from scratch.compiled import kernel_cache
 from scratch.compiled.jit import JIT_OFF
 
 resource = pytest.importorskip("resource", reason="Windows has other limits and permissions")
@@ -54,12 +56,20 @@ class Install:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("NUMBA_", "SCRATCH_", "XDG_"))}
         self.environment = inherited | {"HOME": str(self.home), "PYTHONPATH": str(self.folder)}
 
-    def start(self, code: str = COUNTED, *, env: Mapping[str, str | None] | None = None, **how: Any) -> tuple[str, str]:
+    def start(
+        self, code: str = COUNTED, *, argv: Sequence[str] = (), env: Mapping[str, str | None] | None = None, **how: Any
+    ) -> tuple[str, str]:
         """Run a process; return what it prints, and its warnings."""
         environment = {name: value for name, value in (self.environment | dict(env or {})).items() if value is not None}
         how = {"preexec_fn": heed_permissions, **how}
         run = subprocess.run(
-            [sys.executable, "-c", code], cwd=self.here, env=environment, capture_output=True, text=True, timeout=300, **how
+            [sys.executable, "-c", code, *argv],
+            cwd=self.here,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            **how,
         )
         assert run.returncode == 0, run.stderr
         return run.stdout, run.stderr
@@ -232,22 +242,88 @@ def test_a_damaged_file_is_compiled_anew_and_replaced(install):
     assert {name: result for name, result in results.items() if result != "[0, 1]"} == {}  # not found, then found
 
 
-@pytest.mark.parametrize("kind", ["folder", "fifo", "dangling link", "unreadable", "link to itself"])
-def test_something_else_in_a_files_place(install, kind):
-    install.start()
-    for path in install.kept():
-        if kind == "unreadable":
-            path.chmod(0)
-            continue
-        path.unlink()
-        if kind == "folder":
-            (path / "full").mkdir(parents=True)
-        elif kind == "fifo":
-            os.mkfifo(path)
-        else:
-            path.symlink_to(path if kind == "link to itself" else path.parent / "gone" / "there")
+KINDS = """
+import pathlib, sys, numpy, warnings
+import os
+warnings.simplefilter("error")
+MAKE = {
+    "unreadable": lambda path: path.write_bytes(path.with_suffix(".whole").read_bytes()) and path.chmod(0),
+    "fifo": os.mkfifo,
+    "dangling link": lambda path: path.symlink_to(path.parent / "gone" / "there"),
+    "link to itself": lambda path: path.symlink_to(path),
+    "folder": lambda path: (path / "full").mkdir(parents=True),
+}
+def hits():
+    sys.modules.pop("tiny", None)
+    import tiny
+    x = numpy.ones(3, numpy.float32)
+    tiny.double(x)
+    assert x.tolist() == [2, 2, 2]
+    return sum(tiny.double.stats.cache_hits.values())
+path = pathlib.Path(sys.argv[1])
+path.with_suffix(".whole").write_bytes(path.read_bytes())
+assert hits() == 1
+for kind, make in MAKE.items():
+    path.unlink()
+    make(path)
+    print(kind, hits(), hits())
+"""
+
+
+def test_something_else_in_a_files_place(install):
+    """It is replaced, unless it is a folder: then the kernel is kept in the home."""
+    (install.here / "tiny.py").write_text(TINY)
+    install.start("import numpy, tiny; tiny.double(numpy.ones(3, numpy.float32))")
+    [path] = install.here.rglob("tiny.double*")
+    out, warnings = install.start(KINDS, argv=[str(path)])
+    assert warnings == ""
+    assert out.splitlines() == [f"{kind} 0 1" for kind in ("unreadable", "fifo", "dangling link", "link to itself", "folder")]
+    assert [kept.parents[3] for kept in install.home.rglob("tiny.double*")] == [install.home]
+
+
+def test_what_others_may_write_to_is_not_read(install):
+    """It is unpickled, which may run any code."""
     assert install.start() == (COMPILED, "")
-    assert install.start() == (FOUND, "")  # replaced, unless it is a folder: then it is in the home
+    [path] = install.kept()
+    path.chmod(0o646)
+    assert install.start() == (COMPILED, "")
+    assert install.start() == (FOUND, "")  # replaced
+    path.parent.chmod(0o777)
+    assert install.start() == (COMPILED, "")
+    assert install.start() == (FOUND, "")  # in the home
+    for path in install.kept():
+        path.parent.chmod(0o777)
+    out, warnings = install.start()
+    assert out == COMPILED
+    assert_one_warning(warnings, "others may write to it")
+
+
+@pytest.mark.parametrize(
+    ("cache", "source", "trusted"),
+    [
+        # Who owns it, its group, its mode. The process is user 1000's.
+        ((1000, 1, 0o755), (0, 0, 0o644), True),
+        ((0, 0, 0o755), (0, 0, 0o644), True),
+        ((2000, 1, 0o755), (2000, 1, 0o644), True),  # could change the source as well
+        ((2000, 1, 0o755), (0, 0, 0o644), False),
+        ((2000, 1, 0o755), (1000, 1, 0o644), False),
+        ((1000, 1, 0o775), (1000, 1, 0o664), True),  # each user has a group, and all is writable to it
+        ((1000, 1, 0o775), (1000, 1, 0o644), False),
+        ((1000, 1, 0o775), (1000, 2, 0o664), False),
+        ((1000, 1, 0o757), (1000, 1, 0o664), False),
+        ((0, 0, 0o777), (0, 0, 0o644), False),
+    ],
+)
+def test_whose_files_are_trusted(monkeypatch, cache, source, trusted):
+    class Entry:
+        def __init__(self, status: tuple[int, int, int]) -> None:
+            self.status = status
+
+        def stat(self) -> SimpleNamespace:
+            return SimpleNamespace(**dict(zip(("st_uid", "st_gid", "st_mode"), self.status, strict=True)))
+
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert kernel_cache._trusted(Entry(cache), Entry(source)) == trusted  # type: ignore[arg-type]
 
 
 def test_many_processes_write_at_once(install):
@@ -260,59 +336,70 @@ for dtype in sys.argv[1:]:
     print(scratch.relu.forward(x)[0].tolist())
 """
     orders = [("f", "d"), ("d", "f")] * 2
-    for _ in range(2):
-        processes = [
-            subprocess.Popen(
-                [sys.executable, "-c", code, *order], cwd=install.here, env=install.environment, text=True,
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            )
-            for order in orders
-        ]  # fmt: skip
-        try:
-            for process in processes:
-                assert process.stdin is not None
-                process.stdin.close()  # all begin
-                process.stdin = None
-            for process in processes:
-                assert process.communicate(timeout=300) == ("[0.0, 2.5]\n[0.0, 2.5]\n", "")
-        finally:
-            for process in processes:
-                process.kill()
-        both = COUNTED.replace("; print([", "; scratch.relu.forward(numpy.zeros(2)); print([")
-        assert install.start(both) == (RIGHT + "[2, 0]\n", "")
-        for path in install.kept():
-            path.unlink()
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, *order], cwd=install.here, env=install.environment, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        for order in orders
+    ]  # fmt: skip
+    try:
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.close()  # all begin
+            process.stdin = None
+        for process in processes:
+            assert process.communicate(timeout=300) == ("[0.0, 2.5]\n[0.0, 2.5]\n", "")
+    finally:
+        for process in processes:
+            process.kill()
+    both = COUNTED.replace("; print([", "; scratch.relu.forward(numpy.zeros(2)); print([")
+    assert install.start(both) == (RIGHT + "[2, 0]\n", "")
     assert not list(install.folder.parent.rglob("*.tmp*"))
 
 
 # --- files of other times and machines --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("patch", "environment"),
-    [
-        ("import numba; numba.__version__ = '0.0.1'", {}),
-        ("import llvmlite, numba; llvmlite.__version__ = '0.0.1'", {}),
-        ("", {"NUMBA_CPU_NAME": "generic"}),
-        ("", {"NUMBA_OPT": "1"}),
-        ("", {"NUMBA_BOUNDSCHECK": "1"}),
-        ("", {"SCRATCH_VECTOR_BITS": "128"}),
-        (
-            "import llvmlite.binding as it; real = it.get_host_cpu_features; features = real(); "
-            "features['avx512f'] = not features.get('avx512f'); it.get_host_cpu_features = lambda: features",
-            {"NUMBA_CPU_NAME": "generic"},
-        ),
-    ],
-    ids=str,
-)
-def test_what_another_numba_or_machine_has_compiled_is_not_used(install, patch, environment):
-    if "get_host_cpu_features" in patch:
-        install.environment |= environment
-    assert install.start() == (COMPILED, "")
-    assert install.start(f"{patch}\n{COUNTED}", env=environment) == (COMPILED, "")
-    assert install.start(f"{patch}\n{COUNTED}", env=environment) == (FOUND, "")
-    install.start()
-    assert install.start() == (FOUND, "")
+SETTINGS = """
+import os, sys, numpy, llvmlite, numba, warnings
+import llvmlite.binding as llvm
+from unittest import mock
+warnings.simplefilter("error")
+features = llvm.get_host_cpu_features()
+features["avx512f"] = not features.get("avx512f")
+CASES = {
+    "numba": lambda: mock.patch.object(numba, "__version__", "0.0.1"),
+    "llvmlite": lambda: mock.patch.object(llvmlite, "__version__", "0.0.1"),
+    "numpy": lambda: mock.patch.object(numpy, "__version__", "0.0.1"),
+    "features": lambda: mock.patch.object(llvm, "get_host_cpu_features", lambda: features),
+} | {
+    setting: lambda setting=setting: mock.patch.dict(os.environ, [setting.split("=")])
+    for setting in ("NUMBA_CPU_NAME=generic", "NUMBA_OPT=1", "NUMBA_BOUNDSCHECK=1", "SCRATCH_VECTOR_BITS=128")
+}
+def hits():
+    sys.modules.pop("tiny", None)
+    import tiny
+    x = numpy.ones(3, numpy.float32)
+    tiny.double(x)
+    assert x.tolist() == [2, 2, 2]
+    return sum(tiny.double.stats.cache_hits.values())
+hits()
+for name, case in CASES.items():
+    assert hits() == 1
+    with case():
+        print(name, hits(), hits())
+    hits()
+"""
+
+
+def test_what_another_numba_or_machine_has_compiled_is_not_used(install):
+    (install.here / "tiny.py").write_text(TINY)
+    out, warnings = install.start(SETTINGS)
+    assert warnings == ""
+    names = [line.rsplit(" ", 2)[0] for line in out.splitlines()]
+    assert out.splitlines() == [f"{name} 0 1" for name in names]  # not found, then found
+    assert len(names) == 8
 
 
 def test_another_kernels_file_is_not_used(install):
@@ -357,30 +444,55 @@ def without_a_cache(function=None, **options):
     return compiled if function else lambda function: lambda *arguments: compiled(function)(*arguments)
 numba.njit = without_a_cache
 """
-
-
-@pytest.mark.parametrize(
-    "without",
-    [
-        "import numba.core.compiler as it; del it.CompileResult._rebuild",
-        "import numba.core.compiler as it; del it.CompileResult._reduce",
-        "import numba.core as it; it.serialize = None",
-        "import numba.core.codegen as it; del it.CodeLibrary.has_dynamic_globals",
-        "import numba.core.codegen as it; del it.CPUCodegen.magic_tuple",
-        "import numba; del numba.config.CACHE_DIR",
-        ANOTHER_NJIT,
-    ],
-    ids=lambda code: code.split()[-1],
+# Numba's names that no release guarantees. Only writing needs the second part, only forks the third.
+READING = (
+    "import numba.core.compiler as it; del it.CompileResult._rebuild",
+    "import numba.core.codegen as it; del it.CPUCodegen.magic_tuple",
+    "import numba; del numba.config.CACHE_DIR",
+    ANOTHER_NJIT,
 )
-def test_a_numba_without_what_the_cache_needs_of_it_compiles_every_time(install, without):
-    """No release guarantees these names. Without them, a kernel whose code has changed must not run its old code."""
-    assert install.start() == (COMPILED, "")
-    code, expected = (RELU, RIGHT) if without is ANOTHER_NJIT else (COUNTED, COMPILED)
-    if any(name in without for name in ("_reduce", "serialize", "dynamic")):  # only writing needs these
-        install.kept()[0].unlink()
-    out, warnings = install.start(f"{without}\n{code}")
-    assert out == expected
-    assert_one_warning(warnings)
+WRITING = (
+    "import numba.core.compiler as it; del it.CompileResult._reduce",
+    "import numba.core as it; it.serialize = None",
+    "import numba.core.codegen as it; del it.CodeLibrary.has_dynamic_globals",
+)
+FORKING = (
+    "import llvmlite.binding.ffi as it, threading; it.lib._lock._lock = threading._PyRLock()",
+    "import sys; sys.modules['llvmlite.binding.ffi'] = None",
+    "import numba.core.compiler_lock as it; lock = it.global_compiler_lock; lock.mine = lock._lock; del lock._lock; "
+    "kind = type(lock); kind.acquire = lambda self: self.mine.acquire(); kind.release = lambda self: self.mine.release(); "
+    "kind.is_locked = lambda self: True",
+)
+# Numba is imported once; each child imports scratch without one of the names, uses it, and forks once more.
+WITHOUT = """
+import os, sys, numpy, numba
+for code in sys.stdin.read().split("\\0"):
+    sys.stdout.flush()
+    if os.fork() == 0:
+        exec(code)
+        import scratch
+        print(scratch.relu.forward(numpy.array([-1, 2], numpy.float32))[0].tolist())
+        x = scratch.conv2d.forward(numpy.ones((1, 1, 3, 3)), numpy.ones((1, 1, 3, 3)))[0]
+        print(x.tolist(), flush=True)
+        if os.fork() == 0:
+            x = scratch.conv2d.forward(numpy.ones((1, 1, 3, 3)), numpy.ones((1, 1, 3, 3)))[0]
+            os._exit(int(x.sum() != 9))
+        print("failed" if os.wait()[1] else "right", flush=True)
+        os._exit(0)
+    print("failed" if os.wait()[1] else "ended", flush=True)
+"""
+
+
+@pytest.mark.parametrize(("names", "warned"), [(READING, True), (WRITING, True), (FORKING, False)], ids=["read", "write", "fork"])
+def test_a_numba_without_the_private_names_that_scratch_uses(install, names, warned):
+    """Without them, kernels are compiled at every start, or forks do not wait; nothing else. No old code runs."""
+    if names is not WRITING:
+        install.start()
+    out, warnings = install.start(WITHOUT, input="\0".join(names))
+    assert out == "[0.0, 2.0]\n[[[[9.0]]]]\nright\nended\n" * len(names)
+    assert warnings.count("Warning: ") == len(names) * warned, warnings
+    assert warnings.count("starts are slow") == len(names) * warned
+    assert "Traceback" not in warnings
 
 
 def test_a_kernel_that_is_compiled_anew_by_hand_is_neither_loaded_nor_kept(install):

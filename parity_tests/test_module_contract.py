@@ -139,9 +139,13 @@ def test_modes_reach_everything_inside():
         (
             lambda: Sequential({"training": ReLU()}),
             ValueError,
-            "Sequential: names must be free, and without dots, got 'training'",
+            "Sequential: a name must not be taken, and must have no dots, got 'training'",
         ),
-        (lambda: Sequential({"a.b": ReLU()}), ValueError, "Sequential: names must be free, and without dots, got 'a.b'"),
+        (
+            lambda: Sequential({"a.b": ReLU()}),
+            ValueError,
+            "Sequential: a name must not be taken, and must have no dots, got 'a.b'",
+        ),
         (lambda: Sequential(ReLU())["0"], TypeError, "Sequential: index must be an int, got '0'"),
         (lambda: CrossEntropyLoss([1.0, 2.0]), TypeError, "CrossEntropyLoss: weight must be a NumPy array, got list"),
         (lambda: ReLU().train(1), TypeError, "ReLU.train: mode must be True or False, got 1"),
@@ -159,7 +163,7 @@ def test_a_parameter_shows_its_shape():
 
 def test_a_module_comes_once():
     layer = ReLU()
-    with pytest.raises(ValueError, match=r"Sequential: module 2 must come once, got the same ReLU\(\) before"):
+    with pytest.raises(ValueError, match=r"Sequential: module 2 must be used once, got ReLU\(\) a second time"):
         Sequential(layer, Flatten(), layer)
 
 

@@ -189,7 +189,9 @@ def test_a_choice_is_for_one_block():
         inside(relu="naive")
     inside(relu=None)  # although the choice is still there
     with (
-        pytest.raises(RuntimeError, match=r"use_rung: a choice is for one block, got another block for use_rung\('naive'\)"),
+        pytest.raises(
+            RuntimeError, match=r"use_rung: a choice must be used for one block only, got a second block for use_rung\('naive'\)"
+        ),
         choice,
     ):
         pass

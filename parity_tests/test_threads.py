@@ -153,6 +153,45 @@ def test_a_thread_that_sleeps_is_woken_up():
         threads.for_each(run, 2)  # ends only when two threads take part
 
 
+@pytest.mark.usefixtures("_threads")
+def test_a_thread_that_was_woken_while_it_took_another_call_wakes_the_next(monkeypatch):
+    """Two calls, two threads: one of them takes the first call, and is then woken for the second."""
+    scratch.set_num_threads(3)
+    all_three, together, both = (threading.Barrier(count, timeout=20) for count in (3, 2, 2))
+
+    def run(first: int, last: int) -> None:
+        all_three.wait()
+
+    threads.for_each(run, 3)
+    [pool] = threads._pools
+    while len(pool.idle) < 2:
+        time.sleep(0.001)
+
+    def meet() -> None:
+        both.wait()
+
+    calls = [threads._Call(meet, 1) for _ in range(2)]
+    take = threads._Pool.next
+
+    def take_and_give(self: Any) -> Any:
+        call = take(self)
+        if call is calls[0]:
+            self.give(calls[1])  # while the thread is still among the idle ones
+        return call
+
+    def first_one(first: int, last: int) -> None:
+        together.wait()
+        if threading.current_thread() is not threading.main_thread():
+            pool.waiting.append(calls[0])  # no thread is woken for it, as when none was idle
+
+    monkeypatch.setattr(threads._Pool, "next", take_and_give)
+    threads.for_each(first_one, 2)
+    end = time.monotonic() + 20
+    while not all(call.ended.all() for call in calls):
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
 def test_who_watches_sees_the_flag():
     flag, left = np.zeros(1, np.int64), np.zeros(1, np.int64)
     assert not threads._watch(flag, 5, 5, left)
@@ -233,6 +272,23 @@ threads.LINGER = 1 << 34  # minutes
 threads.for_each(lambda first, last: None, 8)
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (run.returncode, run.stderr) == (0, "")
+
+
+def test_the_end_of_a_process_does_not_wait_for_a_thread_without_an_end():
+    code = """
+import threading, time, scratch
+from scratch.compiled import threads
+scratch.set_num_threads(2)
+threads.AT_EXIT = 0.1
+begun = threading.Barrier(3, timeout=60)
+def run(first, last):
+    begun.wait()
+    time.sleep(1000)
+threading.Thread(target=threads.for_each, args=(run, 2), daemon=True).start()
+begun.wait()
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (run.returncode, run.stderr) == (0, "")
 
 

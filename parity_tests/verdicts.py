@@ -51,7 +51,7 @@ Answer = tuple[Any, ...] | Exception
 def _attempt(function: Callable[..., Any], *arguments: Any, **params: Any) -> Any:
     try:
         return function(*arguments, **params)
-    except Exception as error:
+    except Exception as error:  # an answer too: the caller compares its kind with the other side's
         return error
 
 

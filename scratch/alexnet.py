@@ -1,13 +1,6 @@
 """AlexNet in four variants: five convolutional layers, then three fully connected ones.
 
-=============  ==========  ===========================================================================================
-variant        parameters  what it is (1000 classes)
-=============  ==========  ===========================================================================================
-one_tower      62,378,344  the paper's layer sizes on one device: every output channel reads every input channel
-paper          60,965,224  the paper's two halves: conv2, conv4 and conv5 read only one half each (``groups=2``)
-torchvision    61,100,840  torchvision's: "One weird trick", narrower, without response normalization; loads its weights
-mini              551,146  the same eight layers for grey 28×28 images (10 classes, 2.2 MB)
-=============  ==========  ===========================================================================================
+``alexnet_from_scratch/variants.py`` has the variants, layer by layer.
 
 The paper says that conv1 makes 55×55 from 224×224, but an 11×11 window at stride 4 does not give that. Here conv1 pads by 2, as
 torchvision does (227×227 without padding is the same arithmetic). Other image sizes work too: ``avgpool`` brings all of them to
@@ -15,93 +8,25 @@ the size that the first fully connected layer needs; at 224×224 it changes noth
 
 LRN's constants are the paper's, which were chosen for pixels from 0 to 255 minus the mean (see ``data.py``).
 
-Paper: Krizhevsky, Sutskever, Hinton 2012, sections 3.5 and 5; Krizhevsky 2014, arXiv 1404.5997, for torchvision's.
+Paper: Krizhevsky, Sutskever, Hinton 2012, sections 3.5 and 5.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import DTypeLike
 
+from alexnet_from_scratch.variants import VARIANTS
 from scratch.core import checks
 from scratch.core.module import Module, random_generator
 from scratch.modules import AdaptiveAvgPool2d, Conv2d, Dropout, Flatten, Linear, LocalResponseNorm, MaxPool2d, ReLU, Sequential
-
-
-class Conv(NamedTuple):
-    """A row: convolution and ReLU, then if set response normalization and overlapping max-pooling (3, stride 2)."""
-
-    channels: int
-    kernel: int
-    stride: int = 1
-    padding: int = 0
-    groups: int = 1
-    bias: int = 0  # its initial value in the paper
-    norm: bool = False
-    pool: bool = False
-
-
-class Variant(NamedTuple):
-    """The rows of a network and the sizes around them."""
-
-    convs: tuple[Conv, ...]
-    in_channels: int = 3
-    pooled: int = 6  # height and width that reach the fully connected layers
-    hidden: int = 4096
-    dropout_first: bool = False  # before each hidden fully connected layer (torchvision) or after it (the paper)
-
-
-VARIANTS = {
-    "one_tower": Variant(
-        convs=(
-            Conv(96, kernel=11, stride=4, padding=2, norm=True, pool=True),
-            Conv(256, kernel=5, padding=2, bias=1, norm=True, pool=True),
-            Conv(384, kernel=3, padding=1),
-            Conv(384, kernel=3, padding=1, bias=1),
-            Conv(256, kernel=3, padding=1, bias=1, pool=True),
-        ),
-    ),
-    "paper": Variant(
-        convs=(
-            Conv(96, kernel=11, stride=4, padding=2, norm=True, pool=True),
-            Conv(256, kernel=5, padding=2, groups=2, bias=1, norm=True, pool=True),
-            Conv(384, kernel=3, padding=1),
-            Conv(384, kernel=3, padding=1, groups=2, bias=1),
-            Conv(256, kernel=3, padding=1, groups=2, bias=1, pool=True),
-        ),
-    ),
-    "torchvision": Variant(
-        convs=(
-            Conv(64, kernel=11, stride=4, padding=2, pool=True),
-            Conv(192, kernel=5, padding=2, bias=1, pool=True),
-            Conv(384, kernel=3, padding=1),
-            Conv(256, kernel=3, padding=1, bias=1),
-            Conv(256, kernel=3, padding=1, bias=1, pool=True),
-        ),
-        dropout_first=True,
-    ),
-    "mini": Variant(
-        convs=(
-            Conv(32, kernel=5, padding=2, norm=True, pool=True),  # 28 → 13
-            Conv(64, kernel=5, padding=2, bias=1, norm=True, pool=True),  # 13 → 6
-            Conv(128, kernel=3, padding=1),
-            Conv(128, kernel=3, padding=1, bias=1),
-            Conv(96, kernel=3, padding=1, bias=1, pool=True),  # 6 → 2
-        ),
-        in_channels=1,
-        pooled=2,
-        hidden=256,
-    ),
-}
 
 
 class AlexNet(Sequential):
     """``features``, ``avgpool``, ``flatten`` and ``classifier``, one after the other; images (N,C,H,W) to logits (N,classes).
 
     Args:
-        variant: a key of ``VARIANTS``.
+        variant: "one_tower", "paper", "torchvision" or "mini".
         num_classes: columns of the output.
         dropout: probability that a hidden value of the fully connected layers is dropped in training.
         init: "torch": torch's default, U(-1/√n, 1/√n) for n inputs; "paper": N(0, 0.01), biases 1 in conv2, conv4, conv5 and
@@ -166,3 +91,11 @@ class AlexNet(Sequential):
                     parameter.data *= 0.01
                 else:
                     parameter.data.fill(next(biases))
+
+    def backward(self, grad_out: np.ndarray | None, *, need_input_grad: bool = False) -> np.ndarray | None:
+        """Add to the parameters' gradients. With ``need_input_grad`` also return the images' gradient, else None.
+
+        Images are not trained, and conv1 spends more time on their gradient than on the rest of its work. So it has to be asked
+        for, as in torch by ``images.requires_grad_()``.
+        """
+        return super().backward(grad_out, need_input_grad=need_input_grad)

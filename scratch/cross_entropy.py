@@ -40,12 +40,18 @@ __all__ = ["RUNGS", "backward", "forward", "log_softmax", "softmax"]
 REDUCTIONS = ("none", "mean", "sum")
 
 
-class Options(NamedTuple):
-    """Everything the rungs need apart from x and t; each rung saves it as its first value."""
+class Factors(NamedTuple):
+    """What makes a target's factors of -logp: a[c] above."""
 
     weight: np.ndarray  # (C,)
     own: float  # 1-ε, the part of the target that is not spread
     share: float  # ε/C, the part that every class gets
+
+
+class Options(NamedTuple):
+    """Everything the rungs need apart from x and t; each rung saves it as its first value."""
+
+    factors: Factors
     divisor: float  # the sum of the losses is divided by this
     loss_shape: tuple[int, ...]  # () for a sum
     logits_shape: tuple[int, ...]
@@ -104,7 +110,8 @@ def forward(
     loss_shape = positions if reduction == "none" else ()
     weight = np.ones(C, x.dtype) if weight is None else weight
     divisor = (float(total) or math.nan) if reduction == "mean" else 1.0  # the mean of nothing is NaN, never inf
-    return RUNGS.forward(x, t, Options(weight, 1 - smoothing, smoothing / max(C, 1), divisor, loss_shape, logits.shape))
+    factors = Factors(weight, 1 - smoothing, smoothing / max(C, 1))
+    return RUNGS.forward(x, t, Options(factors, divisor, loss_shape, logits.shape))
 
 
 def backward(grad_out: np.ndarray, cache: Cache) -> tuple[np.ndarray, ...]:
@@ -129,7 +136,7 @@ def _probabilities(logits: np.ndarray, target: Any, ignore_index: int) -> np.nda
     probabilities = checks.array("cross_entropy", "target", target, dtype=logits.dtype)
     if probabilities.shape != logits.shape:
         raise ValueError(
-            f"cross_entropy: target must have logits' shape {logits.shape}, being probabilities, got {probabilities.shape}"
+            f"cross_entropy: target must have logits' shape {logits.shape} if it holds probabilities, got {probabilities.shape}"
         )
     if ignore_index >= 0:
         raise ValueError(f"cross_entropy: ignore_index must be negative for target probabilities, got {ignore_index}")
@@ -196,15 +203,16 @@ def naive_backward(grad_out: np.ndarray, options: Options, logp: np.ndarray, t: 
     gradients = log_softmax.naive_backward(grad_logp, logp, 1)
     if t.ndim == 2:
         return gradients
+    weight, own, _ = options.factors
     grad_t = np.empty_like(t)
     for n, c, d in np.ndindex(t.shape):
-        grad_t[n, c, d] = -g[n, d] * (options.own * options.weight[c] * logp[n, c, d])
+        grad_t[n, c, d] = -g[n, d] * (own * weight[c] * logp[n, c, d])
     return *gradients, grad_t
 
 
 def _factors(t: np.ndarray, n: int, d: int, options: Options) -> Iterator[tuple[int, Any]]:
     """The classes that count at a position, each with the factor of its -logp; a target class may come twice."""
-    weight, own, share, *_ = options
+    weight, own, share = options.factors
     if t.ndim == 3:
         for c in range(len(weight)):
             yield c, weight[c] * (own * t[n, c, d] + share)
@@ -220,7 +228,7 @@ def _factors(t: np.ndarray, n: int, d: int, options: Options) -> Iterator[tuple[
 def numpy_forward(x: np.ndarray, t: np.ndarray, options: Options) -> tuple[np.ndarray, tuple[Any, ...]]:
     """Process all positions at a time: one index gathers the targets' logp, but every sum over classes passes over memory."""
     logp, _ = log_softmax.numpy_forward(x, 1)
-    weight, own, share, *_ = options
+    weight, own, share = options.factors
     if t.ndim == 3:
         losses = -(weight[:, np.newaxis] * (own * t + share) * logp).sum(axis=1)
     else:
@@ -234,7 +242,7 @@ def numpy_forward(x: np.ndarray, t: np.ndarray, options: Options) -> tuple[np.nd
 
 
 def numpy_backward(grad_out: np.ndarray, options: Options, logp: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, ...]:
-    weight, own, share, *_ = options
+    weight, own, share = options.factors
     N, _, D = logp.shape
     g = _spread(grad_out, options, N, D)
     if t.ndim == 3:
@@ -252,30 +260,29 @@ def numpy_backward(grad_out: np.ndarray, options: Options, logp: np.ndarray, t: 
 # --- numba ------------------------------------------------------------------------------------------------------------
 
 
+class Parts(NamedTuple):
+    """The parts of each row's softmax: logp[c] = (x[c] - peak) - log(total)."""
+
+    exps: np.ndarray  # (ROWS,C), exp(x[c] - peak)
+    norms: np.ndarray  # (ROWS,2), peak and total = Σ exps
+
+
 def numba_forward(x: np.ndarray, t: np.ndarray, options: Options) -> tuple[np.ndarray, tuple[Any, ...]]:
     """Take one position at a time, in vector code and on all cores: exp, the expensive part, is computed once for both passes."""
-    weight, own, share, *_ = options
     N, _, D = x.shape
-    logits, targets = side_by_side(x), _by_position(t)
-    exps, norms, losses = memory.empty_like(logits), np.empty((N * D, 2), x.dtype), np.zeros((N, D), x.dtype)
-    for_each_row(_forward_kernel, logits, targets, weight, own, share, exps, norms, losses.reshape(N * D))
-    return _reduced(losses, options), (options, logits, targets, exps, norms, x.shape)
+    logits, targets, losses = side_by_side(x), _by_position(t), np.zeros((N, D), x.dtype)
+    parts = Parts(memory.empty_like(logits), np.empty((N * D, 2), x.dtype))
+    for_each_row(_forward_kernel, logits, targets, options.factors, parts, losses.reshape(N * D))
+    return _reduced(losses, options), (options, logits, targets, parts, x.shape)
 
 
 def numba_backward(
-    grad_out: np.ndarray,
-    options: Options,
-    logits: np.ndarray,
-    targets: np.ndarray,
-    exps: np.ndarray,
-    norms: np.ndarray,
-    x_shape: tuple[int, ...],
+    grad_out: np.ndarray, options: Options, logits: np.ndarray, targets: np.ndarray, parts: Parts, x_shape: tuple[int, ...]
 ) -> tuple[np.ndarray, ...]:
-    weight, own, share, *_ = options
     N, _, D = x_shape
     g = _spread(grad_out, options, N, D).reshape(N * D)
     grad_x, grad_t = memory.empty_like(logits), memory.empty_like(targets)
-    for_each_row(_backward_kernel, logits, targets, g, weight, own, share, exps, norms, grad_x, grad_t)
+    for_each_row(_backward_kernel, logits, targets, g, options.factors, parts, grad_x, grad_t)
     gradients = (grad_x, grad_t) if targets.ndim == 2 else (grad_x,)
     return tuple(spread_out(gradient, x_shape) for gradient in gradients)
 
@@ -286,14 +293,15 @@ def _by_position(t: np.ndarray) -> np.ndarray:
 
 
 # The kernels are compiled separately for classes and for probabilities: Numba drops the branch that t.ndim rules out.
-# exps[c] = exp(x[c] - peak), norms = (peak, total) with total = Σ exps. So logp[c] = (x[c] - peak) - log(total).
 
 
 @kernel
 def _forward_kernel(
-    first: int, last: int, x: Any, t: Any, weight: Any, own: float, share: float, exps: Any, norms: Any, losses: Any
+    first: int, last: int, x: np.ndarray, t: np.ndarray, factors: Factors, parts: Parts, losses: np.ndarray
 ) -> None:
     _, C = x.shape
+    weight, own, share = factors
+    exps, norms = parts
     for n in range(first, last):
         peak, total = exp_row(x[n], exps[n])
         norms[n, 0], norms[n, 1] = peak, total
@@ -313,18 +321,17 @@ def _forward_kernel(
 def _backward_kernel(
     first: int,
     last: int,
-    x: Any,
-    t: Any,
-    g: Any,
-    weight: Any,
-    own: float,
-    share: float,
-    exps: Any,
-    norms: Any,
-    grad_x: Any,
-    grad_t: Any,
+    x: np.ndarray,
+    t: np.ndarray,
+    g: np.ndarray,
+    factors: Factors,
+    parts: Parts,
+    grad_x: np.ndarray,
+    grad_t: np.ndarray,
 ) -> None:
     _, C = x.shape
+    weight, own, share = factors
+    exps, norms = parts
     for n in range(first, last):
         peak, total = norms[n, 0], norms[n, 1]
         log_total = np.log(total)

@@ -116,7 +116,7 @@ class Preprocessing:
         for i, image in enumerate(images):
             shift = self.colour @ (COLOUR_NOISE * choices.colour[i, : len(self.mean)])
             canvas = self._canvas(image, shift)
-            top, left = (int(place * (canvas.shape[-1] - self.size + 1)) for place in choices.place[i])
+            top, left = (int(offset * (canvas.shape[-1] - self.size + 1)) for offset in choices.offset[i])
             crop = canvas[:, top : top + self.size, left : left + self.size]
             out[i] = crop[..., ::-1] if self.mirror and choices.mirror[i] else crop
         return out

@@ -94,12 +94,12 @@ def naive_forward(x: np.ndarray, window: Window) -> tuple[np.ndarray, tuple[Any,
     """One window after the other: the specification."""
     C = x.shape[1]
     scale, out = np.empty_like(x), np.empty_like(x)
-    for n, c, *place in np.ndindex(x.shape):
+    for n, c, *position in np.ndindex(x.shape):
         squares = x.dtype.type(0)
         for i in range(max(0, c - window.before), min(C, c + window.after + 1)):
-            squares += x[n, i, *place] * x[n, i, *place]
-        scale[n, c, *place] = window.k + window.alpha * squares
-        out[n, c, *place] = x[n, c, *place] / _power(scale[n, c, *place], window.beta)
+            squares += x[n, i, *position] * x[n, i, *position]
+        scale[n, c, *position] = window.k + window.alpha * squares
+        out[n, c, *position] = x[n, c, *position] / _power(scale[n, c, *position], window.beta)
     return out, (x, scale, window)
 
 
@@ -108,12 +108,12 @@ def naive_backward(grad_out: np.ndarray, x: np.ndarray, scale: np.ndarray, windo
     pull, grad_x = np.empty_like(x), np.empty_like(x)
     for i in np.ndindex(x.shape):
         pull[i] = pull_of(grad_out[i], x[i], scale[i], window.beta)
-    for n, j, *place in np.ndindex(x.shape):
+    for n, j, *position in np.ndindex(x.shape):
         pulls = x.dtype.type(0)
         for c in range(max(0, j - window.after), min(C, j + window.before + 1)):
-            pulls += pull[n, c, *place]
-        direct = grad_out[n, j, *place] / _power(scale[n, j, *place], window.beta)
-        grad_x[n, j, *place] = direct + x[n, j, *place] * (2 * window.alpha * pulls)
+            pulls += pull[n, c, *position]
+        direct = grad_out[n, j, *position] / _power(scale[n, j, *position], window.beta)
+        grad_x[n, j, *position] = direct + x[n, j, *position] * (2 * window.alpha * pulls)
     return (grad_x,)
 
 
@@ -155,8 +155,8 @@ def numpy_backward(grad_out: np.ndarray, x: np.ndarray, scale: np.ndarray, windo
 
 def _sum_of_shifted(values: np.ndarray, before: int, after: int) -> np.ndarray:
     """(N,C,…) -> (N,C,…): for every channel c the sum over c-before … c+after, with zeros beyond the edges."""
-    N, C, *places = values.shape
-    padded = np.zeros((N, before + C + after, *places), values.dtype)
+    N, C, *positions = values.shape
+    padded = np.zeros((N, before + C + after, *positions), values.dtype)
     padded[:, before : before + C] = values
     total = padded[:, :C].copy()
     for shift in range(1, before + 1 + after):
@@ -171,7 +171,7 @@ TILE = 1024  # positions at a time: long rows stream well from memory, and a win
 
 
 def numba_forward(x: np.ndarray, window: Window) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """Take all channels of a tile of positions at a time: sums stay in the cache, and backward recomputes scale, not reads it."""
+    """Take all channels of a tile of positions at a time: sums stay in the cache, and backward recomputes scale."""
     out = memory.empty_like(x)
     by_place = _merge_places(x)
     for_each(_forward_kernel, _pieces(by_place), by_place, window, _merge_places(out))

@@ -110,7 +110,7 @@ def geometry_of(
     padding = checks.pair("max_pool2d", "padding", padding, low=0)
     dilation = checks.pair("max_pool2d", "dilation", dilation, low=1)
     if 0 in x_shape[-3:]:
-        raise ValueError(f"max_pool2d: x must not be empty but for N, got {x_shape}")
+        raise ValueError(f"max_pool2d: x must not be empty, except along N, got {x_shape}")
     if any(pad > size // 2 for pad, size in zip(padding, kernel_size, strict=True)):
         raise ValueError(f"max_pool2d: padding must be at most half of kernel_size {kernel_size}, got {padding}")
     outputs, taps, margins = [], [], []
@@ -214,15 +214,15 @@ def numba_forward(x: np.ndarray, geometry: Geometry) -> tuple[np.ndarray, tuple[
     N, C, H, W = x.shape
     out = memory.empty((N, C, geometry.OH, geometry.OW), x.dtype)
     indices = memory.empty(out.shape, np.dtype(_index_type(H, W)))
-    side, outputs = lanes(x), geometry.OH * geometry.OW
+    L, outputs = lanes(x), geometry.OH * geometry.OW
     number = np.dtype(f"i{x.itemsize}")  # the type of a cell's index, as wide as a value
 
     def run(first: int, last: int) -> None:
-        cells, largest = (memory.workspace(size * side, x.dtype) for size in (H * W, outputs))
-        index, turned = (memory.workspace(outputs * side, number) for _ in range(2))
+        cells, largest = (memory.workspace(size * L, x.dtype) for size in (H * W, outputs))
+        index, turned = (memory.workspace(outputs * L, number) for _ in range(2))
         _forward_kernel(first, last, _planes(x), geometry, W, cells, largest, index, turned, _planes(out), _planes(indices))
 
-    for_each(run, math.ceil(N * C / side), values=H * W * side)
+    for_each(run, math.ceil(N * C / L), values=H * W * L)
     return out, (indices, x.shape)
 
 
@@ -253,30 +253,30 @@ def _forward_kernel(
     out: np.ndarray,
     indices: np.ndarray,
 ) -> None:
-    """A work item is a vector of ``side`` planes: x (planes,H·W) -> cells (H·W,side) -> largest (OH·OW,side) -> out."""
+    """A work item is a vector of L planes, one in each lane: x (planes,H·W) -> cells (H·W,L) -> largest (OH·OW,L) -> out."""
     (KH, KW), (SH, SW), (PH, PW), (DH, DW), OH, OW = geometry
     planes, size = x.shape
-    side, outputs = lanes(x), OH * OW
+    L, outputs = lanes(x), OH * OW
     top, rows = _taps_inside(OH, SH, PH, DH, KH, size // W)
     left, columns = _taps_inside(OW, SW, PW, DW, KW, W)
-    plane_at, output_at = np.arange(side) * size, np.arange(outputs) * side  # x[plane + lane], largest[output]
-    flat, ahead = x.ravel(), min(side * size, AHEAD // x.itemsize) // OH  # elements for each row of outputs
+    plane_at, output_at = np.arange(L) * size, np.arange(outputs) * L  # x[plane + lane], largest[output]
+    flat, ahead = x.ravel(), min(L * size, AHEAD // x.itemsize) // OH  # elements for each row of outputs
     flat_out, flat_indices = out.ravel(), indices.ravel()
     for piece in range(first, last):
-        plane = piece * side
-        count = min(side, planes - plane)
-        for lane in range(count, side):  # spare lanes repeat the last plane
+        plane = piece * L
+        count = min(L, planes - plane)
+        for lane in range(count, L):  # spare lanes repeat the last plane
             plane_at[lane] = (count - 1) * size
-        transpose(flat, plane * size, plane_at, size, cells, 0, side)  # x[plane] and on -> cells
+        transpose(flat, plane * size, plane_at, size, cells, 0, L)  # x[plane] and on -> cells
         # If a cell is NaN the sum is not finite. It may also overflow without a NaN: that only takes longer.
-        without_nan = math.isfinite(total(cells[: size * side]))
+        without_nan = math.isfinite(total(cells[: size * L]))
         for oh in range(OH):
-            prefetch(flat, (plane + side) * size + oh * ahead, ahead)  # x[plane + side], the next item
+            prefetch(flat, (plane + L) * size + oh * ahead, ahead)  # x[plane + L], the next item
             for ow in range(OW):
-                at = (oh * OW + ow) * side  # largest[oh·OW + ow]
+                at = (oh * OW + ow) * L  # largest[oh·OW + ow]
                 corner = top[oh] * W + left[ow]  # cells[h·W + w] of the window's first tap
                 if rows[oh] <= 0 or columns[ow] <= 0:
-                    largest[at : at + side], index[at : at + side] = -np.inf, size
+                    largest[at : at + L], index[at : at + L] = -np.inf, size
                 elif without_nan:
                     window_maximum_of_numbers(cells, corner, DH * W, rows[oh], DW, columns[ow], largest, index, at)
                 else:

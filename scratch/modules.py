@@ -68,9 +68,9 @@ class Sequential(Module):
             if not isinstance(module, Module):
                 raise TypeError(f"Sequential: module {name} must be a Module, got {checks.shown(module)}")
             if hasattr(self, name) or "." in name:
-                raise ValueError(f"Sequential: names must be free, and without dots, got {checks.shown(name)}")
+                raise ValueError(f"Sequential: a name must not be taken, and must have no dots, got {checks.shown(name)}")
             if any(module is other for other in self):
-                raise ValueError(f"Sequential: module {name} must come once, got the same {checks.shown(module)} before")
+                raise ValueError(f"Sequential: module {name} must be used once, got {checks.shown(module)} a second time")
             setattr(self, name, module)
 
     def __iter__(self) -> Iterator[Module]:
@@ -143,7 +143,7 @@ class Conv2d(WeightedLayer):
             raise ValueError(f"Conv2d: stride must be 1 with padding 'same', got {self.stride}")
         if not isinstance(padding_mode, str) or padding_mode != "zeros":
             raise ValueError(
-                f"Conv2d: padding_mode must be 'zeros', the one mode that conv2d knows, got {checks.shown(padding_mode)}"
+                f"Conv2d: padding_mode must be 'zeros', the only mode that conv2d has, got {checks.shown(padding_mode)}"
             )
         self._start("out_channels", (self.out_channels, self.in_channels // self.groups, *self.kernel_size), bias, dtype, rng)
 

@@ -20,7 +20,7 @@ Paper: Krizhevsky, Sutskever, Hinton 2012, section 5. Same as ``torch.optim.SGD`
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -39,6 +39,17 @@ class Parameter(Protocol):
 
     data: np.ndarray
     grad: np.ndarray | None
+
+
+class Rule(NamedTuple):
+    """The numbers of one step, named as in the formulas above."""
+
+    keep: float
+    momentum: float
+    gain: float
+    rate: float
+    weight_decay: float
+    nesterov: bool
 
 
 class SGD:
@@ -120,8 +131,8 @@ class SGD:
                 keep, gain = 0.0, 1.0
             if velocity is not None and self.update == "paper":
                 gain, rate = -lr, 1.0
-            numbers = keep, momentum, gain, rate, weight_decay
-            RUNGS.run(self._checked_data(i), grad, velocity, *numbers, self.nesterov, self.maximize)
+            rule = Rule(keep, momentum, gain, rate, weight_decay, self.nesterov)
+            RUNGS.run(self._checked_data(i), grad, velocity, rule, self.maximize)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear the gradients: forget them, or with ``set_to_none=False`` fill them with zeros where they are."""
@@ -214,19 +225,9 @@ def _of_kind(kind: type, name: str, value: Any) -> Any:
 # --- naive ------------------------------------------------------------------------------------------------------------
 
 
-def naive_update(
-    data: np.ndarray,
-    grad: np.ndarray,
-    velocity: np.ndarray | None,
-    keep: float,
-    momentum: float,
-    gain: float,
-    rate: float,
-    weight_decay: float,
-    nesterov: bool,
-    maximize: bool,
-) -> None:
+def naive_update(data: np.ndarray, grad: np.ndarray, velocity: np.ndarray | None, rule: Rule, maximize: bool) -> None:
     """One element after the other: the specification."""
+    keep, momentum, gain, rate, weight_decay, nesterov = rule
     for i in np.ndindex(data.shape):
         d = -grad[i] if maximize else grad[i]
         if weight_decay != 0:
@@ -240,19 +241,9 @@ def naive_update(
 # --- numpy ------------------------------------------------------------------------------------------------------------
 
 
-def numpy_update(
-    data: np.ndarray,
-    grad: np.ndarray,
-    velocity: np.ndarray | None,
-    keep: float,
-    momentum: float,
-    gain: float,
-    rate: float,
-    weight_decay: float,
-    nesterov: bool,
-    maximize: bool,
-) -> None:
+def numpy_update(data: np.ndarray, grad: np.ndarray, velocity: np.ndarray | None, rule: Rule, maximize: bool) -> None:
     """Process whole arrays at a time: the loops run in C, but every product and every sum is a pass over memory."""
+    keep, momentum, gain, rate, weight_decay, nesterov = rule
     d = -grad if maximize else grad
     if weight_decay != 0:
         d = d + weight_decay * data
@@ -266,41 +257,19 @@ def numpy_update(
 # --- numba ------------------------------------------------------------------------------------------------------------
 
 
-def numba_update(
-    data: np.ndarray,
-    grad: np.ndarray,
-    velocity: np.ndarray | None,
-    keep: float,
-    momentum: float,
-    gain: float,
-    rate: float,
-    weight_decay: float,
-    nesterov: bool,
-    maximize: bool,
-) -> None:
+def numba_update(data: np.ndarray, grad: np.ndarray, velocity: np.ndarray | None, rule: Rule, maximize: bool) -> None:
     """Do everything in one pass over memory, compiled and on all cores: only the three arrays are read or written."""
     if not (data.flags.c_contiguous and data.flags.aligned and data.dtype.isnative):
         raise NotTakenError("sgd: the numba rung writes to C-contiguous arrays in native byte order only")
-    numbers = [data.dtype.type(number) for number in (-1 if maximize else 1, keep, momentum, gain, rate, weight_decay)]
+    rule = Rule._make([*map(data.dtype.type, rule[:-1]), rule.nesterov])
+    sign = data.dtype.type(-1 if maximize else 1)
     velocity = None if velocity is None else velocity.ravel()
-    for_each(_kernel, data.size, data.reshape(data.size), grad.ravel(), velocity, *numbers, nesterov, values=1)
+    for_each(_kernel, data.size, data.reshape(data.size), grad.ravel(), velocity, rule, sign, values=1)
 
 
 @kernel
-def _kernel(
-    first: int,
-    last: int,
-    data: Any,
-    grad: Any,
-    velocity: Any,
-    sign: Any,
-    keep: Any,
-    momentum: Any,
-    gain: Any,
-    rate: Any,
-    weight_decay: Any,
-    nesterov: bool,
-) -> None:
+def _kernel(first: int, last: int, data: np.ndarray, grad: np.ndarray, velocity: Any, rule: Rule, sign: Any) -> None:
+    keep, momentum, gain, rate, weight_decay, nesterov = rule
     # Slices, indexed from 0: an index that might be negative, and so count from the end, keeps LLVM from vectorizing.
     w, g = data[first:last], grad[first:last]
     v = w if velocity is None else velocity[first:last]  # without a velocity, v is not used

@@ -99,14 +99,16 @@ def test_one_files_arrays_do_not_go_with_anothers_state(checkpoints):
     about, arrays = files.read_header(mine, "checkpoint").about, files.read_header(theirs, "checkpoint").read()
     mine.unlink()
     files.write(theirs, "checkpoint", about, arrays)
-    with pytest.raises(ValueError, match="checksum is not that of its content"):
+    with pytest.raises(ValueError, match="checksum does not match its content"):
         checkpoints.newest(lambda _: None)
 
 
 def test_without_a_whole_one_there_is_an_error(checkpoints):
     path = checkpoints.save(1, ARRAYS, STATE)
     files.write(path, "weights", {}, ARRAYS)
-    with pytest.raises(ValueError, match=r"(?s)holds no checkpoint to go on from.*step-000000001.*must be a checkpoint file"):
+    with pytest.raises(
+        ValueError, match=r"(?s)holds no checkpoint that --resume could continue from.*step-000000001.*must be a checkpoint file"
+    ):
         checkpoints.newest(lambda _: None)
 
 
@@ -123,7 +125,7 @@ def test_a_full_disk_leaves_what_was_there(checkpoints, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match=f"step-000000002.*No space left on device.*goes on, is {good}") as error:
+    with pytest.raises(OSError, match=f"step-000000002.*No space left on device.*continues from {good}") as error:
         checkpoints.save(2, ARRAYS, STATE)
     assert error.value.errno == errno.ENOSPC
     assert list(checkpoints.folder.iterdir()) == [good]

@@ -10,6 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from alexnet_from_scratch.data.images import read_image
+from alexnet_from_scratch.runs import files
+from alexnet_from_scratch.runs.options import Options
+from alexnet_from_scratch.runs.screen import complain
+from torch_impl import convert
+
 ROOT = Path(__file__).parents[1]
 # Reports when it is imported, and is slow enough for a Ctrl-C.
 SLOW = "import sys, time\nprint('importing', file=sys.stderr, flush=True)\ntime.sleep(30)\n"
@@ -97,3 +103,26 @@ def test_a_pipe_without_a_writer_is_no_wait_without_an_end(tmp_path):
     command = [sys.executable, "-m", "scratch.predict", "pipe"]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert (ended.returncode, ended.stderr.startswith("error: pipe")) == (1, True)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="no file here that opens and cannot be read")
+@pytest.mark.parametrize("read", [read_image, files.described, convert.read_names])
+def test_a_file_that_cannot_be_read_is_named(read, capsys):
+    """The system names the file where opening fails, not where reading does."""
+    with pytest.raises(OSError, match="/proc/self/mem") as caught:
+        read(Path("/proc/self/mem"))
+    complain(caught.value)
+    assert capsys.readouterr().err == "error: /proc/self/mem: Input/output error\n"
+
+
+def test_a_path_of_no_letters_is_shown(capsys):
+    with pytest.raises(OSError, match="No such file") as caught:
+        read_image("")
+    complain(caught.value)
+    assert capsys.readouterr().err == "error: '': No such file or directory\n"
+
+
+def test_a_folder_that_cannot_be_one_is_named(capsys):
+    with pytest.raises(SystemExit):
+        Options.parse("scratch", ["--resume", "--out", __file__])
+    assert f"error: {__file__}/checkpoints: Not a directory\n" in capsys.readouterr().err

@@ -156,10 +156,10 @@ def test_names_are_read_line_by_line(tmp_path, content, names):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("größer".encode("latin-1"), "must be text in UTF-8, a name on each line, got byte 0xf6 at 2"),
-        ("größer".encode("utf-16"), "must be text in UTF-8, a name on each line, got byte 0xff at 0"),
-        ("ab".encode("utf-16-le"), "must be text in UTF-8, a name on each line, got byte 0x00 at 1"),
-        (b"\x89PNG\r\n", "must be text in UTF-8, a name on each line, got byte 0x89 at 0"),
+        ("größer".encode("latin-1"), "must be text in UTF-8, one name a line, got byte 0xf6 at 2"),
+        ("größer".encode("utf-16"), "must be text in UTF-8, one name a line, got byte 0xff at 0"),
+        ("ab".encode("utf-16-le"), "must be text in UTF-8, one name a line, got byte 0x00 at 1"),
+        (b"\x89PNG\r\n", "must be text in UTF-8, one name a line, got byte 0x89 at 0"),
         (b"a" * (files.HEADER_LIMIT + 1), "must have at most"),
     ],
     ids=["Latin-1", "UTF-16", "UTF-16 without a mark", "an image", "too long"],
@@ -242,8 +242,8 @@ def test_torchvisions_layers_trained_here_keep_their_pixels(converted, tmp_path)
     [
         (("{pth}", "{new}", "--to-torch"), "must be a safetensors file, got a zip archive"),
         (("{safe}", "{new}"), "got a safetensors file.*--to-torch"),
-        (("{safe}", "{safe}", "--to-torch"), "must be another file than"),
-        (("{pth}", "{pth}"), "must be another file than"),
+        (("{safe}", "{safe}", "--to-torch"), "must not be the file that"),
+        (("{pth}", "{pth}"), "must not be the file that"),
         (("{pth}", "{folder}"), "{folder}: Is a directory"),
         (("{pth}", "{folder}/none/out"), "{folder}/none/out: No such file or directory"),
         (("{safe}", "{folder}/none/out", "--to-torch"), "{folder}/none/out: No such file or directory"),

@@ -21,9 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-import scratch.alexnet
-import torch_impl.alexnet
-from alexnet_from_scratch import variants
+from alexnet_from_scratch.variants import VARIANTS
 from torch_impl import convert
 from torch_impl.alexnet import AlexNet
 
@@ -35,8 +33,7 @@ LAST = "classifier.6.bias"
 def narrow() -> Iterator[None]:
     """Torchvision's network with few hidden values, on all sides, so that a file is not a quarter of a gigabyte."""
     with pytest.MonkeyPatch.context() as patch:
-        for table in (scratch.alexnet.VARIANTS, torch_impl.alexnet.VARIANTS, variants.VARIANTS):
-            patch.setitem(table, "torchvision", table["torchvision"]._replace(hidden=8))
+        patch.setitem(VARIANTS, "torchvision", VARIANTS["torchvision"]._replace(hidden=8))
         yield
 
 
@@ -145,7 +142,7 @@ SPOILT: dict[str, tuple[Any, str]] = {
         lambda state: {**state, LAST: torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)], layout=torch.jagged)},
         f"{LAST} .*nested",
     ),
-    "expanded": (lambda state: {**state, LAST: torch.zeros(()).expand(4)}, f"{LAST} .*4 values, of which the file has 1"),
+    "expanded": (lambda state: {**state, LAST: torch.zeros(()).expand(4)}, f"{LAST} .*4 values, but the file holds 1"),
     "expanded over 2^60 classes": (
         lambda state: {**state, LAST: torch.zeros(()).expand(2**60)},
         f"{LAST} .*1152921504606846976 values, of which the file has 1",
@@ -227,7 +224,7 @@ BROKEN: dict[str, tuple[Any, str]] = {
     "XML": (lambda: b'\xef\xbb\xbf<?xml version="1.0"?><Error>AccessDenied</Error>', "got a web page"),
     "RIFF": (lambda: b"RIFF\x24\0\0\0WAVEfmt ", r"got bytes that begin b'RIFF\$"),
     "Git LFS": (lambda: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 244408911\n", "git lfs pull"),
-    "gzip": (lambda: b"\x1f\x8b\x08\0\0\0\0\0", "got a file packed by gzip"),
+    "gzip": (lambda: b"\x1f\x8b\x08\0\0\0\0\0", "got a gzip file"),
     "a cut pickle": (lambda: pickle.dumps({"a": [1, 2, 3]}, 2)[:-5], "got a pickle"),
     "a whole pickle": (lambda: pickle.dumps({"a": [1, 2, 3]}, 4), "got a pickle"),
     "a cut legacy file": (lambda: pickled({LAST: torch.zeros(9)}, _use_new_zipfile_serialization=False)[:-9], "got a pickle"),
@@ -333,4 +330,6 @@ def test_no_pipe_and_no_device_is_replaced(small_state, tmp_path):
     for write in (convert.convert, convert.to_torch):
         with pytest.raises(OSError, match="pipe: must be a file, got a pipe or a device"):
             write(tmp_path / "x.pth", tmp_path / "pipe")
+        with pytest.raises(IsADirectoryError, match=r"^\.: must be a file, got a folder"):
+            write(tmp_path / "x.pth", Path(""))  # as a command's argument that is empty
     assert (tmp_path / "pipe").is_fifo()

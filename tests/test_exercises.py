@@ -13,7 +13,7 @@ from rich.console import Console
 from alexnet_from_scratch.exercises.__main__ import main
 from alexnet_from_scratch.exercises.check import STAGES, load, smallest
 from alexnet_from_scratch.exercises.drawing import draw
-from alexnet_from_scratch.exercises.stub import solution, source_of, stub
+from alexnet_from_scratch.exercises.stub import page_of, solution, source_of, stub
 from alexnet_from_scratch.exercises.table import EXERCISES
 from alexnet_from_scratch.proof.specs import SPECS
 from scratch.core.ladder import _no_backward
@@ -206,3 +206,14 @@ def test_random_answers_are_reported(tmp_path: Path) -> None:
     )
     assert code == 1
     assert "must be" in printed
+
+
+def test_an_installed_package_has_no_book_and_no_makefile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its messages name nothing that is not there."""
+    monkeypatch.setattr("alexnet_from_scratch.exercises.stub.PACKAGES", tmp_path)
+    assert page_of("relu") == "docs/operations/relu.md of the project's sources"
+    assert "then see with  python -m alexnet_from_scratch.exercises relu\n" in stub("relu")
+    for operation in ("", "relu"):
+        printed = io.StringIO()
+        main([*filter(None, [operation]), "--folder", str(tmp_path)], Console(file=printed, width=200))
+        assert "make " not in printed.getvalue()

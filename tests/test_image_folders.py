@@ -193,22 +193,26 @@ def link(path, target):
 # What is put into a folder, where, and the message about it.
 UNTIDY = {
     "an empty class": (lambda at: at.mkdir(), "train/empty", "has no images"),
-    "an image in no class": (lambda at: at.touch(), "train/lost.png", "is a file, where folders of classes must be"),
-    "another file in no class": (lambda at: at.touch(), "train/labels.csv", "is a file, where folders of classes must be"),
-    "no image": (lambda at: at.touch(), "train/n01/notes.txt", r"is no image by its name: that must end in \.bmp, .*\.webp"),
-    "no ending": (lambda at: at.touch(), "train/n01/Makefile", "is no image by its name"),
-    "a folder in a class": (lambda at: at.mkdir(), "train/n01/deeper", "is a folder, where images must be"),
-    "a folder named as an image": (lambda at: at.mkdir(), "train/n01/deeper.png", "is a folder, where images must be"),
-    "a dangling link": (lambda at: link(at, "gone/x.png"), "train/n01/x.png", "is a link to gone/x.png, which is not there"),
-    "a dangling class": (lambda at: link(at, "gone"), "train/n03", "is a link to gone, which is not there"),
-    "a link to itself": (lambda at: link(at, at.name), "train/n01/x.png", "is a link in a circle"),
-    "a class that is a circle": (lambda at: link(at, at.name), "train/n03", "is a link in a circle"),
-    "a class that is its parent": (lambda at: link(at, "."), "train/n03", "n03/n01 is a folder, where images must be"),
-    "a pipe": (os.mkfifo, "train/n01/x.png", "is a named pipe, where images must be"),
-    "a pipe for a class": (os.mkfifo, "train/n03", "is a named pipe, where folders of classes must be"),
-    "a socket": (bind, "train/n01/x.png", "is a socket, where images must be"),
-    "a device": (lambda at: link(at, "/dev/null"), "train/n01/x.png", "is a device, where images must be"),
-    "a class to test with only": (lambda at: fill(at.parent, {at.name: 1}), "val/n03", "is a class without images in .*train"),
+    "an image in no class": (lambda at: at.touch(), "train/lost.png", "is a file, but only folders of classes may be here"),
+    "another file in no class": (lambda at: at.touch(), "train/labels.csv", "is a file, but only folders of classes may be here"),
+    "no image": (lambda at: at.touch(), "train/n01/notes.txt", r"does not have an image's name, which ends in \.bmp, .*\.webp"),
+    "no ending": (lambda at: at.touch(), "train/n01/Makefile", "does not have an image's name"),
+    "a folder in a class": (lambda at: at.mkdir(), "train/n01/deeper", "is a folder, but only images may be here"),
+    "a folder named as an image": (lambda at: at.mkdir(), "train/n01/deeper.png", "is a folder, but only images may be here"),
+    "a dangling link": (lambda at: link(at, "gone/x.png"), "train/n01/x.png", "is a link to gone/x.png, which does not exist"),
+    "a dangling class": (lambda at: link(at, "gone"), "train/n03", "is a link to gone, which does not exist"),
+    "a link to itself": (lambda at: link(at, at.name), "train/n01/x.png", "is a link that leads back to itself"),
+    "a class that is a circle": (lambda at: link(at, at.name), "train/n03", "is a link that leads back to itself"),
+    "a class that is its parent": (lambda at: link(at, "."), "train/n03", "n03/n01 is a folder, but only images may be here"),
+    "a pipe": (os.mkfifo, "train/n01/x.png", "is a named pipe, but only images may be here"),
+    "a pipe for a class": (os.mkfifo, "train/n03", "is a named pipe, but only folders of classes may be here"),
+    "a socket": (bind, "train/n01/x.png", "is a socket, but only images may be here"),
+    "a device": (lambda at: link(at, "/dev/null"), "train/n01/x.png", "is a device, but only images may be here"),
+    "a class to test with only": (
+        lambda at: fill(at.parent, {at.name: 1}),
+        "val/n03",
+        "is a class, but .*train has no images of it",
+    ),
 }
 
 
@@ -218,7 +222,7 @@ def test_what_is_untidy_is_named_for_what_it_is(tmp_path, name):
     make, where, message = UNTIDY[name]
     make(tmp_path / where)
     said = refusal(tmp_path)
-    assert re.match(r"imagefolder: (1 problem|[234] problems) \(", said)
+    assert re.match(r"imagefolder: (1 problem|[234] problems), which --skip-broken ", said)
     assert re.search(message, said), said
     # Leaving it out gives the same as if it were not there: nothing hangs, and it is listed.
     dataset = open_dataset("imagefolder", tmp_path, skip_broken=True)
@@ -232,7 +236,7 @@ def test_ten_problems_are_named_and_the_others_counted(tmp_path):
     for i in range(12):
         (tmp_path / f"val/n01/{i}.txt").touch()
     said = refusal(tmp_path).splitlines()
-    assert said[0].startswith("imagefolder: 12 problems (")
+    assert said[0].startswith("imagefolder: 12 problems, which --skip-broken ")
     assert len(said) == 12
     assert said[-1] == "  and 2 more"
 
@@ -246,11 +250,11 @@ def test_names_equal_but_for_their_encoding_are_refused(tmp_path):
     fill(tmp_path, {"\xe9": 1, "e\u0301": 1})
     if len(list(tmp_path.iterdir())) < 2:
         pytest.skip("this disk takes one for the other")
-    assert "has classes 'e\\u0301' and '\\xe9', equal but for how Unicode encodes them" in refusal(tmp_path)
+    assert "has classes 'e\\u0301' and '\\xe9', which differ only in how Unicode encodes them" in refusal(tmp_path)
 
 
 @contextlib.contextmanager
-def nobody() -> Iterator[Path]:
+def without_permissions() -> Iterator[Path]:
     """A folder, while running as a user without root's rights."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
@@ -271,15 +275,15 @@ def become_nobody() -> None:
 
 @pytest.mark.parametrize("where", ["train/n01/000.png", "train/n03", "val/n01/000.png"])
 def test_what_may_not_be_read_is_known_from_the_start(where):
-    with nobody() as folder:
+    with without_permissions() as folder:
         fill(folder, IMAGENET)
         if not (folder / where).exists():
             fill(folder, {where: 1})
         (folder / where).chmod(0)
         become_nobody()
         said = refusal(folder)
-        assert f"{where} may not be read" in said
-        assert said.startswith("imagefolder: 1 problem (")
+        assert f"{where} cannot be read" in said
+        assert said.startswith("imagefolder: 1 problem, which --skip-broken ")
         dataset = open_dataset("imagefolder", folder, skip_broken=True)
         assert dataset.classes == ("n01", "n02x")
         assert len(dataset.train) + len(dataset.test) == (15 if where == "train/n03" else 14)
@@ -288,13 +292,13 @@ def test_what_may_not_be_read_is_known_from_the_start(where):
 ABSENT = {
     "nothing": (lambda at: None, "is not there"),
     "a file": (lambda at: at.touch(), "is a file, not a folder"),
-    "a dangling link": (lambda at: link(at, "gone"), "is a link to gone, which is not there, not a folder"),
-    "a circle": (lambda at: link(at, at.name), "is a link in a circle"),
+    "a dangling link": (lambda at: link(at, "gone"), "is a link to gone, which does not exist, not a folder"),
+    "a circle": (lambda at: link(at, at.name), "is a link that leads back to itself"),
     "a pipe": (os.mkfifo, "is a named pipe, not a folder"),
     "an empty folder": (lambda at: at.mkdir(), "has no folders of classes"),
-    "images only": (lambda at: fill(at.parent, {at.name: 5}), "has 5 files and no folders of classes"),
-    "images in train": (lambda at: fill(at, {"train": 5, "val": 2}), "/train has 5 files and no folders of classes"),
-    "an image": (lambda at: fill(at.parent, {at.name: 1}), "has 1 file and no folders of classes"),
+    "images only": (lambda at: fill(at.parent, {at.name: 5}), "has files but no folders of classes"),
+    "images in train": (lambda at: fill(at, {"train": 5, "val": 2}), "/train has files but no folders of classes"),
+    "an image": (lambda at: fill(at.parent, {at.name: 1}), "has files but no folders of classes"),
     "nothing in train": (lambda at: fill(at, {"train": 0, "val": 0}), "/train has no folders of classes"),
     "train alone": (lambda at: fill(at, {"train/a": 2}), "has train but none of val, valid, validation, test"),
     "val alone": (lambda at: fill(at, {"val/a": 2}), "has val but no train"),
@@ -342,7 +346,7 @@ def test_skip_broken_leaves_out_and_lists(tmp_path):
     assert dataset.classes == ("n01", "n02x")
     assert contents(dataset.train) == [(0, (2, 3 + i), 90 + i) for i in range(4)] + [(1, (2, 3 + i), 100 + i) for i in range(6)]
     assert len(dataset.test) == 5
-    assert len(dataset.train.skipped) == len(broken) + 3  # an empty class, a broken image, a file that is no image
+    assert len(dataset.train.skipped) == len(broken) + 3  # an empty class, a broken image, a file that is not an image
     assert len(dataset.test.skipped) == 2
     for name in (*broken, "train/all_broken has no images", "train/n01/aaa.jpg", "train/n01/notes.txt"):
         assert sum(name in line for line in dataset.train.skipped) == 1, name

@@ -103,7 +103,7 @@ def test_the_command(folder, tmp_path, monkeypatch, capsys):
     assert said.out.count("wrote ") == 2 * len(NAMES) - 2
 
 
-# Names that are markup to something (matplotlib's formulas, XML, the terminal, printf), in no font, long, empty, or duplicates.
+# Names that look like markup (matplotlib's formulas, XML, the terminal, printf), that no font has, long, empty, or duplicates.
 HOSTILE = ("$5_$", "$\\frac{", "<b>&amp;", "\x1b[2J", "a\nb", "%s{0}", "[bold]", "\U0001f468\u200d\U0001f469", "\udce9", "", "$$")
 LONG = "n" * 300
 

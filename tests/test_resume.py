@@ -1,4 +1,4 @@
-"""A resumed run goes on as if nothing had happened, or says why it cannot: no flag is ignored, no checkpoint is trusted."""
+"""A resumed run continues as if nothing had happened, or says why it cannot: no flag is ignored, no checkpoint is trusted."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def parse(side: str, *words: str) -> Options:
 @side_by_side
 def test_where_there_is_no_run_none_is_gone_on_with(side, tmp_path):
     for folder in (tmp_path / "nowhere", tmp_path):
-        with pytest.raises(ValueError, match=f"{folder}: there is no run to go on with: no checkpoint is in"):
+        with pytest.raises(ValueError, match=f"{folder}: has no run to continue: .* holds no checkpoint"):
             run(side, folder, resume=True)
     assert list(tmp_path.iterdir()) == []
 
@@ -116,7 +116,7 @@ def test_options_of_other_types_are_refused(flags, message):
 def test_fewer_steps_than_were_taken_are_refused(stopped):
     side, folder, _ = stopped
     before = contents(folder)
-    with pytest.raises(ValueError, match="--epochs and --max-steps end the run after step 2, but it has taken 3 steps"):
+    with pytest.raises(ValueError, match="--epochs and --max-steps end the run after step 2, but it has already taken 3 steps"):
         run(side, folder, resume=True, max_steps=2)
     assert contents(folder) == before
 
@@ -139,7 +139,7 @@ def test_an_ended_run_is_evaluated_again_if_asked_for(begun, tmp_path, capsys):
     first = json.loads((folder / "summary.json").read_text())
     capsys.readouterr()
     again = run(side, folder, max_steps=4, resume=True, ten_crops=True)
-    assert "the run has ended after 4 steps; its last evaluation is made again" in capsys.readouterr().out
+    assert "the run ended after 4 steps; its last evaluation is repeated" in capsys.readouterr().out
     assert again["held_out_loss"] != first["held_out_loss"]
     assert json.loads((folder / "summary.json").read_text()) == again
     assert steps_of(folder) == [1, 2, 3, -3, 4, -4, -4]
@@ -154,7 +154,7 @@ def test_an_ended_run_refuses_what_changes_nothing(begun, tmp_path, flags):
     folder = shutil.copytree(whole, tmp_path / "run")
     before = contents(folder)
     (name,) = flags
-    with pytest.raises(ValueError, match=f"ended after 4 steps, where another --{name.replace('_', '-')} changes nothing"):
+    with pytest.raises(ValueError, match=f"ended after 4 steps, so another --{name.replace('_', '-')} changes nothing"):
         run(side, folder, max_steps=4, resume=True, **flags)
     assert contents(folder) == before
 
@@ -203,7 +203,7 @@ def test_a_newest_checkpoint_that_is_no_file_is_passed_over(stopped, make, capsy
     make(newest)
     run(side, folder, max_steps=4, resume=True)
     assert f"{newest}: " in (said := capsys.readouterr().out)
-    assert "The checkpoint before it is used" in said
+    assert "Trying the checkpoint before it" in said
     assert weights_of(folder) == weights_of(whole)
     assert steps_of(folder) == steps_of(whole)
     assert all(path.is_file() for path in checkpoints_of(folder))
@@ -266,7 +266,7 @@ SPOILT: dict[str, tuple[Any, str]] = {
     "a field too many": (lambda state, arrays: state["position"].update(loss=1), "position must have .* with loss"),
     "negative seconds": (lambda state, arrays: state["position"].update(seconds=-1), "position.seconds must be float, 0 or more"),
     "fewer metrics": (lambda state, arrays: state["position"].update(metrics=3), "metrics.jsonl: "),
-    "no metrics": (lambda state, arrays: state["position"].update(metrics=0), "must be a line for each of the 3 steps"),
+    "no metrics": (lambda state, arrays: state["position"].update(metrics=0), "must have one line for each of the 3 steps"),
     "another rate": (lambda state, arrays: state["position"]["schedule"].update(drops=1), "schedule.drops must be .* got 1"),
     "no position": (lambda state, arrays: state.pop("position"), "its state must have the fields options, data, position"),
     "another version's option": (lambda state, arrays: state["options"].update(nesterov=True), "options must .* with nesterov"),
@@ -370,8 +370,8 @@ def swapped(path: Path) -> None:
     [
         (without_line, "must have at least the .* bytes it had when step-000000003.safetensors was saved"),
         (with_a_damaged_line, "line 1 is damaged: "),
-        (with_a_line_of_text, "line 1 is damaged: it is no object of numbers"),
-        (swapped, "must be a line for each of the 3 steps before step-000000003.safetensors"),
+        (with_a_line_of_text, "line 1 is damaged: it is not an object of numbers"),
+        (swapped, "must have one line for each of the 3 steps before step-000000003.safetensors"),
         (Path.unlink, "must have at least the .* bytes it had when .* got 0"),
         (as_folder, "must be a file"),
         (as_fifo, "must be a file"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -49,7 +50,7 @@ def test_a_second_run_in_the_folder_is_refused_and_the_first_ends_as_if_alone(si
 
     with after_step(3, second):
         run(side, tmp_path / "shared", max_steps=4, resume=True)
-    said = "another run is writing to this folder" if resume else "holds a run already"
+    said = "another run is writing to this folder" if resume else "already holds a run"
     assert said in str(refused[0])
     assert str(tmp_path / "shared") in str(refused[0])
     assert weights_of(tmp_path / "shared") == weights_of(tmp_path / "alone")
@@ -110,7 +111,7 @@ def test_where_a_file_system_has_no_locks_the_run_says_so_and_goes_on(tmp_path, 
     monkeypatch.setattr(run_folder, "_lock", none)
     run("scratch", tmp_path)
     said = capsys.readouterr().out
-    assert f"{tmp_path}: cannot be locked ({os.strerror(number)}): take care that no other run writes to it" in said
+    assert f"{tmp_path}: cannot be locked ({os.strerror(number)}): make sure that no other run writes to it" in said
 
 
 def test_a_folder_that_was_replaced_is_left_alone(tmp_path):
@@ -134,7 +135,7 @@ def test_a_folder_that_was_replaced_is_left_alone(tmp_path):
 @pytest.mark.parametrize("name", run_folder.RESULTS)
 def test_a_new_run_replaces_no_file(side, tmp_path, name):
     (tmp_path / name).write_text("mine")
-    with pytest.raises(ValueError, match=f"{tmp_path}: holds {name} already, which a run would replace. --out DIR"):
+    with pytest.raises(ValueError, match=f"{tmp_path}: already holds {name}, which a run would replace. .* --out DIR"):
         run(side, tmp_path)
     assert contents(tmp_path) == {tmp_path / name: b"mine"}
 
@@ -142,11 +143,18 @@ def test_a_new_run_replaces_no_file(side, tmp_path, name):
 def test_a_new_run_may_begin_where_one_has_not_got_to_its_first_checkpoint(tmp_path):
     (tmp_path / "metrics.jsonl").touch()
     (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / ".step-000000000.safetensors.unfinished").write_bytes(b"half")
+    (tmp_path / "checkpoints" / ".step-000000009.safetensors.unfinished").write_bytes(b"half")
     (tmp_path / ".mine.unfinished").touch()
     run("scratch", tmp_path)
     left = [path.name for path in tmp_path.rglob("*.unfinished")]
     assert left == [".mine.unfinished"]
+
+
+@side_by_side
+def test_one_class_is_nothing_to_learn(side, tmp_path):
+    with dataset(data_of(("cat",))), pytest.raises(ValueError, match=r"digits: has only one class, 'cat'.* Add a folder"):
+        run(side, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 # --- full disks -------------------------------------------------------------------------------------------------------
@@ -180,12 +188,22 @@ def test_a_disk_that_fills_during_a_run_leaves_what_is_whole(side, what, tmp_pat
     limits[0].__exit__(None, None, None)
     name = "metrics.jsonl" if what == "metrics" else "step-000000004.safetensors"
     last = folder / "checkpoints" / "step-000000002.safetensors"
-    assert f"{name}: File too large. The last checkpoint, from which --resume goes on, is {last}" in str(caught.value)
+    assert f"{name}: File too large. --resume continues from {last}" in str(caught.value)
     assert steps_of(folder) == [1, 2, 3, -3] + ([4] if what == "checkpoint" else [])
     assert list(tmp_path.rglob("*.unfinished")) == []
     run(side, folder, max_steps=6, resume=True)
     assert weights_of(folder) == weights_of(tmp_path / "whole")
     assert steps_of(folder) == steps_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("refused", ["mkdir", "open"])
+def test_a_folder_that_cannot_be_written_to_is_named_with_the_flag(tmp_path, monkeypatch, refused):
+    def refuse(path: Any, *_: Any, **__: Any) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(*((Path, "mkdir") if refused == "mkdir" else (run_folder, "open")), refuse, raising=False)
+    with pytest.raises(PermissionError, match=f"Permission denied. .* choose another one with --out DIR: '{tmp_path}"):
+        run("scratch", tmp_path / "run")
 
 
 def test_metrics_that_cannot_be_cut_are_named(tmp_path, monkeypatch):
@@ -199,7 +217,7 @@ def test_metrics_that_cannot_be_cut_are_named(tmp_path, monkeypatch):
 
         with monkeypatch.context() as patched:
             patched.setattr(folder, "_file", AppendOnly())
-            with pytest.raises(PermissionError, match=r"metrics.jsonl: Operation not permitted. The last checkpoint"):
+            with pytest.raises(PermissionError, match=r"metrics.jsonl: Operation not permitted. No checkpoint"):
                 folder.cut(0)
 
 
@@ -214,7 +232,7 @@ def test_results_that_cannot_be_written_are_named_and_made_again(name, tmp_path,
             synced(source, to)
 
         patched.setattr(os, "replace", full)
-        with pytest.raises(OSError, match=f"No space left on device.*{name}"):
+        with pytest.raises(OSError, match=re.escape(f"No space left on device: '{tmp_path / name}'")):
             run("scratch", tmp_path)
     assert list(tmp_path.rglob("*.unfinished")) == []
     assert run("scratch", tmp_path, resume=True)["steps"] == 3

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,13 @@ import torch
 
 import scratch.predict
 import scratch.train
-import torch_impl.alexnet
 import torch_impl.modules
 import torch_impl.train
-from alexnet_from_scratch import variants
 from alexnet_from_scratch.data.datasets import open_dataset
 from alexnet_from_scratch.runs import files, options, session
-from alexnet_from_scratch.runs.evaluation import Evaluation
 from alexnet_from_scratch.runs.options import Options
-from alexnet_from_scratch.runs.schedule import Schedule
-from scratch.alexnet import VARIANTS, AlexNet
+from alexnet_from_scratch.variants import VARIANTS
+from scratch.alexnet import AlexNet
 from scratch.modules import Dropout
 from torch_impl.train import TorchOptions
 
@@ -109,9 +106,9 @@ def test_resuming_what_is_finished_changes_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({}, "holds a run already. --resume goes on with it, --out DIR starts another"),
-        ({"resume": True, "variant": "paper"}, "is of a run with --variant mini, not paper"),
-        ({"resume": True, "batch": 5, "lr": 1}, "is of a run with --batch 4, not 5, --lr .*, not 1"),
+        ({}, "already holds a run. Continue it with --resume, or start another with --out DIR"),
+        ({"resume": True, "variant": "paper"}, "belongs to a run with --variant mini, not paper"),
+        ({"resume": True, "batch": 5, "lr": 1}, "belongs to a run with --batch 4, not 5, --lr .*, not 1"),
     ],
 )
 def test_another_run_is_not_gone_on_with(tmp_path, flags, message):
@@ -124,7 +121,7 @@ def test_how_a_run_is_tested_may_change_unless_the_learning_rate_hears_of_it(tmp
     for schedule in ("steps", "plateau"):
         run("scratch", tmp_path / schedule, max_steps=1, schedule=schedule)
     assert run("scratch", tmp_path / "steps", schedule="steps", resume=True, ten_crops=True)["steps"] > 1
-    with pytest.raises(ValueError, match="is of a run with --ten-crops False, not True"):
+    with pytest.raises(ValueError, match="belongs to a run with --ten-crops False, not True"):
         run("scratch", tmp_path / "plateau", schedule="plateau", resume=True, ten_crops=True)
 
 
@@ -139,7 +136,7 @@ def test_other_images_are_not_gone_on_with(tmp_path, monkeypatch):
     dataset = open_dataset("digits")
     fewer = replace(dataset, train=replace(dataset.train, labels=dataset.train.labels[:-1]))
     monkeypatch.setattr(scratch.train, "open_dataset", lambda *_, **__: fewer)
-    with pytest.raises(ValueError, match="is of a run on other images than digits has now"):
+    with pytest.raises(ValueError, match="belongs to a run on other images than digits has now"):
         run("scratch", tmp_path, resume=True)
 
 
@@ -156,7 +153,7 @@ def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(tmp_path, cap
     last = max((tmp_path / "damaged" / "checkpoints").iterdir())
     last.write_bytes(last.read_bytes()[:-1])
     run("scratch", tmp_path / "damaged", resume=True)
-    assert f"{last}: must be a whole safetensors file" in capsys.readouterr().out
+    assert f"{last}: must be a complete safetensors file" in capsys.readouterr().out
     whole, damaged = weights_of(tmp_path / "whole"), weights_of(tmp_path / "damaged")
     assert all(np.array_equal(array, damaged[name]) for name, array in whole.items())
     assert len(metrics_of(tmp_path / "damaged")) == len(metrics_of(tmp_path / "whole"))
@@ -200,7 +197,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(side, number, tmp_path, monkeypatch)
         noted(self, loss, correct)
 
     monkeypatch.setattr(session.Run, "after_step", interrupted)
-    with pytest.raises(session.InterruptedRunError, match=f"stopped after step 2; .*{side}.train --out .* --resume' goes on"):
+    with pytest.raises(session.InterruptedRunError, match=f"stopped after step 2; .*{side}.train --out .* --resume' continues"):
         run(side, tmp_path / "stopped")
     assert signal.signal(number, before) == signal.default_int_handler
     assert weights_of(tmp_path / "stopped")
@@ -274,6 +271,26 @@ def test_masks_fit_every_variant_and_are_dealt_out_in_rows(variant):
         assert whole.shape[0] == 5
 
 
+def test_resume_takes_the_flags_that_are_not_given(tmp_path):
+    run("scratch", tmp_path, max_steps=1, lr=0.003)
+    parsed = Options.parse("scratch", ["--out", str(tmp_path), "--resume", "--max-steps", "2"])
+    expected: dict[str, Any] = {**TINY, "max_steps": 2, "lr": 0.003}
+    assert parsed == Options(out=str(tmp_path), **expected, resume=True)
+
+
+@pytest.mark.parametrize(("side", "device"), [("scratch", "cuda"), ("torch_impl", "mps")])
+def test_a_device_that_is_not_there(side, device, tmp_path):
+    with pytest.raises(ValueError, match=f"--device must be cpu.*got '{device}'"):
+        run(side, tmp_path, device=device)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_numbers_do_not_depend_on_how_often_they_are_saved(tmp_path):
+    for every in (1, 100):
+        run("scratch", tmp_path / str(every), checkpoint_every=every)
+    assert (tmp_path / "1" / "weights.safetensors").read_bytes() == (tmp_path / "100" / "weights.safetensors").read_bytes()
+
+
 # --- several processes ------------------------------------------------------------------------------------------------
 
 
@@ -316,7 +333,7 @@ def test_two_processes_do_as_one_until_one_is_lost_and_another_goes_on_alone(tmp
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
     lost = subprocess.run([*command, *spelled, "--out", str(tmp_path / "two")], env=environment, capture_output=True, text=True)
     assert lost.returncode != 0
-    assert "error: process 0 of 2 lost another one. The last checkpoint is whole: start again with --resume" in lost.stderr
+    assert "error: process 0 of 2 lost another one. Continue from the last checkpoint with --resume" in lost.stderr
     assert sorted(path.name for path in (tmp_path / "two" / "checkpoints").iterdir())[-1] == "step-000000002.safetensors"
     np.testing.assert_allclose(losses_of(tmp_path / "two"), losses_of(tmp_path / "one")[:3], rtol=1e-5)
 
@@ -332,114 +349,3 @@ def test_torchs_own_flags_change_rounding_only(flag, tmp_path):
     run("torch_impl", tmp_path / flag, lr=0.001, max_steps=3, **{flag: True})
     # bfloat16 has 8 bits where float32 has 24.
     np.testing.assert_allclose(losses_of(tmp_path / flag), losses_of(tmp_path / "plain"), rtol=2**-8 if flag == "amp" else 1e-5)
-
-
-# --- the parts --------------------------------------------------------------------------------------------------------
-
-
-def test_flags_are_both_sides():
-    assert set(variants.VARIANTS) == set(VARIANTS) == set(torch_impl.alexnet.VARIANTS)
-    ours, theirs = ({field.name for field in fields(kind)} for kind in (Options, TorchOptions))
-    assert theirs - ours == {"amp", "channels_last", "compile"}
-
-
-def test_flags_are_parsed():
-    assert Options.parse("scratch", []) == Options()
-    parsed = Options.parse(
-        "scratch",
-        [
-            "--data=imagefolder",
-            "--data-dir",
-            "d",
-            "--max-steps",
-            "3",
-            "--lr",
-            "0.1",
-            "--update",
-            "paper",
-            "--schedule",
-            "steps",
-            "--ten-crops",
-        ],
-    )
-    assert parsed == Options(
-        data="imagefolder", data_dir="d", max_steps=3, lr=0.1, update="paper", schedule="steps", ten_crops=True
-    )
-    assert TorchOptions.parse("torch_impl", ["--amp"]) == TorchOptions(amp=True)
-    assert Options().folder("scratch") == Path("runs/scratch-mini-digits")
-
-
-@pytest.mark.parametrize(
-    "flags", ["--batch 0", "--keep 0", "--lr -1", "--lr nan", "--dropout 2", "--seed -1", "--variant vgg", "--epochs x", "--x"]
-)
-def test_flags_out_of_range_are_refused(flags, capsys):
-    with pytest.raises(SystemExit) as left:
-        Options.parse("scratch", flags.split())
-    assert left.value.code == 2
-    assert flags.split()[0] in capsys.readouterr().err
-
-
-def test_resume_takes_the_flags_that_are_not_given(tmp_path):
-    run("scratch", tmp_path, max_steps=1, lr=0.003)
-    parsed = Options.parse("scratch", ["--out", str(tmp_path), "--resume", "--max-steps", "2"])
-    expected: dict[str, Any] = {**TINY, "max_steps": 2, "lr": 0.003}
-    assert parsed == Options(out=str(tmp_path), **expected, resume=True)
-
-
-@pytest.mark.parametrize(("side", "device"), [("scratch", "cuda"), ("torch_impl", "mps")])
-def test_a_device_that_is_not_there(side, device, tmp_path):
-    with pytest.raises(ValueError, match=f"--device must be cpu.*got '{device}'"):
-        run(side, tmp_path, device=device)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_command_fails_plainly(capsys):
-    def fail(_: Options) -> None:
-        raise ValueError("FILE [red] must be whole")
-
-    with pytest.raises(SystemExit) as left:
-        session.command(fail, Options())
-    assert left.value.code == 1
-    assert capsys.readouterr().err == "error: FILE [red] must be whole\n"
-
-
-def test_the_plateau_lets_the_rate_fall():
-    schedule = Schedule("plateau", 1.0, patience=2, every=1)
-    rates = []
-    for epoch, error in enumerate([0.5, 0.4, 0.4, 0.4, 0.3, 0.31, 0.3, 0.2]):
-        schedule.after_epoch(epoch, error)
-        rates.append(schedule.rate)
-    np.testing.assert_allclose(rates, [1, 1, 1, 0.1, 0.1, 0.1, 0.01, 0.01])
-    other = Schedule("plateau", 1.0, patience=2, every=1)
-    other.restore(json.loads(json.dumps(schedule.state())))
-    assert other == schedule
-
-
-def test_steps_let_the_rate_fall():
-    schedule = Schedule("steps", 1.0, patience=1, every=2)
-    rates = []
-    for epoch in range(5):
-        schedule.after_epoch(epoch, 0.5)
-        rates.append(schedule.rate)
-    np.testing.assert_allclose(rates, [1, 0.1, 0.1, 0.01, 0.01])
-
-
-def test_evaluation_counts():
-    evaluation = Evaluation.of(7)
-    probabilities = np.full((3, 7), 0.1, np.float32)
-    probabilities[0, 2] = 0.4  # right
-    probabilities[1] = [0.3, 0.2, 0.15, 0.12, 0.11, 0.1, 0.02]  # sixth of seven
-    probabilities[2] = [0, 0.9, 0.1, 0, 0, 0, 0]  # tied with four others that come before it
-    evaluation.add(probabilities, np.array([2, 5, 6]))
-    assert evaluation.images == 3
-    assert evaluation.accuracy == pytest.approx(1 / 3)
-    assert evaluation.top5 == 1
-    assert evaluation.confusion[5, 0] == evaluation.confusion[6, 1] == evaluation.confusion[2, 2] == 1
-    tiny = float(np.finfo(np.float32).tiny)
-    np.testing.assert_allclose(evaluation.loss, -np.log(np.array([0.4, 0.1, tiny])).sum(), rtol=1e-6)
-
-
-def test_numbers_do_not_depend_on_how_often_they_are_saved(tmp_path):
-    for every in (1, 100):
-        run("scratch", tmp_path / str(every), checkpoint_every=every)
-    assert (tmp_path / "1" / "weights.safetensors").read_bytes() == (tmp_path / "100" / "weights.safetensors").read_bytes()

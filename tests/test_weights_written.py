@@ -185,3 +185,10 @@ def test_weights_that_are_not_finite_are_not_written(tmp_path):
     with pytest.raises(ValueError, match=r"NaN or infinity in classifier\.6\.bias"):
         weights.save(tmp_path / "w", "mini", ["x"], network, preprocessing_of())
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["w" * 244, "w" * 255, "é" * 127, ".w"])
+def test_a_files_name_may_be_as_long_as_the_system_allows(name, tmp_path):
+    for content in (b"first", b"second"):
+        files.write_bytes(tmp_path / name, content)
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [(name, b"second")]

@@ -208,3 +208,20 @@ def test_a_page_is_written_whatever_the_locale_and_the_photographs_name(tmp_path
     done = subprocess.run(command, capture_output=True, encoding="ascii", cwd=ROOT, env=environment, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
     assert embedded(page)["photograph"] == r"caf\udce9<b>.png"
+
+
+@pytest.mark.parametrize("content", [b"mine", b"<!doctype html><title>mine</title>", None], ids=["text", "markup", "a folder"])
+def test_only_a_page_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes | None) -> None:
+    path = tmp_path / "page.html"
+    main(["relu", "--out", str(path)])
+    main(["relu", "--out", str(path)])  # an earlier page
+    if content is None:
+        path.unlink()
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    with pytest.raises(SystemExit):
+        main(["relu", "--out", str(path)])
+    assert "out must be a" in (said := capsys.readouterr().err)
+    assert str(path) in said
+    assert path.is_dir() if content is None else path.read_bytes() == content

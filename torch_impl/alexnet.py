@@ -1,13 +1,13 @@
-"""AlexNet in four variants by torch.nn; mirrors ``scratch/alexnet.py``, where variants and sources are described."""
+"""AlexNet in four variants by torch.nn; mirrors ``scratch/alexnet.py``, which names the sources."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import NamedTuple
 
 import torch
 from torch import nn
 
+from alexnet_from_scratch.variants import VARIANTS
 from torch_impl.modules import (
     AdaptiveAvgPool2d,
     Conv2d,
@@ -20,73 +20,6 @@ from torch_impl.modules import (
     ReLU,
     Sequential,
 )
-
-
-class Conv(NamedTuple):
-    """A row: convolution and ReLU, then optionally response normalization and overlapping max-pooling (3, stride 2)."""
-
-    channels: int
-    kernel: int
-    stride: int = 1
-    padding: int = 0
-    groups: int = 1
-    bias: int = 0  # its starting value in the paper
-    norm: bool = False
-    pool: bool = False
-
-
-class Variant(NamedTuple):
-    """The rows of a network and the sizes around them."""
-
-    convs: tuple[Conv, ...]
-    in_channels: int = 3
-    pooled: int = 6  # height and width of the fully connected layers' input
-    hidden: int = 4096
-    dropout_first: bool = False  # before each hidden fully connected layer (torchvision) or after it (the paper)
-
-
-VARIANTS = {
-    "one_tower": Variant(
-        convs=(
-            Conv(96, kernel=11, stride=4, padding=2, norm=True, pool=True),
-            Conv(256, kernel=5, padding=2, bias=1, norm=True, pool=True),
-            Conv(384, kernel=3, padding=1),
-            Conv(384, kernel=3, padding=1, bias=1),
-            Conv(256, kernel=3, padding=1, bias=1, pool=True),
-        ),
-    ),
-    "paper": Variant(
-        convs=(
-            Conv(96, kernel=11, stride=4, padding=2, norm=True, pool=True),
-            Conv(256, kernel=5, padding=2, groups=2, bias=1, norm=True, pool=True),
-            Conv(384, kernel=3, padding=1),
-            Conv(384, kernel=3, padding=1, groups=2, bias=1),
-            Conv(256, kernel=3, padding=1, groups=2, bias=1, pool=True),
-        ),
-    ),
-    "torchvision": Variant(
-        convs=(
-            Conv(64, kernel=11, stride=4, padding=2, pool=True),
-            Conv(192, kernel=5, padding=2, bias=1, pool=True),
-            Conv(384, kernel=3, padding=1),
-            Conv(256, kernel=3, padding=1, bias=1),
-            Conv(256, kernel=3, padding=1, bias=1, pool=True),
-        ),
-        dropout_first=True,
-    ),
-    "mini": Variant(
-        convs=(
-            Conv(32, kernel=5, padding=2, norm=True, pool=True),  # 28 → 13
-            Conv(64, kernel=5, padding=2, bias=1, norm=True, pool=True),  # 13 → 6
-            Conv(128, kernel=3, padding=1),
-            Conv(128, kernel=3, padding=1, bias=1),
-            Conv(96, kernel=3, padding=1, bias=1, pool=True),  # 6 → 2
-        ),
-        in_channels=1,
-        pooled=2,
-        hidden=256,
-    ),
-}
 
 
 class AlexNet(Sequential):

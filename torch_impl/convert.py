@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from alexnet_from_scratch.paths import naming
 from alexnet_from_scratch.runs import files, weights
 from alexnet_from_scratch.runs.screen import failing_plainly, plain_console
 from alexnet_from_scratch.text import CommandLine, shown
@@ -91,7 +92,7 @@ def to_torch(path: Path | str, out: Path, report: Report = lambda line: None) ->
     content = io.BytesIO()
     torch.save(state, content)
     files.write_bytes(out, content.getvalue())
-    report(f"wrote {out}: a state dict for {loads}, which wants {wants}; {_megabytes(out)}")
+    report(f"wrote {out}: a state dict for {loads}, which expects {wants}; {_megabytes(out)}")
 
 
 def read_pth(path: Path | str, report: Report = lambda line: None) -> dict[str, torch.Tensor]:
@@ -132,17 +133,17 @@ def read_names(path: Path) -> list[str]:
         ValueError: it is not UTF-8, or far too long.
         OSError: it cannot be read.
     """
-    with path.open("rb") as file:
+    with naming(path), path.open("rb") as file:
         content = file.read(files.HEADER_LIMIT + 1)
     if len(content) > files.HEADER_LIMIT:
-        raise ValueError(f"{path}: must have at most {files.HEADER_LIMIT} bytes, a name on each line, got more")
+        raise ValueError(f"{path}: must have at most {files.HEADER_LIMIT} bytes, one name a line, got more")
     try:
         text = content.decode("utf-8-sig")
         wrong = content.find(0)
     except UnicodeDecodeError as error:
         wrong = error.start
     if wrong >= 0:
-        raise ValueError(f"{path}: must be text in UTF-8, a name on each line, got byte 0x{content[wrong]:02x} at {wrong}")
+        raise ValueError(f"{path}: must be text in UTF-8, one name a line, got byte 0x{content[wrong]:02x} at {wrong}")
     return re.split("\r\n|\r|\n", text.rstrip("\r\n"))
 
 
@@ -154,10 +155,10 @@ def rescaled(weight: torch.Tensor, power: int) -> torch.Tensor:
 
 def _loaded(path: Path) -> Any:
     """What ``torch.load`` reads from the file."""
-    expected = f"{path}: must be what torch.save wrote of a state dict"
+    expected = f"{path}: must be a state dict that torch.save wrote"
     seems = files.described(path)
     if seems == files.SAFETENSORS:
-        raise ValueError(f"{expected}, got {seems}; if it is one of this project's, --to-torch writes a .pth of it")
+        raise ValueError(f"{expected}, got {seems}. If this project wrote it, --to-torch makes a .pth file of it")
     if seems == files.ZIP:
         _require_torchs(path, expected)
     elif seems != files.PICKLE:
@@ -173,10 +174,10 @@ def _loaded(path: Path) -> Any:
     except Exception as error:  # torch's parsers raise many kinds on a stranger's bytes: IndexError, struct.error, ...
         if code := re.search(r"GLOBAL ([\w.]+)", str(error)):
             raise ValueError(
-                f"{expected}, but it needs {code[1]}, and to run a stranger's code is refused.\n"
-                "Where it can be loaded: torch.save(model.state_dict(), FILE) writes one that is taken"
+                f"{expected}, but to load it is to run {code[1]}, and no code from a file is run.\n"
+                "If you trust it, load the model yourself, then torch.save(model.state_dict(), FILE) writes a state dict"
             ) from error
-        raise ValueError(f"{expected}, got {seems} that torch.load does not take ({type(error).__name__})") from error
+        raise ValueError(f"{expected}, got {seems} that torch.load cannot read ({type(error).__name__})") from error
 
 
 def _require_torchs(path: Path, expected: str) -> None:
@@ -185,12 +186,12 @@ def _require_torchs(path: Path, expected: str) -> None:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:
-        raise ValueError(f"{expected}, got a zip archive that is cut or damaged: {error}") from error
+        raise ValueError(f"{expected}, got a zip archive that is cut off or damaged: {error}") from error
     names = {Path(entry.filename).name for entry in entries}
     if "constants.pkl" in names:
         raise ValueError(
             f"{expected}, got a TorchScript archive\n"
-            "torch.save(torch.jit.load(FILE).state_dict(), OTHER) writes one that is taken, if you trust FILE"
+            "If you trust it, torch.save(torch.jit.load(FILE).state_dict(), OTHER) writes a state dict"
         )
     if "data.pkl" not in names:
         raise ValueError(f"{expected}, got a zip archive without torch's data.pkl")
@@ -207,15 +208,15 @@ def _unwrapped(path: Path | str, loaded: Any, report: Report) -> dict[Any, Any]:
         inner = [name for name, value in loaded.items() if isinstance(value, Mapping) and _first(value)]
         if len(inner) > 1:
             raise ValueError(
-                f"{path}: holds {' and '.join(repr(name) for name in inner)}, each with a network\n"
-                f"torch.save(torch.load(FILE)[{inner[0]!r}], OTHER) writes one that is taken"
+                f"{path}: holds {' and '.join(repr(name) for name in inner)}, each with a network.\n"
+                f"Choose one: torch.save(torch.load(FILE)[{inner[0]!r}], OTHER)"
             )
         if inner:
-            report(f"{path}: of what it holds, its {inner[0]!r} is taken")
+            report(f"{path}: reading only what is under {inner[0]!r}")
             loaded = loaded[inner[0]]
     prefix = _first(loaded).removesuffix(weights.FIRST)
     if prefix and all(isinstance(name, str) and name.startswith(prefix) for name in loaded):
-        report(f"{path}: its names are taken without {prefix!r}")
+        report(f"{path}: leaving out {prefix!r}, which starts every name")
         return {name.removeprefix(prefix): value for name, value in loaded.items()}
     return dict(loaded)
 
@@ -237,7 +238,7 @@ def _strangeness(tensor: torch.Tensor) -> str:
         return f"{tensor.dtype}"
     there = tensor.untyped_storage().nbytes() // tensor.element_size()
     if tensor.numel() > there:
-        return f"{tuple(tensor.shape)}, {tensor.numel()} values, of which the file has {there}: save a copy of it, .contiguous()"
+        return f"{tuple(tensor.shape)}, {tensor.numel()} values, but the file holds {there}: save tensor.contiguous() instead"
     return ""
 
 
@@ -253,8 +254,8 @@ def _mean() -> torch.Tensor:
 
 def _require_another_file(out: Path, path: Path | str) -> None:
     if out.exists() and Path(path).exists() and out.samefile(path):
-        raise ValueError(f"{out}: must be another file than the one that is read")
-    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out}: must not be the file that is read")
+    if out.exists():
         files.require_file(out)  # as root one could replace /dev/null
 
 
@@ -265,13 +266,13 @@ def _megabytes(path: Path) -> str:
 def main() -> None:
     """The command."""
     parser = CommandLine("python -m torch_impl.convert", "torchvision's AlexNet for both sides, and back.")
-    parser.add_argument("file", help="what torch.save wrote of a state dict; with --to-torch a file of weights")
-    parser.add_argument("out", type=Path, help="the file of weights to write; with --to-torch a .pth")
-    parser.add_argument("--to-torch", action="store_true", help="the way back: torchvision's alexnet loads what is written")
-    parser.add_argument("--classes", type=Path, metavar="FILE", help="names of the classes, a line each; default: numbers")
+    parser.add_argument("file", help="a state dict that torch.save wrote; with --to-torch, a file of weights")
+    parser.add_argument("out", type=Path, help="the file of weights to write; with --to-torch, a .pth file")
+    parser.add_argument("--to-torch", action="store_true", help="convert back, to a file that torchvision's alexnet loads")
+    parser.add_argument("--classes", type=Path, metavar="FILE", help="names of the classes, one a line; default: numbers")
     arguments = parser.parse_args()
     if arguments.to_torch and arguments.classes:
-        parser.error("--classes has no place in what --to-torch writes")
+        parser.error("--classes must not come with --to-torch: a state dict has no names of classes")
 
     def report(line: str) -> None:
         console.print(shown(line))

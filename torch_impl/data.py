@@ -76,7 +76,7 @@ class Preprocessing:
         for i, image in enumerate(images):
             shift = self.colour @ torch.from_numpy(COLOUR_NOISE * choices.colour[i, : len(self.mean)])
             canvas = self._canvas(image, shift)
-            top, left = (int(place * (canvas.shape[-1] - self.size + 1)) for place in choices.place[i])
+            top, left = (int(offset * (canvas.shape[-1] - self.size + 1)) for offset in choices.offset[i])
             crop = canvas[:, top : top + self.size, left : left + self.size]
             out[i] = crop.flip(-1) if self.mirror and choices.mirror[i] else crop
         return out
@@ -194,7 +194,7 @@ def batch(n: int, *, seed: int = 0, device: torch.device | str = "cpu") -> tuple
     labels = torch.arange(n) % len(PHOTOGRAPHS)
     images = torch.empty(n, 3, 224, 224)
     for i, label in enumerate(labels.tolist()):
-        top, left, mirror = (int(place) for place in np.unravel_index(orders[label][i // len(PHOTOGRAPHS)], crops))
+        top, left, mirror = (int(index) for index in np.unravel_index(orders[label][i // len(PHOTOGRAPHS)], crops))
         crop = prepared[label, :, top : top + 224, left : left + 224]
         images[i] = crop.flip(-1) if mirror else crop
     return images.to(device), labels.to(device)

@@ -37,7 +37,7 @@ class TorchOptions(Options):
     """The flags that torch has in addition to scratch's."""
 
     amp: bool = flag(False, "mixed precision: layers compute in bfloat16 where that is safe")
-    channels_last: bool = flag(False, "images and weights lie in memory with the channels last")
+    channels_last: bool = flag(False, "keep images and weights in the channels_last memory format")
     compile: bool = flag(False, "torch.compile")
 
 
@@ -200,8 +200,8 @@ class Workers:
             if not isinstance(error, dist.DistError) and "gloo" not in str(error):
                 raise
             raise ConnectionError(
-                f"process {rank} of {world} lost another one. The last checkpoint is whole: start again with --resume, "
-                "with as many processes as you like"
+                f"process {rank} of {world} lost another one. Continue from the last checkpoint with --resume; "
+                "the number of processes may differ"
             ) from error
         dist.destroy_process_group()
         signal.signal(signal.SIGTERM, before)

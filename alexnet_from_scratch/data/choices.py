@@ -12,12 +12,12 @@ class Choices:
     """How to alter n images.
 
     Attributes:
-        place: (n,2), float64 in [0,1), where to crop: the fraction of the possible offsets, down and across.
+        offset: (n,2), float64 in [0,1), where to crop: the fraction of the largest offset, down and across.
         mirror: (n,), bool, whether to show the mirror image (where that keeps the class).
         colour: (n,3), float64 from N(0,1), how far to shift along each principal component of the colours.
     """
 
-    place: np.ndarray
+    offset: np.ndarray
     mirror: np.ndarray
     colour: np.ndarray
 
@@ -27,4 +27,4 @@ class Choices:
         return cls(rng.random((n, 2)), rng.random(n) < 0.5, rng.standard_normal((n, 3)))
 
     def __getitem__(self, part: slice) -> Choices:
-        return Choices(self.place[part], self.mirror[part], self.colour[part])
+        return Choices(self.offset[part], self.mirror[part], self.colour[part])

@@ -153,7 +153,7 @@ def held_out(labels: np.ndarray, one_in: int, seed: int) -> np.ndarray:
 
 def _digits() -> Dataset:
     images, labels = digits()
-    test = held_out(labels, 5, seed=0)  # the same ones for everybody
+    test = held_out(labels, 5, seed=0)  # the same ones in every run
     names = tuple(str(digit) for digit in range(10))
     return Dataset("digits", names, False, _in_memory(images[~test], labels[~test]), _in_memory(images[test], labels[test]))
 
@@ -165,11 +165,11 @@ def _fashion_mnist(folder: Path) -> Dataset:
         images, labels = read_idx(images_file, axes=3), read_idx(labels_file, axes=1)
         if images.shape[1:] != (28, 28) or len(images) != len(labels):
             raise ValueError(
-                f"fashion-mnist: {shown(images_file)} and {shown(labels_file)} must have as many images of 28×28 as labels, "
+                f"fashion-mnist: {shown(images_file)} and {shown(labels_file)} must have as many 28×28 images as labels, "
                 f"got {images.shape} and {labels.shape}"
             )
         if len(labels) == 0:
-            raise ValueError(f"fashion-mnist: {shown(labels_file)} has no images")
+            raise ValueError(f"fashion-mnist: {shown(labels_file)} has no labels")
         if labels.max() >= len(CLOTHES):
             raise ValueError(f"fashion-mnist: labels must be from 0 to 9, got {labels.max()} in {shown(labels_file)}")
         parts.append(_in_memory(images, labels.astype(np.int64)))
@@ -183,9 +183,9 @@ def _idx_file(folder: Path, name: str) -> Path:
         if path.is_file():
             return path
     raise FileNotFoundError(
-        f"fashion-mnist: {wrong_kind(folder, FOLDER) or wrong_kind(packed, FILE)}. Debian and Ubuntu have it: "
-        "apt install dataset-fashion-mnist. "
-        "Else put the four files from https://github.com/zalandoresearch/fashion-mnist into a folder, and name that"
+        f"fashion-mnist: {wrong_kind(folder, FOLDER) or wrong_kind(packed, FILE)}. On Debian and Ubuntu: "
+        "apt install dataset-fashion-mnist. Elsewhere put the four files from https://github.com/zalandoresearch/fashion-mnist "
+        "into a folder and name it with --data-dir"
     )
 
 

@@ -38,7 +38,7 @@ def read_idx(path: Path, axes: int) -> np.ndarray:
             with gzip.open(file) as unpacked:
                 return _read(unpacked, name, axes)
     except (gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"{name} is not a whole gzip file: {error}") from error
+        raise ValueError(f"{name} is not a complete gzip file: {error}") from error
     except EOFError as error:
         raise ValueError(f"{name} is truncated: {error}") from error
 

@@ -76,7 +76,7 @@ def index_folder(folder: Path, *, skip_broken: bool, workers: int, held_out: Cal
     test = _scan(halves[1], skip_broken, workers) if halves else _Found({})
     if halves:
         for name in sorted(set(test.files) - set(classes)):
-            test.problems.append(f"{shown(halves[1] / name)} is a class without images in {shown(halves[0])}")
+            test.problems.append(f"{shown(halves[1] / name)} is a class, but {shown(halves[0])} has no images of it")
             del test.files[name]
         test.problems += [f"{shown(halves[1])} has no class {shown(name)}" for name in classes if name not in test.files]
     if not skip_broken:
@@ -102,7 +102,9 @@ def _halves(folder: Path) -> tuple[Path, Path] | None:
         return folder / there[0], folder / there[1]
     if there and any(kind(entry) == FOLDER for entry in _entries(folder / there[0])):  # otherwise it is a class of that name
         absent = f"none of {', '.join(HELD_OUT)}" if there[0] == "train" else "no train"
-        raise ValueError(f"imagefolder: {shown(folder)} has {there[0]} but {absent}; it must have both, or the classes")
+        raise ValueError(
+            f"imagefolder: {shown(folder)} has {there[0]} but {absent}; it must have both, or the folders of the classes"
+        )
     return None
 
 
@@ -117,16 +119,16 @@ def _scan(folder: Path, skip_broken: bool, workers: int) -> _Found:
     found = _Found({})
     entries = {entry: kind(entry) for entry in _entries(folder)}
     if FOLDER not in entries.values():
-        files = f"{_count(len(entries), 'file')} and " if entries else ""
+        files = "files but " if entries else ""
         raise ValueError(
-            f"imagefolder: {shown(folder)} has {files}no folders of classes; images must lie in FOLDER/CLASS/, or in "
+            f"imagefolder: {shown(folder)} has {files}no folders of classes; images must be in FOLDER/CLASS/, or in "
             "FOLDER/train/CLASS/ and FOLDER/val/CLASS/"
         )
     for entry, what in entries.items():
         if what != FOLDER:
-            found.problems.append(f"{shown(entry)} is {what}, where folders of classes must be")
+            found.problems.append(f"{shown(entry)} is {what}, but only folders of classes may be here")
         elif not os.access(entry, os.R_OK | os.X_OK):
-            found.problems.append(f"{shown(entry)} may not be read")
+            found.problems.append(f"{shown(entry)} cannot be read: no permission")
         else:
             found.files[entry.name] = _images(entry, found.problems, skip_broken, workers)
     alike: dict[str, str] = {}
@@ -134,7 +136,7 @@ def _scan(folder: Path, skip_broken: bool, workers: int) -> _Found:
         other = alike.setdefault(unicodedata.normalize("NFC", name), name)
         if other != name:
             raise ValueError(
-                f"imagefolder: {shown(folder)} has classes {other!a} and {name!a}, equal but for how Unicode encodes them"
+                f"imagefolder: {shown(folder)} has classes {other!a} and {name!a}, which differ only in how Unicode encodes them"
             )
     return found
 
@@ -145,11 +147,11 @@ def _images(folder: Path, problems: list[str], skip_broken: bool, workers: int) 
     for entry in _entries(folder):
         what = kind(entry)
         if what != FILE:
-            problems.append(f"{shown(entry)} is {what}, where images must be")
+            problems.append(f"{shown(entry)} is {what}, but only images may be here")
         elif entry.suffix.lower() not in SUFFIXES:
-            problems.append(f"{shown(entry)} is no image by its name: that must end in {', '.join(sorted(SUFFIXES))}")
+            problems.append(f"{shown(entry)} does not have an image's name, which ends in {', '.join(sorted(SUFFIXES))}")
         elif not os.access(entry, os.R_OK):
-            problems.append(f"{shown(entry)} may not be read")
+            problems.append(f"{shown(entry)} cannot be read: no permission")
         else:
             files.append(entry)
     if skip_broken:
@@ -185,8 +187,5 @@ def _refuse(problems: list[str]) -> None:
     if problems:
         named = "".join(f"\n  {problem}" for problem in problems[:NAMED])
         more = f"\n  and {len(problems) - NAMED} more" if len(problems) > NAMED else ""
-        raise ValueError(f"imagefolder: {_count(len(problems), 'problem')} (skip_broken leaves out what is named):{named}{more}")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+        found = "1 problem, which" if len(problems) == 1 else f"{len(problems)} problems, which"
+        raise ValueError(f"imagefolder: {found} --skip-broken (skip_broken=True) would leave out:{named}{more}")

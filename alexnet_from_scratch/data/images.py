@@ -13,6 +13,7 @@ from typing import IO, Any
 import numpy as np
 
 from alexnet_from_scratch.packages import optional
+from alexnet_from_scratch.paths import naming
 
 # The first bytes of photographs' file formats. Others are not even tried: some of Pillow's readers start other programs.
 FORMATS = {
@@ -86,7 +87,8 @@ def read_image(path: Path | str, for_size: int | None = None) -> np.ndarray:
             return _read(Image, file, limit, for_size)
     except Exception as error:  # Pillow's readers raise a dozen kinds for damage, from SyntaxError to struct.error
         if isinstance(error, MemoryError) or getattr(error, "errno", None) is not None:
-            raise
+            with naming(path):
+                raise
         if isinstance(error, BrokenImageError):
             problem = str(error)
         elif isinstance(error, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
@@ -97,7 +99,7 @@ def read_image(path: Path | str, for_size: int | None = None) -> np.ndarray:
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    """Open a file; a named pipe that no process writes to is empty, instead of a wait without an end."""
+    """Open a file; a named pipe that no process writes to counts as empty, instead of blocking forever."""
     descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
     if hasattr(os, "O_NONBLOCK"):
         os.set_blocking(descriptor, True)
@@ -112,7 +114,7 @@ def _limit() -> int:
 
 
 def _too_many(found: str, limit: int) -> str:
-    return f"has {found}, and more than {limit:,} are not read; if it is to be trusted, set {SWITCH} to a higher number"
+    return f"has {found}, more than the limit of {limit:,}. If you trust the file, set {SWITCH} to a higher number"
 
 
 def _read(Image: Any, file: IO[bytes], limit: int, for_size: int | None) -> np.ndarray:
@@ -121,7 +123,7 @@ def _read(Image: Any, file: IO[bytes], limit: int, for_size: int | None) -> np.n
     if columns * rows > limit:
         raise BrokenImageError(_too_many(f"{columns:,}×{rows:,} pixels", limit))
     if image.mode == "F" or (image.mode == "I" and image.format != "PPM"):
-        raise ValueError(f"its pixels are signed or 32-bit numbers (mode {image.mode}), of which none is known to be white")
+        raise ValueError(f"its pixels are signed or 32-bit numbers (mode {image.mode}), where no value is known to mean white")
     plain = _Plain(Image, image, file)
     image.load()
     columns, rows = image.im.size  # as stored
@@ -240,7 +242,7 @@ class _Plain:
         if image.format == "TIFF" and image.mode in DEEP:
             self.bits = image.tag_v2[258][0]  # BitsPerSample
             self.negative = image.tag_v2.get(262, 0) == 0  # WhiteIsZero; Pillow inverts up to 8 bits itself
-        # The samples of a transparent pixel, if there is one, as wide as they are stored.
+        # The samples that mean a transparent pixel, if the file names any, with as many bits as it stores.
         self.clear = None if image.mode == "P" else image.info.pop("transparency", None)
         self.low = None
         if self.clear is not None and image.format == "PNG":

@@ -1,4 +1,4 @@
-"""Batches in time: threads decode and preprocess images while the network works on the batch before.
+"""Batches that are ready in time: threads prepare the next images while the network works on the current batch.
 
 A batch depends only on seed, epoch and its own number, not on the number of threads or on where a run was interrupted. So there
 is no state to save: to resume, ask for the epoch's batches from ``first`` on.
@@ -72,7 +72,7 @@ class Loader(Generic[X]):
         """The batches of an epoch, from batch ``first`` on: images shuffled and altered at random, and labels (n,), int64.
 
         Raises:
-            images.BrokenImageError: an image cannot be decoded; raised when its batch's turn comes.
+            images.BrokenImageError: an image cannot be decoded; raised when its batch is due.
         """
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.split))
 
@@ -91,7 +91,7 @@ class Loader(Generic[X]):
         With several processes, each gets its part of every batch.
 
         Raises:
-            images.BrokenImageError: an image cannot be decoded; raised when its batch's turn comes.
+            images.BrokenImageError: an image cannot be decoded; raised when its batch is due.
         """
         transform = self.preprocessing.ten_crops if ten_crops else self.preprocessing.evaluation
 

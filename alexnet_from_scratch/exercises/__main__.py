@@ -11,7 +11,7 @@ from rich.console import Console
 
 from alexnet_from_scratch.exercises.check import STAGES, WrongAnswerError, load, smallest
 from alexnet_from_scratch.exercises.drawing import draw
-from alexnet_from_scratch.exercises.stub import solution, source_of, stub
+from alexnet_from_scratch.exercises.stub import command, page_of, solution, source_of, stub
 from alexnet_from_scratch.exercises.table import EXERCISES
 from alexnet_from_scratch.runs.screen import failing_plainly
 from alexnet_from_scratch.text import CommandLine, shown
@@ -22,7 +22,7 @@ CASES = 150  # of each kind; together as many as the parity suite's default
 def main(arguments: Sequence[str] | None = None, console: Console | None = None) -> int:
     """Write or check an exercise: 0 if it is solved, 1 if not yet."""
     parser = CommandLine("python -m alexnet_from_scratch.exercises", "Write a backward pass, and have it checked.")
-    parser.add_argument("operation", nargs="?", choices=EXERCISES, help="in this order; without one the list")
+    parser.add_argument("operation", nargs="?", choices=EXERCISES, help="which one, in this order; without it, list them")
     parser.add_argument("--folder", type=Path, default=Path("exercises"), help="where the files to fill in are (%(default)s)")
     parser.add_argument("--cases", type=int, default=CASES, metavar="N", help="how many inputs of each kind to try (%(default)s)")
     options = parser.parse_args(arguments)
@@ -50,7 +50,7 @@ def check(operation: str, path: Path, cases: int, console: Console) -> int:
             if failure:
                 console.print(draw(operation, failure))
                 console.print(f"\nNo smaller input was found that shows it, among {stage.title}.")
-                way = f"The way there: docs/operations/{operation}.md, Backward. To begin anew, delete {shown(path)}"
+                way = f"The way there: {page_of(operation)}, Backward. To begin anew, delete {shown(path)}"
                 console.print(way, markup=False, soft_wrap=True)
                 return 1
             console.print(f"[green]✓[/] {stage.title}")
@@ -62,17 +62,15 @@ def check(operation: str, path: Path, cases: int, console: Console) -> int:
         return 1
     _, line = inspect.getsourcelines(solution(operation))
     console.print(f"\n[bold green]Right:[/] torch and the definition agree with your backward pass of {operation}.")
-    console.print(
-        f"The shipped one is in {source_of(operation)}:{line}; what makes it fast is in docs/operations/{operation}.md."
-    )
+    console.print(f"The shipped one is in {source_of(operation)}:{line}; what makes it fast is in {page_of(operation)}.")
     later = list(EXERCISES)[list(EXERCISES).index(operation) + 1 :]
-    console.print(f"Next: make exercise OP={later[0]}" if later else "That was the last exercise.")
+    console.print(f"Next: {command(later[0])}" if later else "That was the last exercise.")
     return 0
 
 
 def _overview(folder: Path) -> str:
     lines = [f"  {operation:<22}{'begun' if (folder / f'{operation}.py').exists() else ''}" for operation in EXERCISES]
-    return "\n".join(["Exercises in order, each with  make exercise OP=…", *lines])
+    return "\n".join([f"Exercises in order, each with  {command('…')}", *lines])
 
 
 if __name__ == "__main__":

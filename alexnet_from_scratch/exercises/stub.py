@@ -26,6 +26,17 @@ def source_of(operation: str) -> Path:
     return Path(inspect.getfile(solution(operation))).relative_to(PACKAGES)
 
 
+def page_of(operation: str) -> str:
+    """Where to read about an operation. An installed package comes without the book."""
+    page = f"docs/operations/{operation}.md"
+    return page if (PACKAGES / page).exists() else f"{page} of the project's sources"
+
+
+def command(operation: str) -> str:
+    """What to type to do an exercise. An installed package comes without the Makefile."""
+    return f"make exercise OP={operation}" if (PACKAGES / "Makefile").exists() else f"python -m {__package__} {operation}"
+
+
 def stub(operation: str) -> str:
     """All of forward; for backward the signature, its arguments, its results and a hint."""
     module = import_module(f"scratch.{operation}")
@@ -42,7 +53,7 @@ def stub(operation: str) -> str:
         (
             f'"""Exercise {list(EXERCISES).index(operation) + 1}: the backward pass of {operation}.',
             "",
-            f"Fill in {backward} at the end of this file, then see with  make exercise OP={operation}",
+            f"Fill in {backward} at the end of this file, then see with  {command(operation)}",
             "",
             _forward_of(module),
             '"""',

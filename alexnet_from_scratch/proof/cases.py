@@ -79,7 +79,7 @@ def conv2d(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes =
 
 
 def conv2d_for_winograd(dtype: Dtype, large: bool = False, palettes: Palettes = None) -> st.SearchStrategy[Case]:
-    """Most of these winograd takes: windows with sides of 3, 5 or 6 at stride 1; it leaves those that miss x altogether."""
+    """Most of these winograd takes: windows 3, 5 or 6 cells high and wide at stride 1; some are entirely outside x."""
     return conv2d(dtype, large, palettes, for_winograd=True)
 
 
@@ -136,8 +136,8 @@ def adaptive_avg_pool2d(draw: DrawFn, dtype: Dtype, large: bool = False, palette
     sides = st.integers(1, 20 if large else 6)
     shape = _batch(draw, draw(st.integers(1, 2)), draw(sides), draw(sides))
     x, palette = draw_arrays(draw, dtype, shape, palettes=palettes)
-    side = st.integers(1, 7)
-    output_size = draw(st.one_of(side, st.tuples(st.one_of(st.none(), side), st.one_of(st.none(), side))))
+    size = st.integers(1, 7)
+    output_size = draw(st.one_of(size, st.tuples(st.one_of(st.none(), size), st.one_of(st.none(), size))))
     return Case((x,), {"output_size": output_size}, palette)
 
 
@@ -167,7 +167,7 @@ def cross_entropy(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Pal
     C = draw(st.integers(1, 90 if large else 6))
     batch = draw(choice((3,), (4,), (1,), (0,), None))
     rest = tuple(draw(st.lists(st.integers(1, 3), max_size=2))) if batch else ()
-    shape, places = ((C,), ()) if batch is None else ((*batch, C, *rest), (*batch, *rest))
+    shape, positions = ((C,), ()) if batch is None else ((*batch, C, *rest), (*batch, *rest))
     logits, palette = draw_arrays(draw, dtype, shape, palettes=palettes)
     weight = draw(values(dtype, (C,), "after relu")) if draw(st.booleans()) else None
     smoothing = draw(choice(0.0, 0.1, 1.0))
@@ -179,11 +179,11 @@ def cross_entropy(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Pal
         # torch takes uint8 in the plain cases only.
         bytes_too = not rest and (weight is None or smoothing == 0)
         kind = draw(choice(np.int64, np.uint8) if bytes_too else choice(np.int64))
-        raw = draw(st.binary(min_size=math.prod(places), max_size=math.prod(places)))
+        raw = draw(st.binary(min_size=math.prod(positions), max_size=math.prod(positions)))
         numbers = np.frombuffer(raw, np.uint8).astype(np.int64)
         # Every sixth or so is ignored, even where that number is no class.
         classes = np.where((numbers >= 216) & (kind == np.int64 or ignored >= 0), ignored, numbers % C)
-        target = classes.astype(kind).reshape(places)
+        target = classes.astype(kind).reshape(positions)
     return Case((logits, target), params, palette)
 
 

@@ -75,7 +75,7 @@ def choice(*choices: Any) -> st.SearchStrategy[Any]:
 def values(dtype: np.dtype[Any], shape: tuple[int, ...], palette: str) -> st.SearchStrategy[np.ndarray]:
     """A C-contiguous array of ``shape`` with numbers of ``palette``."""
     size, numbers = math.prod(shape), PALETTES[dtype][palette]
-    # A long array repeats itself; the period is a prime, so that no axis does.
+    # A long array repeats itself after a prime number of elements, so that no axis repeats.
     raw = st.binary(min_size=min(size, 509), max_size=min(size, 509))
     return raw.map(lambda raw: numbers[np.resize(np.frombuffer(raw, np.uint8), size)].reshape(shape))
 

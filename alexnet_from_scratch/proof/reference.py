@@ -214,7 +214,7 @@ def max_pool2d(
 def adaptive_avg_pool2d(rounding: Rounding, x: Any, *, output_size: Any) -> Result:
     """Averages as one matrix per axis, A_h x A_wᵀ.
 
-    An output is a sum of at most m cells and is divided, perhaps by the two sides of the window in turn: m + 2 roundings.
+    An output is a sum of at most m cells and is divided, perhaps by the window's height and then its width: m + 2 roundings.
     A cell's gradient is a sum over the at most m windows that contain it, each divided likewise: m + 2.
     """
     H, W = x.shape[-2:]

@@ -1,4 +1,4 @@
-"""Checkpoints: everything that a run needs to go on as if nothing had happened, one file each.
+"""Checkpoints: everything that a run needs to continue as if nothing had happened, one file each.
 
 The file holds the arrays (weights, velocities); its header holds the rest as JSON, and a checksum over both. So whatever a crash,
 a full disk or a bad cable did to a file, it is either whole or known to be damaged, and then the one before it is used.
@@ -109,9 +109,9 @@ class Checkpoints:
 
     def failure(self, path: Path, error: OSError) -> OSError:
         """The error to raise when the system refuses to write ``path``: it says which checkpoint to resume from."""
-        last = next(reversed(self.paths()), "none")
-        reason = error.strerror or error
-        return OSError(error.errno, f"{path}: {reason}. The last checkpoint, from which --resume goes on, is {last}")
+        last = next(reversed(self.paths()), None)
+        way = f"--resume continues from {last}" if last else "No checkpoint was saved before, so there is nothing to resume"
+        return OSError(error.errno, f"{path}: {error.strerror or error}. {way}")
 
     def paths(self) -> list[Path]:
         """The files, oldest first.
@@ -136,18 +136,18 @@ class Checkpoints:
                 return self._load(path)
             except (files.NotWholeError, OSError) as error:
                 problem = f"{path}: {error.strerror}" if isinstance(error, OSError) and error.strerror else f"{error}"
-                report(f"{problem}. The checkpoint before it is used, if there is one")
+                report(f"{problem}. Trying the checkpoint before it")
                 problems.append(problem)
                 self._passed_over.append(path)
         if problems:
-            raise ValueError(f"{self.folder}: holds no checkpoint to go on from:\n  " + "\n  ".join(problems))
+            raise ValueError(f"{self.folder}: holds no checkpoint that --resume could continue from:\n  " + "\n  ".join(problems))
         return None
 
     def _load(self, path: Path) -> Checkpoint:
         header = files.read_header(path, KIND)
         arrays, content = header.read(), header.about.get("content")
         if not isinstance(content, dict) or checksum(arrays, content) != header.about.get("sha256"):
-            raise files.NotWholeError(f"{path}: is damaged: its checksum is not that of its content")
+            raise files.NotWholeError(f"{path}: is damaged: its checksum does not match its content")
         found = {name: content.get(name) for name in ("format", "side", "state")}
         if (repr(found["format"]), found["side"]) != (repr(FORMAT), self.side):
             got = f"one of {shown(found['side'])[:40]} in format {shown(found['format'])[:40]}"

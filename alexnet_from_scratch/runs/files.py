@@ -1,13 +1,14 @@
 """Arrays in files: written whole or not at all, and never trusted when read.
 
 The format is safetensors: a header in JSON with each array's type, shape and position, then the bytes. Reading one executes
-nothing, whoever wrote it. The header also holds what else belongs to the arrays, as JSON in an entry named after the kind of
+nothing, no matter who wrote it. The header also holds what else belongs to the arrays, as JSON in an entry named after the kind of
 file, so that the two cannot be separated or mixed up with another file's.
 """
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -25,12 +26,14 @@ except ModuleNotFoundError as error:
         "safetensors, the format of weights and checkpoints, is not installed: pip install 'alexnet-from-scratch[train]'"
     ) from error
 
+from alexnet_from_scratch.paths import naming
 from alexnet_from_scratch.text import shown
 
 # In bytes, for writer and reader. Our headers take a few thousand; this has room for tens of thousands of long class names, and a
 # stranger's header must not fill the memory.
 HEADER_LIMIT = 2**24
-# What file systems say, of networks for example, where only files can be synced.
+LONG = 200  # bytes of a file's name; most file systems allow 255
+# The errors of file systems that sync only files, network drives for example.
 NOT_FOR_FOLDERS = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 DTYPES: dict[str, np.dtype[Any]] = {
     "F16": np.dtype(np.float16),
@@ -89,9 +92,9 @@ def read_header(path: Path | str, kind: str) -> Header:
     path = Path(path)
     seems = described(path)
     if seems != SAFETENSORS:
-        hint = "; 'python -m torch_impl.convert' makes weights of those that torch.save wrote" if seems in (ZIP, PICKLE) else ""
+        hint = "; 'python -m torch_impl.convert' converts what torch.save wrote" if seems in (ZIP, PICKLE) else ""
         raise NotWholeError(f"{path}: must be a safetensors file, got {seems}{hint}")
-    with path.open("rb") as start:
+    with naming(path), path.open("rb") as start:
         length = int.from_bytes(start.read(8), "little")
         if length > HEADER_LIMIT:
             raise NotWholeError(f"{path}: must have a header of at most {HEADER_LIMIT} bytes, got one that claims {length}")
@@ -102,7 +105,7 @@ def read_header(path: Path | str, kind: str) -> Header:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a dict
             types = {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
     except safetensors.SafetensorError as error:
-        raise NotWholeError(f"{path}: must be a whole safetensors file, got: {_brief(error)}") from error
+        raise NotWholeError(f"{path}: must be a complete safetensors file, got: {_brief(error)}") from error
     _json(path, "its header", header)  # of two entries with one name safetensors takes the last, another reader the first
     if kind not in metadata:
         raise NotWholeError(
@@ -159,22 +162,22 @@ def require_file(path: Path) -> None:
 
 SAFETENSORS, ZIP, PICKLE = "a safetensors file", "a zip archive", "a pickle"
 SIGNS = (
-    (b"version https://git-lfs", "a pointer of Git LFS, which stands for the file: 'git lfs pull' fetches the file itself"),
+    (b"version https://git-lfs", "a Git LFS pointer in place of the file: 'git lfs pull' fetches the file itself"),
     (b"PK\3\4", ZIP),
     (b"PK\5\6", ZIP),  # an empty archive
-    (b"\x1f\x8b", "a file packed by gzip"),
+    (b"\x1f\x8b", "a gzip file"),
     *((b"\x80" + bytes([protocol]), PICKLE) for protocol in range(2, 6)),
 )
 
 
 def described(path: Path) -> str:
-    """What a file seems to be, by its first bytes, for messages that say what was found in place of what was expected.
+    """What a file seems to be, by its first bytes, in words for error messages.
 
     Raises:
         OSError: it is not a file, or cannot be read.
     """
     require_file(path)
-    with path.open("rb") as file:
+    with naming(path), path.open("rb") as file:
         start = file.read(64)
     if not start:
         return "an empty file"
@@ -218,7 +221,10 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises:
         OSError: see :func:`write`.
     """
-    temporary = path.with_name(f".{path.name}.unfinished")
+    name = path.name
+    if len(os.fsencode(name)) > LONG:  # with more than 255 bytes it would be no name
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()
+    temporary = path.with_name(f".{name}.unfinished")
     try:
         try:
             with temporary.open("wb") as file:

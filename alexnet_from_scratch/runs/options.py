@@ -13,6 +13,7 @@ from typing import Any, Self
 from alexnet_from_scratch.runs import schedule
 from alexnet_from_scratch.runs.checkpoints import Checkpoint, Checkpoints
 from alexnet_from_scratch.data.datasets import NAMES
+from alexnet_from_scratch.runs.screen import reason
 from alexnet_from_scratch.runs.state import require_fields
 from alexnet_from_scratch.text import CommandLine
 from alexnet_from_scratch.variants import VARIANTS
@@ -56,33 +57,33 @@ class Options:
     """
 
     data: str = flag("digits", "what to learn", choices=NAMES)
-    data_dir: str | None = flag(None, "folder of fashion-mnist's four files, or of an imagefolder's train and val", metavar="DIR")
-    skip_broken: bool = flag(False, "leave out images that cannot be read, and count them; otherwise they are an error")
+    data_dir: str | None = flag(None, "the folder with fashion-mnist's four files, or with your images", metavar="DIR")
+    skip_broken: bool = flag(False, "leave out files that cannot be read, and count them; otherwise they are an error")
     variant: str = flag("mini", "the network; mini sees 28×28 in grey, the others 224×224 in colour", choices=tuple(VARIANTS))
     init: str = flag("torch", "starting weights: torch's default, or the paper's N(0, 0.01)", choices=("torch", "paper"))
     dropout: float = flag(0.5, "share of hidden values that are dropped", type=float, metavar="P")
-    batch: int = flag(32, "images in a step", type=int, metavar="N")
-    epochs: int = flag(25, "how often every image is seen", type=int, metavar="N")
-    max_steps: int | None = flag(None, "stop after so many steps", type=int, metavar="N")
+    batch: int = flag(32, "images per step", type=int, metavar="N")
+    epochs: int = flag(25, "how often the run goes through all images", type=int, metavar="N")
+    max_steps: int | None = flag(None, "stop after this many steps", type=int, metavar="N")
     lr: float = flag(0.004, "learning rate at the start", type=float)
     schedule: str = flag(
-        "steps", "the learning rate falls to a tenth by steps, or when the held-out error stays", choices=schedule.KINDS
+        "steps", "when the learning rate falls to a tenth: every few epochs, or when accuracy stops rising", choices=schedule.KINDS
     )
-    patience: int = flag(5, "plateau: after so many epochs without improvement", type=int, metavar="EPOCHS")
-    lr_every: int = flag(20, "steps: after every so many epochs", type=int, metavar="EPOCHS")
-    momentum: float = flag(0.9, "how much of the velocity a step keeps", type=float)
+    patience: int = flag(5, "with plateau: epochs without a better accuracy before the rate falls", type=int, metavar="EPOCHS")
+    lr_every: int = flag(20, "with steps: epochs between two falls of the rate", type=int, metavar="EPOCHS")
+    momentum: float = flag(0.9, "the part of the velocity that a step keeps", type=float)
     weight_decay: float = flag(5e-4, "how much of a weight is added to its gradient", type=float)
     update: str = flag("torch", "torch's form of the update, or the paper's (see sgd.py)", choices=("torch", "paper"))
     ten_crops: bool = flag(False, "test with ten crops of each image, as the paper does")
-    seed: int = flag(0, "of starting weights, dropout, order and augmentation", type=int)
+    seed: int = flag(0, "seed of the starting weights, dropout, order and augmentation", type=int)
     threads: int | None = flag(None, "threads that compute; default: all cores", type=int, metavar="N")
     workers: int = flag(2, "threads that read images", type=int, metavar="N")
-    device: str = flag("cpu", "where torch runs: cpu or cuda; scratch runs on cpu alone")
+    device: str = flag("cpu", "where torch runs: cpu or cuda; scratch runs on cpu only")
     out: str | None = flag(None, "the run's folder; default: runs/SIDE-VARIANT-DATA", metavar="DIR")
-    checkpoint_every: int = flag(100, "save a checkpoint every so many steps", type=int, metavar="STEPS")
-    keep: int = flag(3, "how many checkpoints stay", type=int, metavar="N")
-    no_pictures: bool = flag(False, "draw none when the run has ended")
-    resume: bool = flag(False, "go on from the last checkpoint in the run's folder, with its flags where none are given")
+    checkpoint_every: int = flag(100, "steps between two checkpoints", type=int, metavar="STEPS")
+    keep: int = flag(3, "how many checkpoints to keep", type=int, metavar="N")
+    no_pictures: bool = flag(False, "draw no pictures at the end of the run")
+    resume: bool = flag(False, "continue from the run's last checkpoint; a flag that is not given keeps its value")
 
     def __post_init__(self) -> None:
         for option in fields(self):
@@ -124,7 +125,7 @@ class Options:
     @property
     def channels(self) -> int:
         """The number of channels of the network's images."""
-        return VARIANTS[self.variant].channels
+        return VARIANTS[self.variant].in_channels
 
     @property
     def size(self) -> int:
@@ -163,7 +164,7 @@ class Options:
         changed = [name for name in self.differences(other) if name not in may_change]
         if changed:
             differences = ", ".join(f"{spelled(name)} {getattr(other, name)}, not {getattr(self, name)}" for name in changed)
-            raise ValueError(f"{path}: is of a run with {differences}: what is learned cannot change halfway")
+            raise ValueError(f"{path}: belongs to a run with {differences}. This cannot change in the middle of a run")
 
     def differences(self, other: Options) -> list[str]:
         """The names of the options that differ."""
@@ -187,7 +188,7 @@ class Options:
                 options = cls(**{**asdict(cls.of(saved)), "out": options.out, **given})
             options.require_effect(given)
         except (ValueError, OSError, ModuleNotFoundError) as error:
-            parser.error(str(error))
+            parser.error(reason(error))
         return options
 
 

@@ -37,8 +37,8 @@ if TYPE_CHECKING:  # a run works without matplotlib where it is not installed
     from matplotlib.figure import Figure
 
 Stages = Callable[[Path | str, Path | str], tuple[list[tuple[str, np.ndarray]], Sequence[str]]]
-"""An image's and a weights' path to the name and the output of each layer, (C,H,W) or (n,), the last the classes' probabilities;
-and the classes."""
+"""Takes the paths of an image and of weights; returns each layer's name and output, (C,H,W) or (n,), and the classes' names. The last
+output is the probabilities."""
 
 TRAINING, HELD_OUT = "#1d4ed8", "#c2410c"
 CHANNELS = 16  # how many of a layer's channels are shown
@@ -98,7 +98,7 @@ def draw(folder: Path, stages: Stages, image: Path | str | None = None, out: Pat
     if confused.exists():
         figures["confusion"] = lambda: confusion(*_confusion_of(confused))
     if not figures:
-        raise FileNotFoundError(f"{folder}: holds no run: neither weights.safetensors nor metrics.jsonl nor confusion.json")
+        raise FileNotFoundError(f"{folder}: holds no run: weights.safetensors, metrics.jsonl and confusion.json are all missing")
     written: list[Path] = []
     problems = []
     out = out or folder
@@ -234,8 +234,8 @@ def confusion(counts: np.ndarray, classes: Sequence[str]) -> Figure:
     """The matrix (classes,classes): how many images of each class (row) were predicted as each class (column)."""
     shares = counts / counts.sum(axis=1, keepdims=True).clip(1)
     right = counts.trace() / counts.sum().clip(1)
-    side = min(4 + 0.45 * len(classes), 14)
-    figure = _figure(side + 0.5, side)
+    size = min(4 + 0.45 * len(classes), 14)
+    figure = _figure(size + 0.5, size)
     axis = figure.subplots()
     # The square root, because mistakes would otherwise be too pale to see.
     axis.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1, interpolation="none")
@@ -258,9 +258,9 @@ def command(side: str, stages: Stages) -> None:
     """Draw the pictures of the run on the command line."""
     parser = CommandLine(f"python -m {side}.pictures", "Draw a run's pictures.")
     parser.add_argument("run", type=Path, help="the run's folder")
-    parser.add_argument("--image", help="which the activations are of; default: the run's example.png")
+    parser.add_argument("--image", help="the image whose activations are drawn; default: the run's example.png")
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="where the pictures go; default: the folder pictures in the run's"
+        "--out", type=Path, metavar="DIR", help="where to write the pictures; default: pictures/ in the run's folder"
     )
     arguments = parser.parse_args()
     with failing_plainly():

@@ -12,7 +12,7 @@ from alexnet_from_scratch.runs.screen import complain, failing_plainly
 from alexnet_from_scratch.text import CommandLine, shown
 
 Predictor = Callable[[str], tuple[Callable[[str], np.ndarray], Sequence[str]]]
-"""From a file of weights to what gives an image's probabilities (classes,), by its path, and the names of the classes."""
+"""Takes a file of weights; returns a function from an image's path to its probabilities (classes,), and the classes' names."""
 SHOWN = 5
 SHIPPED = Path(__file__).parents[1] / "networks" / "mini-fashion-mnist" / "weights.safetensors"
 

@@ -1,4 +1,4 @@
-"""What a run must find in its folder to go on, and what it does if it has already ended."""
+"""What a run must find in its folder to continue, and what it does if it has already ended."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def checked(
 
     Args:
         checkpoint: it may come from anywhere, so nothing in it is trusted.
-        options: those of the run that is to go on.
+        options: those of the run that is to continue.
         dataset: what the run learns.
         schedule: its learning rate's, as it is at the start.
         arrays: the network's, under their names in checkpoints; only types and shapes matter.
@@ -41,7 +41,7 @@ def checked(
     found = options.of(checkpoint)
     options.require_same_run(path, found)
     if checkpoint.state["data"] != fingerprint(dataset):
-        raise ValueError(f"{path}: is of a run on other images than {options.data} has now: nothing to go on with")
+        raise ValueError(f"{path}: belongs to a run on other images than {options.data} has now, so it cannot continue")
     position = Position.of(
         path,
         checkpoint.state["position"],
@@ -50,10 +50,10 @@ def checked(
         schedule=schedule,
     )
     if path.name != f"step-{position.step:09}.safetensors":
-        raise ValueError(f"{path}: must have the name of step {position.step}, of which it is")
+        raise ValueError(f"{path}: must have the name of step {position.step}, whose state it holds")
     if position.step > (last := last_step(options, dataset)):
         raise ValueError(
-            f"{path}: --epochs and --max-steps end the run after step {last}, but it has taken {position.step} steps already"
+            f"{path}: --epochs and --max-steps end the run after step {last}, but it has already taken {position.step} steps"
         )
     network = {name: array for name, array in arrays.items() if name.startswith(weights.NETWORK)}
     velocities = {"velocity." + name.removeprefix(weights.NETWORK): array for name, array in network.items()}
@@ -73,8 +73,8 @@ def evaluated_again(options: Options, found: Options, step: int, folder: RunFold
     if useless:
         flags = ", ".join(map(spelled, sorted(useless)))
         raise ValueError(
-            f"{folder.path}: the run has ended after {step} steps, where another {flags} changes nothing. "
-            "To go on, give more --epochs or --max-steps; to evaluate again, --ten-crops"
+            f"{folder.path}: the run ended after {step} steps, so another {flags} changes nothing. "
+            "To continue, raise --epochs or --max-steps; to evaluate again, give --ten-crops"
         )
     return again
 

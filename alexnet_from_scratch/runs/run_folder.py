@@ -56,10 +56,10 @@ class RunFolder:
         if os.path.lexists(self.metrics) and not (self.metrics.is_file() and self.metrics.stat().st_size == 0):
             there.append(self.metrics.name)
         if self.checkpoints.paths():
-            raise ValueError(f"{self.path}: holds a run already. --resume goes on with it, --out DIR starts another")
+            raise ValueError(f"{self.path}: already holds a run. Continue it with --resume, or start another with --out DIR")
         if there:
             raise ValueError(
-                f"{self.path}: holds {', '.join(there)} already, which a run would replace. --out DIR starts one elsewhere"
+                f"{self.path}: already holds {', '.join(there)}, which a run would replace. Start it elsewhere with --out DIR"
             )
 
     @contextmanager
@@ -70,10 +70,15 @@ class RunFolder:
             BlockingIOError: another run is using the folder.
             OSError: it cannot be written to.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
         if os.path.lexists(self.metrics) and self.metrics.exists() and not self.metrics.is_file():
             raise FileExistsError(errno.EEXIST, "must be a file", str(self.metrics))
-        with open(self.metrics, "ab", buffering=0) as self._file:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            opened = open(self.metrics, "ab", buffering=0)  # noqa: SIM115  # the next statement closes it
+        except OSError as error:
+            what = f"{error.strerror}. A run must be able to write to its folder; choose another one with --out DIR"
+            raise OSError(error.errno, what, error.filename) from error
+        with opened as self._file:
             self._lock(warn)
             names = [self.path / f".{name}.unfinished" for name in RESULTS]
             for left in [*names, *self.checkpoints.folder.glob(".step-*.unfinished")]:
@@ -114,7 +119,7 @@ class RunFolder:
     def require_metrics(self, checkpoint: Path, length: int, steps: int) -> None:
         """Raise ValueError unless the metrics are those a checkpoint was saved with: a line for each step, in order."""
         if not self.metrics.is_file():
-            raise ValueError(f"{self.metrics}: must be the file of {length} bytes it was when {checkpoint.name} was saved")
+            raise ValueError(f"{self.metrics}: must be a file with the {length} bytes it had when {checkpoint.name} was saved")
         with self.metrics.open("rb") as file:
             content = file.read(length)
         if len(content) < length:
@@ -125,8 +130,8 @@ class RunFolder:
         lines = metrics_of(self.metrics, content)
         if content[-1:] not in (b"", b"\n") or [line["step"] for line in lines if "loss" in line] != list(range(1, steps + 1)):
             raise ValueError(
-                f"{self.metrics}: its first {length} bytes must be a line for each of the {steps} steps before "
-                f"{checkpoint.name}, and are not"
+                f"{self.metrics}: its first {length} bytes must have one line for each of the {steps} steps before "
+                f"{checkpoint.name}, and do not"
             )
 
     def _lock(self, warn: Callable[[str], None]) -> None:
@@ -134,9 +139,9 @@ class RunFolder:
             _lock(self._file.fileno())
         except OSError as error:
             if error.errno in LOCKED_OUT:
-                what = "another run is writing to this folder. Wait for its end, or choose another folder by --out"
+                what = "another run is writing to this folder. Wait until it ends, or choose another folder with --out DIR"
                 raise BlockingIOError(errno.EAGAIN, what, str(self.path)) from error
-            warn(f"{shown(self.path)}: cannot be locked ({error.strerror}): take care that no other run writes to it")
+            warn(f"{shown(self.path)}: cannot be locked ({error.strerror}): make sure that no other run writes to it")
         else:
             _locked.add(self._file)
 
@@ -161,9 +166,9 @@ def metrics_of(path: Path, content: bytes) -> list[dict[str, Any]]:
         try:
             line = json.loads(text)
             if not isinstance(line, dict) or not all(isinstance(value, int | float) for value in line.values()):
-                raise ValueError("it is no object of numbers")
+                raise ValueError("it is not an object of numbers")
             if "step" not in line or not any(kind <= line.keys() for kind in KINDS):
-                raise ValueError("it is neither of a step nor of an evaluation")
+                raise ValueError("it describes neither a step nor an evaluation")
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}: line {number} is damaged: {error}") from error
         lines.append(line)

@@ -62,12 +62,15 @@ def tell(text: str) -> None:
 
 
 def complain(error: Exception) -> None:
-    """Say on standard error what is wrong; for an OSError, first the file, then the reason."""
-    if isinstance(error, OSError) and error.filename:
-        text = f"{shown(error.filename)}: {error.strerror}"
-    else:
-        text = shown(error, lines=True)
-    tell(f"error: {text}")
+    """Say on standard error what is wrong."""
+    tell(f"error: {reason(error)}")
+
+
+def reason(error: Exception) -> str:
+    """What is wrong; for an OSError, first the file, then the reason."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{shown(error.filename) or repr('')}: {error.strerror}"
+    return shown(error, lines=True)
 
 
 def _drop(stream: TextIO) -> None:

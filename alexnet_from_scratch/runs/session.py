@@ -91,6 +91,11 @@ class Run:
         self.options, self.side, self.dataset, self.preprocessing, self.learner = options, side, dataset, preprocessing, learner
         self.total, self.main = total, main
         weights.require_classes(options.data_dir or options.data, dataset.classes)  # now, not after hours of training
+        if len(dataset.classes) == 1:
+            raise ValueError(
+                f"{options.data_dir or options.data}: has only one class, {dataset.classes[0]!r}, so there is nothing to learn. "
+                "Add a folder with images of another class"
+            )
         self.checkpoints = options.checkpoints(side)
         self.folder = RunFolder(options.folder(side), self.checkpoints)
         self.console = plain_console(quiet=not main)
@@ -274,8 +279,8 @@ class Run:
             if self.options.resume:
                 if not self.checkpoints.paths():
                     raise ValueError(
-                        f"{self.folder.path}: there is no run to go on with: no checkpoint is in {self.checkpoints.folder}. "
-                        "Without --resume one starts"
+                        f"{self.folder.path}: has no run to continue: {self.checkpoints.folder} holds no checkpoint. "
+                        "Leave out --resume to start one"
                     )
                 self._own(stack)
                 self._resume()
@@ -289,7 +294,7 @@ class Run:
         if failure is not None:
             raise failure
         if failed:
-            raise ValueError(f"{self.folder.path}: another process of this run could not open it, and says why")
+            raise ValueError(f"{self.folder.path}: another process of this run could not open it; its own message says why")
         if steps != processes * self.position.step:
             raise ValueError(f"{self.checkpoints.folder}: the processes of this run do not all see the same checkpoints there")
 
@@ -300,7 +305,7 @@ class Run:
     def _resume(self) -> None:
         checkpoint = self.checkpoints.newest(self.console.print)
         if checkpoint is None:
-            raise ValueError(f"{self.checkpoints.folder}: its checkpoints were removed just now")
+            raise ValueError(f"{self.checkpoints.folder}: its checkpoints were removed while the run opened them")
         found, position = resuming.checked(checkpoint, self.options, self.dataset, self.schedule, self.learner.arrays())
         if self.main:
             self.folder.require_metrics(checkpoint.path, position.metrics, position.step)
@@ -308,13 +313,13 @@ class Run:
         self.schedule.restore(position.schedule)
         self.learner.restore(checkpoint.arrays)
         if not self._over:
-            self.console.print(f"{shown(checkpoint.path)}: the run goes on after step {position.step}")
+            self.console.print(f"{shown(checkpoint.path)}: the run continues after step {position.step}")
             return
         again = resuming.evaluated_again(self.options, found, position.step, self.folder)
         if again:
             self.position.evaluated = -1
-        what = "its last evaluation is made again" if again else "nothing is left to do"
-        self.console.print(f"{shown(self.folder.path)}: the run has ended after {position.step} steps; {what}")
+        what = "its last evaluation is repeated" if again else "nothing is left to do"
+        self.console.print(f"{shown(self.folder.path)}: the run ended after {position.step} steps; {what}")
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         self._interrupted = True
@@ -326,7 +331,7 @@ class Run:
             self._save_weights()
         out = shlex.quote(shown(self.folder.path))
         raise InterruptedRunError(
-            f"stopped after step {self.position.step}; 'python -m {self.side}.train --out {out} --resume' goes on"
+            f"stopped after step {self.position.step}; 'python -m {self.side}.train --out {out} --resume' continues"
         )
 
 

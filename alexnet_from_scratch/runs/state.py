@@ -18,7 +18,7 @@ NUMBERS = ("held_out_loss", "held_out_accuracy", "held_out_top5")
 
 @dataclass
 class Position:
-    """Where a run is, and what it must know to go on, apart from arrays.
+    """Where a run is, and what it must know to continue, apart from arrays.
 
     Attributes:
         step: steps taken.

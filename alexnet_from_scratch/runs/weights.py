@@ -122,11 +122,11 @@ def require_classes(where: Path | str, classes: object) -> None:
     Any text is allowed: what would disturb a terminal is escaped when it is shown.
     """
     if not isinstance(classes, list | tuple) or not classes or not all(isinstance(name, str) for name in classes):
-        raise ValueError(f"{where}: classes must be a list of one string or more, got {reprlib.repr(classes)}")
+        raise ValueError(f"{where}: classes must be a list of at least one string, got {reprlib.repr(classes)}")
     text = json.dumps(classes)
     for name, again in zip(classes, json.loads(text), strict=True):
         if name != again:  # a high and a low surrogate in a row are read back as one character
-            raise ValueError(f"{where}: classes must be text, got {name[:99]!r}, which has a character in two halves")
+            raise ValueError(f"{where}: classes must be text, got {name[:99]!r}, in which a character is split into two halves")
     if (length := len(json.dumps(text))) > CLASSES_LIMIT:
         raise ValueError(
             f"{where}: classes must have names that take at most {CLASSES_LIMIT} bytes in a file's header, "
@@ -153,8 +153,8 @@ def require_arrays(
     expected |= {
         PREPROCESSING + "size": ([np.dtype(np.int64)], ()),
         PREPROCESSING + "mirror": ([np.dtype(np.bool_)], ()),
-        PREPROCESSING + "mean": ([np.dtype(np.float64)], (seen.channels, seen.canvas, seen.canvas)),
-        PREPROCESSING + "colour": ([np.dtype(np.float64)], (seen.channels, seen.channels)),
+        PREPROCESSING + "mean": ([np.dtype(np.float64)], (seen.in_channels, seen.canvas, seen.canvas)),
+        PREPROCESSING + "colour": ([np.dtype(np.float64)], (seen.in_channels, seen.in_channels)),
     }
     problems = []
     for name, (dtypes, shape) in expected.items():
@@ -196,5 +196,5 @@ def as_floats(path: Path | str, arrays: Mapping[str, np.ndarray]) -> dict[str, n
 def finite_probabilities(path: Path | str, probabilities: np.ndarray) -> np.ndarray:
     """The probabilities that these weights gave; raises ValueError if sums in the network overflowed float32."""
     if not np.isfinite(probabilities).all():
-        raise ValueError(f"{path}: its weights are so large that sums of them overflow float32: there are no probabilities")
+        raise ValueError(f"{path}: its weights are so large that their sums overflow float32, so there are no probabilities")
     return probabilities

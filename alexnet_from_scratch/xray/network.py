@@ -14,7 +14,7 @@ import torch_impl.modules
 from alexnet_from_scratch.xray.page import Xray
 from alexnet_from_scratch.xray.photo import Photo, data_uri
 from alexnet_from_scratch.xray.tracing import Tape
-from scratch import data, dropout
+from scratch import data
 from scratch.alexnet import AlexNet
 from scratch.modules import CrossEntropyLoss, Dropout, Sequential
 
@@ -34,7 +34,8 @@ PAGES = {
 
 def network(photo: Photo, *, variant: str = "one_tower", classes: int = 1000, label: int = 0, seed: int = 0) -> Xray:
     """Every layer's output and its gradient, for untrained weights."""
-    model = AlexNet(variant, classes, rng=np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    model = AlexNet(variant, classes, rng=rng)
     image: np.ndarray = data.centre_crop(photo.image, 224).astype(np.float32)[np.newaxis]
     image -= image.mean()
     if variant == "mini":
@@ -47,9 +48,10 @@ def network(photo: Photo, *, variant: str = "one_tower", classes: int = 1000, la
     x, their_x = image, torch.from_numpy(image.copy()).requires_grad_()
     outs, their_outs = [image], [their_x]
     for name, module in steps:
-        x = module(x.copy())  # a copy, which an in-place ReLU may overwrite
         if isinstance(module, Dropout):
-            their_steps[name].mask = torch.from_numpy(dropout.kept(module._cache))
+            module.mask = rng.random(x.shape) >= module.p
+            their_steps[name].mask = torch.from_numpy(module.mask)
+        x = module(x.copy())  # a copy, which an in-place ReLU may overwrite
         their_x = their_steps[name](their_x.clone())
         their_x.retain_grad()
         outs.append(x)

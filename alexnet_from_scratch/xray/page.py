@@ -18,12 +18,15 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
 import scratch
+from alexnet_from_scratch.paths import ABSENT, FILE, kind, naming
 from alexnet_from_scratch.proof.bounds import Bounded, Rounding
 from alexnet_from_scratch.proof.specs import SPECS
+from alexnet_from_scratch.text import shown
 from alexnet_from_scratch.xray.tracing import MINUS, SUM, Number, Place, Tape, Test
 
 PACKAGES = Path(__file__).parents[2]  # the folder that contains scratch
 ASSETS = Path(__file__).parent / "assets"
+MARK = b"<title>X-ray: "  # near the beginning of each page
 CELLS = 12_000  # as many as a phone can still scroll
 STEPS = 120_000
 
@@ -106,7 +109,7 @@ def write(xray: Xray, path: Path, siblings: Sequence[str] = (), book: str = "") 
     """Write the page; ``siblings`` are operations with a page next to it, ``book`` is the path to the book's page.
 
     Raises:
-        ValueError: there are more cells than a page can show.
+        ValueError: there are more cells than a page can show; or the path leads to something that is not a page.
     """
     trace = _Trace(xray, siblings).as_dict() | {"book": book}
     # json does not escape <, and </script> in a string would end the element.
@@ -119,9 +122,22 @@ def write(xray: Xray, path: Path, siblings: Sequence[str] = (), book: str = "") 
         ("TRACE", data),
     ):
         page = page.replace(f"%{mark}%", text, 1)
+    _require_page(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(page, encoding="utf-8")
     return path
+
+
+def _require_page(path: Path) -> None:
+    """Raise an error if the path leads to anything but a page of this program: nothing else is overwritten."""
+    what = kind(path)
+    if what not in (FILE, ABSENT):
+        raise ValueError(f"out must be a file, and {shown(path)} is {what}")
+    if what == FILE:
+        with naming(path), path.open("rb") as file:
+            start = file.read(1000)
+        if start and MARK not in start:
+            raise ValueError(f"out must be a new file or an earlier page, and {shown(path)} is neither. Choose another --out")
 
 
 class _Trace:

@@ -160,12 +160,12 @@ def _glue(app: Sphinx, document: nodes.document) -> None:
     for formula in document.findall(nodes.math):
         following = formula.next_node(descend=False, siblings=True)
         if isinstance(following, nodes.Text) and (found := re.match(r"[^\w\s(]+", following)):
-            formula["behind"] = found[0]
+            formula["glued"] = found[0]
             following.parent.replace(following, nodes.Text(following[found.end() :]))
 
 
 def _inline(translator: Any, node: nodes.math) -> None:
-    translator.body.append(f'<span class="glued">{mathml(node.astext(), "inline")}{node.get("behind", "")}</span>')
+    translator.body.append(f'<span class="glued">{mathml(node.astext(), "inline")}{node.get("glued", "")}</span>')
     raise nodes.SkipNode
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.reports import tables
+from benchmarks.reports.machines import MAIN
 from benchmarks.reports.results import RESULTS as COMMITTED
 from benchmarks.reports.results import SHOWN, Report, Row
 
@@ -21,15 +22,10 @@ PARITY = ROOT / "docs" / "parity.json"
 NOTHING = "not measured yet"
 
 
-def _benchmark(operation: str) -> Report:
-    """The committed measurements of one operation."""
-    report = Report.merged([Report.load(path) for path in sorted(RESULTS.glob("*.json"))])
-    return replace(report, rows=[row for row in report.rows if row.operation == operation])
-
-
 def gain(operation: str, rung: str) -> str:
     """The rung's time on the ladder's small image, and how many times as fast it is as the rung before."""
-    rows = [row for row in _benchmark(operation).rows if row.group == "ladder" and f"scratch {rung}" in row.sides]
+    rows = [row for path in sorted(RESULTS.glob("*.json")) for row in Report.load(path).rows]
+    rows = [row for row in rows if row.operation == operation and row.group == "ladder" and f"scratch {rung}" in row.sides]
     return "; ".join(_step(row, phase, operation, rung) for row in rows for phase in row.phases) or NOTHING
 
 
@@ -38,18 +34,19 @@ def _step(row: Row, phase: str, operation: str, rung: str) -> str:
     ran = [name for name in names if row.ran.get(f"scratch {name}") == name]
     if rung not in ran:
         return f"{phase} left to the rung below"
-    side, place = f"scratch {rung}", ran.index(rung)
+    side, number = f"scratch {rung}", ran.index(rung)
     text = f"{phase} {tables.milliseconds(row.seconds(phase, side))} ms"
-    if place == 0:
+    if number == 0:
         return text
-    before = ran[place - 1]
+    before = ran[number - 1]
     return f"{text}, {1 / row.ratio(phase, side, f'scratch {before}').median:,.1f}× as fast as {before}"
 
 
 def sizes(operation: str) -> str:
     """The operation compared with torch at AlexNet's own sizes."""
-    report = _benchmark(operation)
-    if not any(row.rounds for row in report.rows if row.group != "ladder"):
+    report = Report.load(RESULTS / MAIN) if (RESULTS / MAIN).exists() else Report()
+    report = replace(report, rows=[row for row in report.rows if row.operation == operation and row.rounds])
+    if not report.rows:
         return f"*{NOTHING.capitalize()}.*"
     return tables.comparison(report).markdown() + f"\n\nMade on {tables.machine(report)}."
 

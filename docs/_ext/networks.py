@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from alexnet_from_scratch.variants import VARIANTS
 from scratch import use_rung
-from scratch.alexnet import VARIANTS, AlexNet
+from scratch.alexnet import AlexNet
 from scratch.core.module import Module
 from scratch.modules import Conv2d, Flatten, Linear, Sequential
 
-SIZES = {"mini": 28}  # height and width of a network's images, where they are not 224
 CLASSES = {"mini": 10}
 MIB = 2**20
 
@@ -37,8 +37,8 @@ class Stage(NamedTuple):
 @cache
 def stages(variant: str) -> tuple[Stage, ...]:
     """Every layer of a network in order, found by running it."""
-    size = SIZES.get(variant, 224)
-    x = np.zeros((1, VARIANTS[variant].in_channels, size, size), np.float32)
+    table = VARIANTS[variant]
+    x = np.zeros((1, table.in_channels, table.size, table.size), np.float32)
     found = []
     # Rungs that need no compiler: the shapes are the same on every rung.
     with use_rung("numpy"), use_rung(conv2d="im2col"):
@@ -89,8 +89,9 @@ def variant_table() -> str:
         macs = sum(stage.macs for stage in all_stages)
         convs = sum(stage.macs for stage in all_stages if stage.column_cells)
         parameters = sum(stage.parameters for stage in all_stages)
-        size = SIZES.get(variant, 224)
-        lines.append(f"| {variant} | {table.in_channels}×{size}×{size} | {parameters:,} | {macs:,} | {convs / macs:.0%} |")
+        lines.append(
+            f"| {variant} | {table.in_channels}×{table.size}×{table.size} | {parameters:,} | {macs:,} | {convs / macs:.0%} |"
+        )
     return "\n".join(lines)
 
 

@@ -406,15 +406,15 @@ def image_sizes() -> Drawing:
         x, weight = np.zeros((1, 1, size)), np.zeros((1, 1, 1, 11))
         out, _ = conv2d.forward(x, weight, stride=4, padding=(0, padding))
         windows = out.shape[2]
-        first, behind = 4 * (windows - 1) - padding, 4 * (windows - 1) - padding + 11
+        first, end = 4 * (windows - 1) - padding, 4 * (windows - 1) - padding + 11
         y = 30 + 95 * i
         drawing.text(4, y - 12, f"{size} pixels, padding {padding}: {windows} windows", anchor="start")
         start = size + padding - shown
         for j in range(shown):
             pixel = start + j
-            kind = "hot" if first <= pixel < behind else "ghost" if pixel >= size else "plain"
+            kind = "hot" if first <= pixel < end else "ghost" if pixel >= size else "plain"
             drawing.box(4 + j * cell, y, cell, 24, kind)
-        left = size + padding - behind
+        left = size + padding - end
         drawing.text(
             4 + shown * cell + 10, y + 12, f"{left} left over" if left else "none left over", kind="small", anchor="start"
         )

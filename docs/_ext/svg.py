@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-CELL = 34  # side of a cell in a grid
+CELL = 34  # height and width of a cell in a grid
 Point = tuple[float, float]
 Kind = Callable[[int, int], str]
 
@@ -63,9 +63,9 @@ class Drawing:
 class Axes:
     """A frame with two scales to plot in."""
 
-    def __init__(self, drawing: Drawing, place: tuple[float, float, float, float], x: Point, y: Point) -> None:
+    def __init__(self, drawing: Drawing, frame: tuple[float, float, float, float], x: Point, y: Point) -> None:
         self.drawing, self.x, self.y = drawing, x, y
-        self.left, self.top, self.width, self.height = place
+        self.left, self.top, self.width, self.height = frame
         drawing.line([(self.left, self.top), (self.left, self.top + self.height)], "faint")
         drawing.line([(self.left, self.top + self.height), (self.left + self.width, self.top + self.height)], "faint")
 

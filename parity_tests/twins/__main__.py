@@ -18,7 +18,7 @@ from parity_tests.twins.training import apart, together
 FAILED = 1
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help="Train scratch and torch, and compare.")
-Json = Annotated[Path, typer.Option("--json", help="Where results are kept.")]
+Json = Annotated[Path, typer.Option("--json", help="The folder for the results.")]
 TRAINER = {"allow_extra_args": True, "ignore_unknown_options": True}  # the next two commands take the trainer's flags
 
 

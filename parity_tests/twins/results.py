@@ -80,7 +80,7 @@ class Apart:
     """Runs that share only their settings.
 
     Attributes:
-        runs: for each "side", "seed", "accuracy", "wall" and "cpu" (seconds).
+        runs: one for each, with "side", "seed", "accuracy", and the seconds "wall" and "cpu".
     """
 
     options: dict[str, Any]
@@ -130,7 +130,7 @@ def load(path: Path) -> Twins | Apart:
 
 
 def _short(value: Any) -> Any:
-    """Fewer digits: of a loss, those that float32 has; of a distance, three."""
+    """Fewer digits: a loss has those of float32, a distance has three."""
     if isinstance(value, float):
         return float(f"{value:.9g}")
     if isinstance(value, dict):

@@ -39,7 +39,7 @@ def layers(twins: Twins) -> Table:
         f"**rounding**: how far scratch's gradients are from torch's, ‖a − b‖ / ‖b‖ over a layer's weight and bias, for an image "
         f"alone: the least of {len(twins.images)}. **scratch's**, **torch's**: how far each is from float64. {_verdict(twins)} "
         f"**step 1**: how far apart the gradients of the first batch are; **{FACTORS[0]}×**, **{FACTORS[1]}×**: the first step "
-        f"at which they are that many times as far apart as by rounding alone; **weights**: how far apart these are in the end.",
+        f"at which they are that many times as far apart as by rounding alone; **weights**: how far apart the weights end up.",
     )
 
 
@@ -65,8 +65,8 @@ def steps(twins: Twins) -> Table:
         "",
         ["step", "loss, scratch", "loss, torch", "apart", "gradients apart", "weights apart", "torch's weights off"],
         rows,
-        "Of gradients and weights the layer that is furthest apart; **torch's weights off**: how far torch in float32 is from "
-        f"torch in float64, in its worst layer. {_costs(twins)}",
+        "Gradients and weights are those of the layer that is furthest apart; **torch's weights off**: how far torch in float32 "
+        f"is from torch in float64, in its worst layer. {_costs(twins)}",
     )  # fmt: skip
 
 
@@ -81,7 +81,7 @@ def spread(apart: Apart) -> Table:
         mean = f"**{accuracies.mean():.2%}** ± {accuracies.std(ddof=1):.2%}"
         rows.append([f"**{side}**", "mean", mean, *(f"{apart.of(side, what).mean():.0f} s" for what in ("wall", "cpu"))])
     difference, low, high = apart.difference()
-    verdict = f"**{apart.failures()[0]}**." if apart.failures() else "The interval holds 0: the two agree within their spread."
+    verdict = f"**{apart.failures()[0]}**." if apart.failures() else "The interval contains 0: the two agree within their spread."
     return Table(
         f"{_title(apart.options)}, {apart.options['epochs']} epochs, {len(apart.runs)} seeds",
         ["side", "seed", "held-out accuracy", "wall time", "processor time"],
@@ -161,7 +161,7 @@ def _costs(twins: Twins) -> str:
 def _machine(result: Twins | Apart) -> str:
     return (
         f"Made on {result.date}, {result.machine['cpu']}, {result.options['threads']} threads, at {result.machine['commit']}, "
-        "on a machine that others used too: for times that can be compared there are the benchmarks."
+        "on a machine that others used too: see the benchmarks for times that can be compared."
     )
 
 

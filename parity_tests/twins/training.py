@@ -62,7 +62,7 @@ class ByHand:
             dropout.mask = mask
         self.optimizer.zero_grad()
         loss = self.criterion(self.model(images), labels)
-        self.model.backward(self.criterion.backward(), need_input_grad=False)
+        self.model.backward(self.criterion.backward())
         for dropout in dropouts:
             dropout.mask = None  # the mask would not fit other batches
         return float(loss)
@@ -191,7 +191,7 @@ def apart(options: Options, count: int) -> Apart:
 def _settle(options: Options) -> int:
     """Give both libraries the same number of threads; return it."""
     if options.device != "cpu":
-        raise ValueError(f"--device must be cpu, where scratch runs, got {options.device!r}")
+        raise ValueError(f"--device must be cpu, the only device of scratch, got {options.device!r}")
     threads = options.threads or get_num_threads()
     set_num_threads(threads)
     torch.set_num_threads(threads)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Container
 
 _wrong: list[str] = []
@@ -33,8 +34,19 @@ def check() -> None:
         raise ValueError(_wrong[0])
 
 
+# Numba raises an error at its import for a number of threads below 1. Of other values that it cannot read, it warns with a
+# traceback.
+if not choice("NUMBA_NUM_THREADS", range(1, 10**9), "a positive int", int):
+    os.environ.pop("NUMBA_NUM_THREADS", None)
+with warnings.catch_warnings(record=True) as _warned:
+    warnings.simplefilter("always")
+    import numba  # noqa: F401
+for _warning in _warned:
+    if str(_warning.message).startswith("Environment variable"):
+        _wrong.append(str(_warning.message).splitlines()[0])
+    else:
+        warnings.warn_explicit(_warning.message, _warning.category, _warning.filename, _warning.lineno)
+
 # A list's iterator hands out each range once because only one thread runs Python at a time; much else relies on that, too.
 if not getattr(sys, "_is_gil_enabled", lambda: True)():
-    _wrong.append(
-        "scratch must run in a Python whose threads share a lock (the GIL), got a free-threaded one: PYTHON_GIL=1 turns it on"
-    )
+    _wrong.append("scratch must run in a Python with the GIL, got a free-threaded one without it. PYTHON_GIL=1 turns it on")

@@ -7,11 +7,19 @@ thread compiles. (``threads.py`` gives the child a new pool.)
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import operator
 import os
+import threading
 from typing import Any
 
-import llvmlite.binding.ffi
-import numba.core.compiler_lock
+# Private names, which a release of Numba may lack. Then forks do not wait.
+LOCKS = (
+    ("llvmlite.binding.ffi", "lib._lock._lock"),
+    ("numba.core.compiler_lock", "global_compiler_lock._lock"),
+)
+_RLock = type(threading.RLock())
 
 
 def _renew(lock: Any) -> None:
@@ -29,5 +37,8 @@ def _hold_through_forks(lock: Any) -> None:
 
 def wait_for_compilers() -> None:
     """From now on, forks wait. They take the locks in reverse of this order, as the compiler does: its own, then LLVM's."""
-    _hold_through_forks(llvmlite.binding.ffi.lib._lock._lock)
-    _hold_through_forks(numba.core.compiler_lock.global_compiler_lock._lock)
+    for module, name in LOCKS:
+        with contextlib.suppress(ImportError, AttributeError):
+            lock = operator.attrgetter(name)(importlib.import_module(module))
+            if isinstance(lock, _RLock):
+                _hold_through_forks(lock)

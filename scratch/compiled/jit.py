@@ -26,5 +26,5 @@ def kernel(function: _F) -> _F:
     if hasattr(compiled, "_cache"):
         compiled._cache = kernel_cache.KernelCache(function)
     elif not JIT_OFF:
-        kernel_cache.warn(f"Numba {numba.__version__} has no place for a cache of another")
+        kernel_cache.warn(f"Numba {numba.__version__} does not let a function keep another cache")
     return cast("_F", compiled)

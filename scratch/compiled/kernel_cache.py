@@ -12,12 +12,14 @@ it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
 import os
 import pickle
 import re
 import secrets
+import stat
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -55,7 +57,7 @@ class KernelCache:
             target_context.refresh()
             name, origin = self._origin(sig, target_context.codegen())
             for folder in _folders(self._file):
-                content = _read(folder / name)
+                content = _read(folder / name, self._file)
                 checksum, code = content[:32], content[32:]
                 if checksum == hashlib.sha256(origin + code).digest() and not self._flushed:
                     rebuild: Any = numba.core.compiler.CompileResult._rebuild
@@ -77,6 +79,9 @@ class KernelCache:
             refused = []
             for folder in _folders(self._file):
                 try:
+                    folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+                    if not _trusted(folder, self._file):
+                        raise PermissionError(errno.EPERM, "others may write to it")
                     _write(folder / name, hashlib.sha256(origin + code).digest() + code)
                     break
                 except OSError as error:
@@ -126,20 +131,35 @@ def _folders(file: Path) -> Iterator[Path]:
         yield Path(caches, "alexnet-from-scratch", own)
 
 
-def _read(path: Path) -> bytes:
-    """The file's content, or nothing if it cannot be read."""
+def _read(path: Path, source: Path) -> bytes:
+    """The content of a kernel's file, or nothing if it cannot be read or trusted."""
     with contextlib.suppress(OSError):
-        if path.is_file():  # opening a fifo would wait for a writer
+        # Opening a fifo would wait for a writer.
+        if path.is_file() and _trusted(path.parent, source) and _trusted(path, source):
             return path.read_bytes()
     return b""
 
 
+def _trusted(path: Path, source: Path) -> bool:
+    """Whether only this user, root, or who can write to the kernel's source can write to a file or a folder.
+
+    A file is unpickled, which may run any code, and others must not choose it.
+    """
+    if not hasattr(os, "geteuid"):  # Windows, where each user's folders are private
+        return True
+    there, own = path.stat(), source.stat()
+    others = there.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    if there.st_gid == own.st_gid:
+        others &= ~own.st_mode
+    return there.st_uid in (0, os.geteuid(), own.st_uid) and not others
+
+
 def _write(path: Path, content: bytes) -> None:
     """Write the file in one step: another process sees either all of it or the old one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.tmp{secrets.token_hex(8)}")
     try:
-        unfinished.write_bytes(content)
+        with open(unfinished, "xb", opener=lambda file, flags: os.open(file, flags, 0o644)) as file:
+            file.write(content)
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)

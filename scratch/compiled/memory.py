@@ -163,7 +163,7 @@ _shelf = _Shelf()
 class _Spares(threading.local):
     """Small workspaces of each thread, in whose cache they are, lent or not: a lease for each would cost small kernels too much.
 
-    Which of them are lent is told by their memory's references, since every array that looks at it is one.
+    The references to their memory tell which of them are lent: every array that looks at it is one.
     """
 
     def __init__(self) -> None:
@@ -192,7 +192,7 @@ _first_byte, _address = ctypes.c_char.from_buffer, ctypes.addressof  # in a thir
 
 
 def _from_system(size: int) -> tuple[np.ndarray, int]:
-    """Memory for so many bytes, and where in it the first aligned one is."""
+    """Memory for that many bytes, and the position of the first aligned one."""
     shift = next(_turn) % PLACES * SHIFT if size >= LARGE else 0
     memory: Any = np.empty(size + ALIGNMENT + shift, np.uint8)
     return memory, -_address(_first_byte(memory)) % ALIGNMENT + shift

@@ -23,6 +23,7 @@ import itertools
 import operator
 import os
 import queue
+import sys
 import threading
 import time
 import weakref
@@ -43,6 +44,7 @@ LINGER = 1 if JIT_OFF else 1 << 13
 # More loads after the flag is set, before the thread asks for the GIL. By then its holder, the caller, is in its own kernel.
 GRACE = 200
 FOREVER = 1 << 62  # loads
+AT_EXIT = 10.0  # seconds: how long the end of the process waits for threads that are in a kernel
 
 
 def get_num_threads() -> int:
@@ -139,7 +141,7 @@ class _Call:
         self.ended = np.zeros(places, np.int64)  # 1 where no thread is at work (any more) or holding the GIL
         self.bells: queue.SimpleQueue[None] = queue.SimpleQueue()  # one for each thread that is done
         self.taking = map(self.ended.__setitem__, self.places, itertools.repeat(1))
-        # Twice without the JIT, where it is no call in C, and an exception may end it once.
+        # Twice without the JIT, where it is not a call in C, and an exception may end it once.
         self.watched = iter([self.ended] * (1 + JIT_OFF))
         self.waiting = map(_watch, self.watched, _FOREVER, _NO_GRACE, _NOWHERE)
         self.lost = False  # in a forked child
@@ -176,12 +178,16 @@ class _Pool:
         If the pool is closed or the system has no more threads, no thread gets it, and the caller does all the work.
         """
         self.waiting.append(call)
+        self.wake_one()
+
+    def wake_one(self) -> None:
+        """Wake an idle thread; if there is none, begin a new one."""
         while self.idle:
             try:
                 rest = self.idle[0]
                 rest.wake()
                 self.idle.remove(rest)
-            except (IndexError, ValueError):  # another call was faster: go on with the next thread
+            except (IndexError, ValueError):  # another call was faster: try the next thread
                 continue
             return
         if not self.closed:
@@ -214,12 +220,18 @@ class _Pool:
         except IndexError:  # another thread was faster
             return None
 
-    def close(self) -> None:
-        """Let the threads end, and wait for those that are idle."""
+    def dismiss(self) -> list[_Thread]:
+        """Let the threads end; return those that were idle."""
         self.closed = True
-        for rest in list(self.idle):
+        idle = list(self.idle)
+        for rest in idle:
             rest.wake()
-            rest.thread.join()
+        return [rest.thread for rest in idle]
+
+    def close(self) -> None:
+        """Let the threads end, and wait for those that were idle."""
+        for thread in self.dismiss():
+            thread.join()
 
 
 class _Rest:
@@ -248,12 +260,19 @@ class _Thread(threading.Thread):
         self.call: _Call | None = None  # the last one
 
     def run(self) -> None:
+        self._help_until_closed()
+        if threading.main_thread() is self:  # it has forked, and in the child no other thread goes on
+            with contextlib.suppress(Exception):
+                print("error: for_each: a thread of a kernel forked, and the child lacks the one that called it", file=sys.stderr)
+            os._exit(1)
+
+    def _help_until_closed(self) -> None:
         pool, place = self.pool, None
         pool.threads.append(self)
         rest = _Rest(self)
         _at_work[self] = None
         while True:
-            pool.idle.appendleft(rest)  # before its caller goes on, which may need this thread again
+            pool.idle.appendleft(rest)  # before its caller continues, which may need this thread again
             if self.call is None or place is None:
                 ended = np.empty(1, np.int64)
             else:
@@ -264,10 +283,11 @@ class _Thread(threading.Thread):
                 ended[0] = 1
             elif not _watch(rest.called, LINGER, GRACE, ended):
                 rest.asleep.acquire()
-            try:  # noqa: SIM105 - a microsecond faster
+            try:
                 pool.idle.remove(rest)
             except ValueError:  # the call that woke it was faster
-                pass
+                if call is not None:  # that one counts on this thread, which has taken another
+                    pool.wake_one()
             self.call = call or pool.next()
             if self.call is None and pool.closed:
                 _at_work.pop(self, None)
@@ -315,18 +335,25 @@ def _after_fork() -> None:
             call.ended[:] = 1
             for _ in call.ended:
                 call.bells.put(None)
+    for pool in _pools:  # the thread that forked may be one of theirs: then it ends
+        pool.closed = True
+        pool.waiting.clear()
     _at_work.clear()
     _pools[:] = [_Pool(get_num_threads())]
 
 
 def _end_threads() -> None:
+    end = time.monotonic() + AT_EXIT
     for pool in list(_pools):
-        pool.close()
-        while pool.size - 1 - operator.length_hint(pool.seats) > len(pool.threads) + len(pool.returned):  # one is about to begin
+        pool.dismiss()
+        while time.monotonic() < end:
+            taken = pool.size - 1 - operator.length_hint(pool.seats)
+            if taken <= len(pool.threads) + len(pool.returned):  # none is about to begin
+                break
             time.sleep(0.001)
     for thread in threading.enumerate():
-        if isinstance(thread, _Thread) and thread.is_alive():
-            thread.join()
+        if isinstance(thread, _Thread) and thread is not threading.current_thread():
+            thread.join(max(0.0, end - time.monotonic()))
 
 
 def _threads_at_the_start() -> int:

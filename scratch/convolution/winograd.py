@@ -55,11 +55,11 @@ def winograd_forward(
     """Multiply less: a 2×2 block of outputs takes 16 multiplications for a 3×3 window, where the definition takes 36."""
     OC, _, KH, KW = weight.shape
     if KH not in SIZES or KW not in SIZES or geometry.stride != (1, 1) or geometry.dilation != (1, 1):
-        raise NotTakenError("conv2d: winograd takes windows with sides of 3, 5 or 6 at stride 1 without dilation")
+        raise NotTakenError("conv2d: winograd takes windows 3, 5 or 6 high and wide, at stride 1 without dilation")
     if max(geometry.top, geometry.bottom) >= KH or max(geometry.left, geometry.right) >= KW:
-        raise NotTakenError("conv2d: winograd takes no window that lies beside x altogether")
+        raise NotTakenError("conv2d: winograd does not take windows entirely outside x")
     if x.size == 0:
-        raise NotTakenError("conv2d: winograd takes no empty arrays")
+        raise NotTakenError("conv2d: winograd does not take empty arrays")
     biases = np.zeros(OC, x.dtype) if bias is None else bias
     if not np.all(np.abs(biases) <= np.finfo(x.dtype).max / 2):
         raise NotTakenError("conv2d: winograd takes a bias of at most half the largest number")

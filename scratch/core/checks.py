@@ -62,7 +62,7 @@ def room(operation: str, name: str, value: Any, what: str, shape: tuple[int, ...
     """
     size = math.prod(max(length, 1) for length in shape) * dtype.itemsize
     if size >= LARGE and not _fits(size):
-        raise ValueError(f"{operation}: {name} must leave {what} {shape} room in memory, got {shown(value)}")
+        raise ValueError(f"{operation}: {name} must not make {what} {shape} too large for memory, got {shown(value)}")
 
 
 def _fits(size: int) -> bool:

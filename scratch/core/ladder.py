@@ -8,13 +8,14 @@ pays for arguments of that size (:attr:`Rung.worth_it`), which is the fastest on
 from __future__ import annotations
 
 import functools
+import os
 import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -153,25 +154,34 @@ _LADDERS: dict[str, Ladder] = {}
 
 # --- the choice of a rung ---------------------------------------------------------------------------------------------
 
-# Operation → rung; "" stands for every operation.
+# Operation → rung; "" means every operation.
 _process_choice: dict[str, str] = {}
 _context_choice: ContextVar[dict[str, str]] = ContextVar("rung", default={})  # noqa: B039 - replaced, never written to
+
+
+class _Choice(NamedTuple):
+    """What a block has chosen, and the thread that entered it."""
+
+    rungs: dict[str, str]
+    thread: int
+
+
 # The choices of blocks, the innermost last; each key is a lock that is held inside the block. Only the block's ``with`` keeps the
 # lock alive. So even a block that an interrupt ended, without a call of its exit, no longer counts.
-_Blocks = dict["weakref.ref[threading.Lock]", dict[str, str]]
+_Blocks = dict["weakref.ref[threading.Lock]", _Choice]
 _process_blocks: _Blocks = {}
 _context_blocks: ContextVar[_Blocks] = ContextVar("blocks", default={})  # noqa: B039 - replaced, never written to
 
 
 def _choices() -> Iterator[dict[str, str]]:
     """All choices that apply, the strongest first: this context's, then the process's; in both, inner blocks come first."""
-    for blocks, standing in ((_context_blocks.get(), _context_choice.get()), (_process_blocks, _process_choice)):
+    for blocks, set_before in ((_context_blocks.get(), _context_choice.get()), (_process_blocks, _process_choice)):
         # Not of pairs: to make those, older Pythons collect garbage, and blocks may go, or come, meanwhile.
         for entered in reversed(list(blocks)):
             inside = entered()
             if inside is not None and inside.locked():
-                yield blocks[entered]  # it is there as long as the lock
-        yield standing
+                yield blocks[entered].rungs  # it is there as long as the lock
+        yield set_before
 
 
 def _checked(function: str, name: Any, operations: Mapping[str, Any]) -> dict[str, str]:
@@ -232,7 +242,7 @@ class use_rung:  # noqa: N801 - reads as a function, like torch.no_grad
     """Choose the rung that runs in a block: ``with use_rung("naive"):``, or per operation ``with use_rung(conv2d="im2col"):``.
 
     It applies to the same threads as :func:`set_rung`'s choice. If several blocks choose for an operation, the innermost counts.
-    A choice is for one block, and ends with it, no matter how the block ends.
+    A choice ends with its block, no matter how the block ends.
 
     Raises:
         TypeError: ``process`` is not a bool.
@@ -243,20 +253,21 @@ class use_rung:  # noqa: N801 - reads as a function, like torch.no_grad
         self._choice = _checked("use_rung", name, operations)
         self._process = checks.flag("use_rung", "process", process)
         self._inside = threading.Lock()  # held while the block runs
-        message = f"{self!r} has chosen nothing: it takes a block, 'with {self!r}:'; set_rung chooses without one"
+        message = f"{self!r} has chosen nothing. Write 'with {self!r}:' to choose for a block, or call set_rung"
         # Not __del__, a Python function that would swallow an interrupt.
         self._unused: Any = weakref.ref(self, functools.partial(warnings.warn, message, RuntimeWarning, 1))
 
     @_OneStep
     def __enter__(self) -> Callable[[], bool]:
         if self._unused is None:
-            raise RuntimeError(f"use_rung: a choice is for one block, got another block for {self!r}")
+            raise RuntimeError(f"use_rung: a choice must be used for one block only, got a second block for {self!r}")
         self._unused = None
+        choice = _Choice(self._choice, threading.get_ident())
         if self._process:
-            _process_blocks[weakref.ref(self._inside, _process_blocks.pop)] = self._choice
+            _process_blocks[weakref.ref(self._inside, _process_blocks.pop)] = choice
         else:
             others = {inside: choice for inside, choice in _context_blocks.get().items() if inside() is not None}
-            _context_blocks.set({**others, weakref.ref(self._inside): self._choice})
+            _context_blocks.set({**others, weakref.ref(self._inside): choice})
         return self._inside.acquire
 
     @_OneStep
@@ -266,3 +277,14 @@ class use_rung:  # noqa: N801 - reads as a function, like torch.no_grad
     def __repr__(self) -> str:
         names = [f"{operation}={rung!r}" if operation else repr(rung) for operation, rung in self._choice.items()]
         return f"use_rung({', '.join(names)})"
+
+
+def _after_fork() -> None:
+    """In a child: blocks of other threads have no end there, and no longer count."""
+    for entered, choice in list(_process_blocks.items()):
+        if choice.thread != threading.get_ident():
+            _process_blocks.pop(entered, None)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

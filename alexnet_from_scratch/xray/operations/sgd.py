@@ -38,7 +38,7 @@ def build(
         # What SGD.step passes to the rung. The first velocity is 0, so it does not matter how much of it is kept.
         gain, move = (-rate, 1.0) if update == "paper" else (1.0, -rate)
         g = tape.given(f"grad {step}", gradient)
-        update_in_place(data, g, velocity, kept, kept, gain, move, decay, False, False)  # type: ignore[arg-type]
+        update_in_place(data, g, velocity, sgd.Rule(kept, kept, gain, move, decay, False), False)  # type: ignore[arg-type]
         velocity = tape.made(f"velocity {step}", velocity).copy()
         data = tape.made(f"weight {step}", data).copy()
         panels += [
