@@ -7,7 +7,7 @@ WORKERS ?= 2
 PROFILE ?= default
 PYTEST := OMP_NUM_THREADS=1 SCRATCH_NUM_THREADS=2 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help venv check test parity coverage bench bench-report docs exercise clean
+.PHONY: help venv check test parity coverage bench bench-machine bench-report docs exercise clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -40,6 +40,9 @@ coverage: venv  ## Measure which lines and branches of scratch the tests reach, 
 
 bench: venv  ## Verify, then time scratch against torch
 	$(BIN)/python -m benchmarks
+
+bench-machine: venv  ## The same at batch 32, kept in benchmarks/results: half an hour with nothing else running
+	$(BIN)/python -m benchmarks --batch 32 --compile --keep
 
 bench-report: venv  ## Write the committed results into the documents
 	$(BIN)/python -m benchmarks report README.md docs/benchmarks.md docs/benchmark-traps.md docs/twin.md \

@@ -5,6 +5,7 @@ itself.
 from __future__ import annotations
 
 import datetime
+import itertools
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,21 +15,24 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from benchmarks.commands import accuracy as accurate
 from benchmarks.commands import growth as sweep
 from benchmarks.commands import parts as where
+from benchmarks.commands import peers as others
 from benchmarks.commands import selfcheck as ruler
 from benchmarks.commands import traps
 from benchmarks.measure import machine, pairing, starts
+from benchmarks.measure.isa import ISAS, pretended
 from benchmarks.measure.processes import Process
 from benchmarks.measure.run import CONTROLS, Settings
 from benchmarks.measure.run import run as run_cases
 from benchmarks.measure.run import rungs as rungs_of
 from benchmarks.reports import compare as compared
 from benchmarks.reports import documents as documents
-from benchmarks.reports import tables
+from benchmarks.reports import machines, tables
 from benchmarks.reports.results import RESULTS, SHOWN, Report
-from benchmarks.reports.screen import console, progress, render, show
-from benchmarks.subjects.cases import CROSSING, MINI, Case, choose
+from benchmarks.reports.screen import conclude, console, progress, render, show
+from benchmarks.subjects.cases import CROSSING, MINI, SHAPES, Case, choose
 from benchmarks.subjects.sides import Side
 from benchmarks.subjects.verify import Judge
 
@@ -54,10 +58,13 @@ app = typer.Typer(
 )
 
 Ops = Annotated[str | None, typer.Option(help="Cases or operations, separated by commas: conv2,relu. Default: all.")]
+Batch = Annotated[int, typer.Option(min=1, help="Images.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads in every pool. Default: all cores.")]
 Seed = Annotated[int, typer.Option(help="Seed of the photographs' crops, the weights and the gradients.")]
-Json = Annotated[Path, typer.Option("--json", help="The folder for the results.")]
+Json = Annotated[Path, typer.Option("--json", help="The file for the results.")]
 Quick = Annotated[bool, typer.Option("--quick", help="Takes a minute; the intervals are wide.")]
+Keep = Annotated[bool, typer.Option("--keep", help="Keep the results in benchmarks/results too, with this kind of machine's.")]
+Isa = Annotated[str | None, typer.Option(help=f"Run both sides as on a machine with no more than: {', '.join(ISAS)}.")]
 
 
 @app.command()
@@ -77,6 +84,10 @@ def run(
         typer.Option("--compile/--no-compile", help="torch.compile on all rows or none. Default: where it gains most."),
     ] = None,
     device: Annotated[str, typer.Option(help="Where torch runs: cpu or cuda; scratch stays on the CPU.")] = "cpu",
+    isa: Isa = None,
+    twins: Annotated[bool, typer.Option("--twins", help="A/A for every row: twice the time.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 if the run is not trusted, as CI may want.")] = False,
+    keep: Keep = False,
     json: Json = LATEST,
     seed: Seed = 0,
 ) -> None:
@@ -85,6 +96,8 @@ def run(
     known = {rung for case in cases for rung in rungs_of(case)}
     if unknown := set(rungs.split(",")) - known - {"", "all"}:
         raise typer.BadParameter(f"--rungs must be among {sorted(known)} or 'all', got {sorted(unknown)}")
+    if keep and (ops or rungs or device != "cpu"):
+        raise typer.BadParameter("--keep must have the whole run, without --ops, --rungs and --device")
     settings = Settings(
         cases=cases,
         effort=pairing.FULL if full else pairing.QUICK if quick else pairing.DEFAULT,
@@ -94,49 +107,94 @@ def run(
         seed=seed,
         rungs=tuple(rungs.split(",")) if rungs else (),
         compile_=True if full and compile_ is None else compile_,
+        twins=twins,
     )
     report = Report(settings=describe(settings, "full" if full else "quick" if quick else "default"))
-    with interruptible(report), progress(cases) as (say, done):
+    with pretended(known_isa(isa)), interruptible(report), progress(cases) as (say, done):
         run_cases(settings, report, say, done)
         if ops is None:
             say("starts")
             report.starts = start(settings)
-    report.save(json)
     show(report)
-    console.print(f"\nEvery sample is in {json}; 'python -m benchmarks compare OLD NEW' compares two such files.")
-    leave(report)
+    save(report, json, machines.MAIN if keep else None)
+    console.print("'python -m benchmarks compare OLD NEW' compares two such files.")
+    conclude(report)
+    leave(report, strict=strict)
 
 
 @app.command()
-def growth(threads: Threads = None, json: Json = Path("runs/growth.json"), seed: Seed = 0) -> None:
+def growth(threads: Threads = None, keep: Keep = False, json: Json = Path("runs/growth.json"), seed: Seed = 0) -> None:
     """How time and memory of a training step grow with batch, threads and image size."""
     settings = Settings(sweep.cases(threads or machine.cores()), pairing.QUICK, threads=threads or machine.cores(), seed=seed)
     report = Report(settings=describe(settings, "growth"))
     with interruptible(report), progress(settings.cases) as (say, done):
         sweep.run(settings, report, say, done)
-    report.save(json)
+    save(report, json, "growth.json" if keep else None)
     render(tables.growth(report))
     leave(report)
 
 
 @app.command()
-def crossing(threads: Threads = None, quick: Quick = False, json: Json = Path("runs/crossing.json"), seed: Seed = 0) -> None:
+def crossing(
+    threads: Threads = None, quick: Quick = False, keep: Keep = False, json: Json = Path("runs/crossing.json"), seed: Seed = 0
+) -> None:  # fmt: skip
     """From which size on each rung of conv2d pays off, and which rung the default takes."""
     effort = pairing.QUICK if quick else pairing.DEFAULT
     settings = Settings(list(CROSSING), effort, threads=threads or machine.cores(), seed=seed)
-    report = Report(settings=describe(settings, "crossing"))
-    with interruptible(report), progress(settings.cases) as (say, done):
-        run_cases(settings, report, say, done)
-    report.save(json)
+    report = timed(settings, "crossing", None)
+    save(report, json, "crossing.json" if keep else None)
     render(tables.crossing(report))
+    leave(report)
+
+
+@app.command()
+def shapes(
+    batch: Batch = 8, threads: Threads = None, quick: Quick = False, isa: Isa = None, keep: Keep = False,
+    json: Json = Path("runs/shapes.json"), seed: Seed = 0,
+) -> None:  # fmt: skip
+    """conv2d on shapes that users run and AlexNet does not have: 1×1, strides, dilation, 7×7, the images' gradient."""
+    effort = pairing.QUICK if quick else pairing.DEFAULT
+    settings = Settings(list(SHAPES), effort, batch=batch, threads=threads or machine.cores(), seed=seed)
+    report = timed(settings, "shapes", isa)
+    save(report, json, "shapes.json" if keep else None)
+    render(tables.shapes(report))
+    leave(report)
+
+
+@app.command()
+def accuracy(
+    batch: Batch = 8, threads: Threads = None, isa: Isa = None, keep: Keep = False,
+    json: Json = Path("runs/accuracy.json"), seed: Seed = 0,
+) -> None:  # fmt: skip
+    """How exact every rung and torch are at AlexNet's layers, compared with float64, next to their times."""
+    cases = accurate.cases()
+    settings = Settings(cases, pairing.QUICK, batch=batch, threads=threads or machine.cores(), seed=seed)
+    report = timed(settings, "accuracy", isa)
+    save(report, json, "accuracy.json" if keep else None)
+    render(accurate.table(report))
+    leave(report)
+
+
+@app.command()
+def peers(
+    threads: Threads = None, quick: Quick = False, isa: Isa = None, keep: Keep = False, json: Json = Path("runs/peers.json"),
+    seed: Seed = 0,
+) -> None:  # fmt: skip
+    """one_tower in ONNX Runtime, OpenVINO, JAX and torch: inference of 1, 8 and 32 images, and the training step."""
+    effort = pairing.QUICK if quick else pairing.DEFAULT
+    settings = Settings(others.cases(), effort, threads=threads or machine.cores(), seed=seed, compile_=True)
+    report = timed(settings, "peers", isa)
+    save(report, json, "peers.json" if keep else None)
+    render(others.table(report))
     leave(report)
 
 
 @app.command()
 def parts(
     ops: Annotated[str, typer.Option(help="Which cases.")] = where.CASES,
-    batch: Annotated[int, typer.Option(min=1, help="Images.")] = 32,
+    batch: Batch = 32,
     threads: Threads = None,
+    keep: Keep = False,
     json: Json = Path("runs/parts.json"),
     seed: Seed = 0,
 ) -> None:
@@ -145,7 +203,7 @@ def parts(
     report = Report(settings=describe(settings, "parts"))
     with interruptible(report), progress(settings.cases) as (say, done):
         where.run(settings, report, say, done)
-    report.save(json)
+    save(report, json, "parts.json" if keep else None)
     render(where.table(report))
 
 
@@ -156,6 +214,7 @@ def selfcheck(
     slow: Annotated[str, typer.Option(help="The operation to slow down, and by how much: OP=FACTOR.")] = "conv2d=1.10",
     threads: Threads = None,
     quick: Quick = False,
+    keep: Keep = False,
     json: Json = Path("runs/selfcheck.json"),
     seed: Seed = 0,
 ) -> None:
@@ -174,19 +233,19 @@ def selfcheck(
     with interruptible(report), progress(settings.cases * runs) as (say, done):
         for finding in ruler.check(settings, runs, say, done):
             report.selfchecks.append(finding)
-    report.save(json)
+    save(report, json, "selfcheck.json" if keep else None)
     render(ruler.table(report))
     if not all(ruler.passed(found) for found in report.selfchecks):
         raise typer.Exit(FAILED)
 
 
 @app.command()
-def trap(threads: Threads = None, json: Json = Path("runs/traps.json")) -> None:
+def trap(threads: Threads = None, keep: Keep = False, json: Json = Path("runs/traps.json")) -> None:
     """Fall into the traps of benchmarking on purpose; docs/benchmark-traps.md explains them."""
     settings = Settings([], pairing.DEFAULT, threads=threads or machine.cores())
     report = Report(machine=machine.describe(), settings=describe(settings, "traps"))
     report.traps = traps.run(settings.threads)
-    report.save(json)
+    save(report, json, "traps.json" if keep else None)
     for name in traps.TRAPS:
         render(traps.table(name, report))
 
@@ -216,12 +275,37 @@ def report(
     pictures: Annotated[Path, typer.Option(help="The folder for the SVG files.")] = Path("docs"),
 ) -> None:
     """Write tables and pictures of committed results into Markdown files, between their markers."""
-    merged = Report.merged([loaded(path) for path in json or sorted((RESULTS / SHOWN).glob("*.json"))])
+    reports = [loaded(path) for path in json or sorted((RESULTS / SHOWN).glob("*.json"))]
+    for one, other in itertools.permutations(reports, 2):
+        one.raise_roof(other)
     try:
-        for path in documents.write(files, merged, pictures):
+        for path in documents.write(files, reports, pictures):
             console.print(f"wrote {path}")
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+
+
+def timed(settings: Settings, name: str, isa: str | None) -> Report:
+    """A run of the settings' cases."""
+    report = Report(settings=describe(settings, name))
+    with pretended(known_isa(isa)), interruptible(report), progress(settings.cases) as (say, done):
+        run_cases(settings, report, say, done)
+    return report
+
+
+def known_isa(isa: str | None) -> str | None:
+    """``--isa``, which must be one of those whose variables are known."""
+    if isa is not None and isa not in ISAS:
+        raise typer.BadParameter(f"--isa must be among {sorted(ISAS)}, got {isa!r}")
+    return isa
+
+
+def save(report: Report, json: Path, kept: str | None) -> None:
+    """Write the results, with ``kept`` also under that name in the folder of this kind of machine."""
+    report.save(json)
+    console.print(f"Every sample is in {json}.")
+    if kept and not report.interrupted and not report.failures():
+        console.print(machines.keep(report, kept), markup=False)
 
 
 def start(settings: Settings) -> list[dict[str, Any]]:
@@ -260,6 +344,7 @@ def describe(settings: Settings, effort: str) -> dict[str, Any]:
         "device": settings.device,
         "seed": settings.seed,
         "rungs": list(settings.rungs),
+        "controls": settings.controls,
     }
 
 
@@ -273,13 +358,12 @@ def interruptible(report: Report) -> Iterator[None]:
         report.rows = [row for row in report.rows if row.rounds or row.failed]
 
 
-def leave(report: Report) -> None:
-    """Exit with a code that says whether the figures can be used."""
+def leave(report: Report, *, strict: bool = False) -> None:
+    """Exit with a code: 1 if a result was wrong, 3 if the run is not trusted and ``strict``. A noisy machine is not an error."""
     if report.interrupted:
         console.print("Interrupted: only part of the rows was measured.")
         raise typer.Exit(INTERRUPTED)
     if report.failures():
         raise typer.Exit(FAILED)
-    if report.same() and (reason := report.distrust()):
-        console.print(f"[bold red]This run cannot be trusted[/]: {reason}.")
+    if strict and report.distrust():
         raise typer.Exit(NOT_TRUSTED)

@@ -84,7 +84,7 @@ def test_a_network_computes_the_same():
             elif isinstance(module, Dropout):
                 module.p = 0.0
         loss = criterion(model(images), labels)
-        grad_images = model.backward(criterion.backward())
+        grad_images = model.backward(criterion.backward(), need_input_grad=True)
         assert grad_images is not None
         return [np.asarray(loss), grad_images, *(p.grad for p in model.parameters() if p.grad is not None)]
 

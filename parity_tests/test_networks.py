@@ -97,7 +97,7 @@ class ByScratch:
         logits = self.model(batch.images.astype(self.dtype))
         self.criterion(logits, batch.labels)
         self.model.zero_grad()
-        self.model.backward(self.criterion.backward(), need_input_grad=False)
+        self.model.backward(self.criterion.backward())
         return {"logits": logits} | {name: parameter.grad for name, parameter in self.model.named_parameters()}
 
     def weights(self):
@@ -275,8 +275,28 @@ def test_stages(variant, size, sizes):
 def test_other_image_sizes_work():
     network = AlexNet("mini", 10, rng=np.random.default_rng(0))
     assert network(np.zeros((3, 1, 40, 35), np.float32)).shape == (3, 10)
-    assert network.backward(np.ones((3, 10), np.float32)).shape == (3, 1, 40, 35)
+    assert network.backward(np.ones((3, 10), np.float32), need_input_grad=True).shape == (3, 1, 40, 35)
     assert network(np.zeros((0, 1, 28, 28), np.float32)).shape == (0, 10)
+
+
+def test_a_network_leaves_out_the_images_gradient_unless_asked():
+    """As torch does: the parameters' gradients are the same either way, and the images' gradient is torch's."""
+    images = np.random.default_rng(0).standard_normal((2, 1, 28, 28), np.float32)
+    grad_out = np.random.default_rng(1).standard_normal((2, 10), np.float32)
+    ours, theirs = AlexNet("mini", 10, dropout=0.0, rng=np.random.default_rng(2)), TorchAlexNet("mini", 10, dropout=0.0)
+    theirs.load_state_dict({name: torch.from_numpy(array) for name, array in ours.state_dict().items()})
+    found = []
+    for asked in (False, True):
+        ours.zero_grad()
+        ours(images)
+        grad_images = ours.backward(grad_out, **({"need_input_grad": True} if asked else {}))
+        their_images = torch.from_numpy(images.copy()).requires_grad_(asked)
+        theirs(their_images).backward(torch.from_numpy(grad_out))
+        assert (grad_images is not None) == (their_images.grad is not None) == asked
+        found.append([parameter.grad for parameter in ours.parameters()])
+    assert np.linalg.norm(grad_images - np.asarray(their_images.grad)) <= 1e-5 * np.linalg.norm(grad_images)
+    for without, with_it in zip(*found, strict=True):
+        assert np.array_equal(without, with_it)
 
 
 @pytest.mark.parametrize("build", [lambda: AlexNet("mini", 10, init="paper"), lambda: TorchAlexNet("mini", 10, init="paper")])

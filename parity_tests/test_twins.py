@@ -109,14 +109,14 @@ def test_documents_show_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     save(seeds([0.90, 0.92, 0.91], [0.91, 0.93, 0.92]), tmp_path / "seeds.json")
     page = tmp_path / "page.md"
     page.write_text("".join(f"<!-- benchmark:begin twin-{name} -->\n<!-- benchmark:end -->\n" for name in ("mini", "seeds")))
-    written = report.write([page], Report(), tmp_path / "pictures")
+    written = report.write([page], [Report()], tmp_path / "pictures")
     assert written == [tmp_path / "pictures" / "twin-mini.svg", page]
     text = page.read_text()
     assert "](pictures/twin-mini.svg)" in text
     assert "| conv1 | 1.0e-07 | 1.0e-07 | 1.0e-07 | 1.0e-07 | 2 | 4 | 1.3e-04 |" in text
     assert "the two agree within their spread" in text
     page.write_text("<!-- benchmark:begin twin-other -->\n<!-- benchmark:end -->\n")
-    report.write([page], Report(), tmp_path / "pictures")
+    report.write([page], [Report()], tmp_path / "pictures")
     assert "Not measured yet" in page.read_text()
 
 

@@ -65,7 +65,7 @@ def train(options: Options) -> dict[str, Any]:
                 optimizer.zero_grad()
                 logits = model(images)
                 loss = criterion(logits, labels)
-                model.backward(criterion.backward(), need_input_grad=False)
+                model.backward(criterion.backward())
                 optimizer.step()
                 run.after_step(float(loss) * len(labels), int((logits.argmax(axis=1) == labels).sum()))
             run.after_epoch(evaluate(model, held_out, len(dataset.classes), ten_crops=options.ten_crops))

@@ -7,7 +7,6 @@ that are made: by Winograd's algorithm fewer than by the definition.
 
 from __future__ import annotations
 
-import math
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -19,12 +18,11 @@ from benchmarks.measure.processes import Process
 from benchmarks.measure.run import Settings, limits
 from benchmarks.reports.results import Report
 from benchmarks.reports.tables import Table, milliseconds
-from benchmarks.subjects import scratch_side
-from benchmarks.subjects.cases import Case, Layer, Network
-from benchmarks.subjects.sides import Arrays, Side, copies
+from benchmarks.subjects import scratch_side, work
+from benchmarks.subjects.cases import Case, Layer
+from benchmarks.subjects.sides import Arrays, Side, copies, rotating
 from benchmarks.subjects.verify import Judge
 from scratch.compiled.threads import for_each
-from scratch.convolution.winograd_tiles import Pieces
 
 # The cases that miss their goals, and the whole network.
 CASES = "conv1,conv2/2,conv5/2,norm1,pool2,pool5,fc8,loss,one_tower step"
@@ -52,7 +50,7 @@ class Parts:
 
     def measure(self, case: Case, arrays: Arrays, cache_bytes: int) -> list[dict[str, Any]]:
         """For each phase, the seconds of a pass and of its parts, and the rung that ran."""
-        subject: Any = scratch_side.prepare(Side("scratch"), case, arrays, copies(arrays, cache_bytes))
+        subject: Any = scratch_side.prepare(Side("scratch"), case, arrays, copies(rotating(arrays), cache_bytes))
         subject.results()
         for phase in case.phases:
             if isinstance(case, Layer):
@@ -93,30 +91,12 @@ def run(settings: Settings, report: Report, say: Callable[[str], None], done: Ca
         for case in settings.cases:
             say(case.name)
             for found in process.ask("measure", case, judge.ask("arrays", case), machine.cache_bytes()):
-                flops = multiplications(case, found["phase"], found["rung"], settings.batch)
+                flops = work.made(case, found["phase"], found["rung"], settings.batch) or 0.0
                 traffic = case.traffic(found["phase"], settings.batch)
-                size = {"batch": settings.batch, "threads": settings.threads, "flops": flops, "traffic": traffic}
-                report.parts.append({**found, **size})
+                stream = work.stream(case, settings.batch, machine.cache_bytes())
+                size = {"batch": settings.batch, "threads": settings.threads}
+                report.parts.append({**found, **size, "flops": flops, "traffic": traffic, "stream": stream})
             done(case)
-
-
-def multiplications(case: Case, phase: str, rung: str, batch: int) -> float:
-    """Multiplications and additions that the rung makes; for Winograd, those of its products; 0 for a network of many rungs."""
-    if isinstance(case, Network):
-        return 0.0
-    if not isinstance(case, Layer) or rung != "winograd":
-        return case.flops(phase, batch)
-    assert case.weight is not None
-    OC, C, KH, KW = case.weight
-    products = int(Pieces.of(KH, KW).needed.sum()) * C * OC  # for one square of two by two outputs
-
-    def squares(shape: tuple[int, ...]) -> int:
-        return math.ceil(shape[1] / 2) * math.ceil(shape[2] / 2)
-
-    count = squares(case.out)  # the output's; backward has as many for grad_weight, and those of x for grad_x
-    if phase == "backward" and case.needs_grad_x:
-        count += squares(case.shape)
-    return 2.0 * batch * count * products
 
 
 def table(report: Report) -> Table:
@@ -145,6 +125,6 @@ def _lines(found: dict[str, Any], roof: dict[str, float]) -> Iterator[tuple[str,
         if seconds >= SHOWN * whole:
             yield f"`{part}`", seconds
     yield BETWEEN, max(0.0, whole - sum(found["parts"].values()))
-    least = max(found["flops"] / roof["flops"], found["traffic"] / roof["bytes"])
+    least = max(found["flops"] / roof["flops"], found["traffic"] / roof[found["stream"]])
     if least:
         yield LEAST, least

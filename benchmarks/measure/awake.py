@@ -43,6 +43,8 @@ class Awake:
 
 def spin() -> None:
     """Spin from one byte on standard input to the next, then sleep until another comes; exit when the input is closed."""
+    if hasattr(os, "SCHED_OTHER"):  # a run with real-time priority (chrt) must not hand it on to these
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     os.nice(19)
     while os.read(0, 1):
         while not select.select([0], [], [], 0)[0]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import os
 import platform
 import resource
 import subprocess
@@ -15,6 +16,8 @@ from typing import Any
 import psutil
 import threadpoolctl
 
+from benchmarks.measure import isa
+
 
 def cores() -> int:
     """The cores that this process may use, as scratch counts them."""
@@ -23,12 +26,36 @@ def cores() -> int:
     return available_cores()
 
 
+def caches() -> dict[str, int]:
+    """The bytes of each cache for data that the first core reaches, by name (L1, L2, L3), where the system says so (Linux)."""
+    sizes = {}
+    for folder in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        level, kind, size = ((folder / name).read_text().strip() for name in ("level", "type", "size"))
+        if kind != "Instruction":
+            sizes[f"L{level}"] = int(size.rstrip("K")) * 1024
+    return sizes
+
+
 def cache_bytes() -> int:
-    """The last-level cache of one core, or 32 MiB if the system does not report it."""
-    sizes = []
-    for file in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
-        sizes.append(int(file.read_text().strip().rstrip("K")) * 1024)
-    return max(sizes, default=32 << 20)
+    """The last-level cache, or 32 MiB if the system does not report it."""
+    return max(caches().values(), default=32 << 20)
+
+
+def below_last_level(threads: int) -> int:
+    """How many bytes fit into the last-level cache, but not into what ``threads`` cores have above it."""
+    *above, last = sorted(caches().values()) or [32 << 20]
+    return min(last // 2, 4 * threads * max(above, default=1 << 20))
+
+
+def lanes() -> int:
+    """The float32 lanes of this processor's vector registers, or of those that Numba was told it has, whatever scratch uses."""
+    from llvmlite import binding  # here, because torch's processes must not load it
+
+    told = os.environ.get("NUMBA_CPU_FEATURES")
+    features = dict.fromkeys(told.replace("+", "").split(","), True) if told else binding.get_host_cpu_features()
+    if features.get("avx512f"):
+        return 16
+    return 8 if features.get("avx") else 4
 
 
 def describe() -> dict[str, Any]:
@@ -37,6 +64,9 @@ def describe() -> dict[str, Any]:
         "cpu": _cpu(),
         "cores": cores(),
         "last_level_cache_bytes": cache_bytes(),
+        "caches": caches(),
+        "vector_bits": 32 * lanes(),
+        "isa": isa.current(),
         "memory_bytes": psutil.virtual_memory().total,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
@@ -72,7 +102,7 @@ def waiting_threads() -> bool:
 
 def libraries() -> dict[str, Any]:
     """Versions and thread pools of what this process has loaded; JSON-ready."""
-    names = [name for name in ("numpy", "numba", "llvmlite", "torch") if name in sys.modules]
+    names = [name for name in ("numpy", "numba", "llvmlite", "torch", "onnxruntime", "openvino", "jax") if name in sys.modules]
     facts: dict[str, Any] = {
         "versions": {name: importlib.metadata.version(name) for name in names},
         "pools": {

@@ -1,10 +1,12 @@
-"""The limits of this machine, measured: how fast it can multiply and add, and how fast it can copy.
+"""The limits of this machine, measured: how fast it can multiply and add, and how fast it can move bytes.
 
 Multiply-adds: eleven independent chains of vector FMAs that never leave the registers. Eleven are enough to fill two pipelines
 with a latency of four or five cycles, and few enough for sixteen registers. The loop is written as LLVM code: with a loop in
 Python, the compiler would decide whether anything but FMAs is measured.
 
-Copying: one array onto another, both many times larger than the cache; each byte counts twice, as read and as written.
+Moving bytes has three streams, since no one of them limits every pass. "bytes": one array copied onto another, both many times
+larger than the cache; each byte counts as read and as written. "update": an array changed in place by another, as an optimizer
+does; it reads the lines that it writes. "cached": a copy that fits into the last-level cache, but not into the caches above it.
 """
 
 from __future__ import annotations
@@ -16,28 +18,22 @@ from typing import Any
 
 import numba
 import numpy as np
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from benchmarks.measure import machine
 from scratch.compiled.emission import spread
 
 CHAINS = 11
 REPEATS = 7  # the best counts: the limit is what an undisturbed run reaches
 STEPS = 5_000_000
-COPIED = 1 << 28  # bytes in total
+MOVED = 1 << 28  # bytes in total of the streams from memory
+AGAIN = 20  # how often a stream within the cache is repeated, since one pass is too short for the clock
 
 
-def lanes() -> int:
-    """The number of float32 lanes in this processor's vector registers, whatever width scratch is set to use."""
-    features = binding.get_host_cpu_features()
-    if features.get("avx512f"):
-        return 16
-    return 8 if features.get("avx") else 4
-
-
-LANES = lanes()
+LANES = machine.lanes()
 
 
 @intrinsic
@@ -82,6 +78,16 @@ def _multiply_add(steps: int, factor: float, summand: float) -> float:
     return _chains(steps, factor, summand)  # type: ignore[call-arg]
 
 
+@numba.njit(nogil=True)
+def _update(x: np.ndarray, y: np.ndarray) -> None:
+    for i in range(x.size):
+        x[i] = x[i] * np.float32(0.5) + y[i]
+
+
+def _copy(target: np.ndarray, source: np.ndarray) -> None:
+    np.copyto(target, source)
+
+
 class Roof:
     """Measures the limits in its own process."""
 
@@ -90,14 +96,30 @@ class Roof:
         self.pool = ThreadPoolExecutor(threads)
 
     def measure(self) -> dict[str, float]:
-        """``flops`` and ``bytes`` per second on all threads."""
+        """``flops``, ``bytes``, ``update`` and ``cached`` per second on all threads."""
         factor, summand = 0.5, 1.0  # x converges to 2: no denormals, no infinities
         _multiply_add(1, factor, summand)
         flops = 2.0 * CHAINS * LANES * STEPS * self.threads / self._best(lambda i: _multiply_add(STEPS, factor, summand))
-        source, target = np.ones(COPIED // 8, np.float32), np.zeros(COPIED // 8, np.float32)
-        pieces = list(zip(np.array_split(source, self.threads), np.array_split(target, self.threads), strict=True))
-        moved = 2.0 * source.nbytes / self._best(lambda i: np.copyto(pieces[i][1], pieces[i][0]))
-        return {"flops": flops, "bytes": moved}
+        _update(np.ones(1, np.float32), np.ones(1, np.float32))  # compiles it
+        return {
+            "flops": flops,
+            "bytes": self._stream(_copy, MOVED, moves=2),
+            "update": self._stream(_update, MOVED, moves=3),
+            "cached": self._stream(_copy, machine.below_last_level(self.threads), moves=2, again=AGAIN),
+        }
+
+    def _stream(self, kernel: Callable[..., None], size: int, *, moves: int, again: int = 1) -> float:
+        """Bytes per second of a kernel over two arrays of ``size`` bytes together, each byte of an array moved ``moves``/2 times
+        on average.
+        """
+        count = size // 8 // self.threads
+        pairs = [(np.zeros(count, np.float32), np.ones(count, np.float32)) for _ in range(self.threads)]
+
+        def work(i: int) -> None:
+            for _ in range(again):
+                kernel(*pairs[i])
+
+        return 4.0 * count * self.threads * moves * again / self._best(work)
 
     def _best(self, work: Callable[[int], Any]) -> float:
         """The fewest seconds in which all threads did ``work``."""

@@ -17,13 +17,16 @@ from benchmarks.measure.processes import Process, WorkerError
 from benchmarks.measure.roof import Roof
 from benchmarks.measure.worker import REST, SHORT, Worker
 from benchmarks.reports.results import Report, Row
+from benchmarks.subjects import work
 from benchmarks.subjects.cases import Case, Layer, Network, operation
-from benchmarks.subjects.sides import Arrays, Side, original, torch_sides
-from benchmarks.subjects.verify import Judge, own_bound
+from benchmarks.subjects.sides import Arrays, Side, missing, optional, original, peers, torch_sides
+from benchmarks.subjects.verify import Judge, Judged, own_bound
 
 # The A/A rows: one limited by memory, one by arithmetic. Not relu1: the block that torch frees and allocates again is in the
 # cache or not for many rounds in a row, so that one of two twins may be twice as fast.
 CONTROLS = ("pool1", "conv5/2")
+# Networks run on this rung too, which multiplies as torch does: Winograd's fewer multiplications round more.
+DIRECT = "implicit_gemm"
 # An A/A row may end when it resolves twice what it must: checked every this many rounds, once there are enough for an interval.
 LOOK, FIRST_LOOK = 10, 30
 
@@ -40,6 +43,7 @@ class Settings:
     seed: int = 0
     rungs: tuple[str, ...] = ()  # scratch's, at AlexNet's sizes; empty means the fastest
     compile_: bool | None = None  # torch.compile for every case, or for none; None means those in cases.COMPILED
+    twins: bool = False  # A/A rows for every case, not only for those that the run is judged by
     slow: Mapping[str, float] = field(default_factory=dict)  # planted slowdowns: operation → factor
 
     def sides(self, case: Case) -> list[Side]:
@@ -50,10 +54,15 @@ class Settings:
                 ours.append(Side("scratch"))  # on whichever rung it chooses
             theirs = [Side("torch", "eager", self.device)]
         else:
-            wanted = {"all"} if case.group == "rungs" else set(self.rungs)
+            wanted = {"all"} if case.group in ("rungs", "accuracy") else set(self.rungs)
             ours = [Side("scratch", rung) for rung in rungs(case) if wanted & {rung, "all"}] or [Side("scratch")]
+            if case.group in ("network", "full") and isinstance(case, Network):
+                ours.insert(0, Side("scratch", DIRECT))
             theirs = torch_sides(case, self.device, compile_=self.compile_)
-        twins = [replace(side, again=True) for side in (ours[-1], theirs[0])] if case.name in self.controls else []
+            if case.group == "peers" and isinstance(case, Network):
+                theirs += peers(case)
+        paired = self.twins or case.name in self.controls
+        twins = [replace(side, again=True) for side in (ours[-1], theirs[0])] if paired else []
         slowed = [replace(ours[-1], slow=self.slow)] if operation(case) in self.slow else []
         return [*ours, *theirs, *twins, *slowed]
 
@@ -100,7 +109,11 @@ class Team:
 
     def facts(self) -> dict[str, dict[str, Any]]:
         """Versions and thread pools of every side."""
-        return {name: process.ask("facts") for name, process in self.processes.items()}
+        found = {}
+        for name, process in self.processes.items():
+            with contextlib.suppress(WorkerError):  # it died, as its row says
+                found[name] = process.ask("facts")
+        return found
 
     def __enter__(self) -> Team:
         return self
@@ -127,12 +140,14 @@ def run(settings: Settings, report: Report, say: Callable[[str], None], done: Ca
             report.rows.append(row)
             tell = named(say, case.name)
             effort = settings.effort_of(case)
+            row.absent = {side.name: why for side in settings.sides(case) if (why := missing(side))}
+            sides = [side for side in settings.sides(case) if side.name not in row.absent]
             if alone(case):
-                with Team(settings.threads, settings.sides(case)) as fresh:
-                    measure(row, case, settings.sides(case), fresh, judge, effort, tell)
+                with Team(settings.threads, sides) as fresh:
+                    measure(row, case, sides, fresh, judge, effort, tell)
                     report.libraries |= fresh.facts()
             else:
-                measure(row, case, settings.sides(case), team, judge, effort, tell)
+                measure(row, case, sides, team, judge, effort, tell)
                 report.libraries |= team.facts()
             done(case)
         # Again, because neighbours that slow down one end of the run must not make the machine's limits look low.
@@ -149,8 +164,11 @@ def limits(threads: int) -> dict[str, float]:
 
 
 def alone(case: Case) -> bool:
-    """Whether a case gets new processes: a training step does, so that its memory peak is its own and is freed afterwards."""
-    return isinstance(case, Network) and case.phase == "step"
+    """Whether a case gets new processes: a training step does, so that its memory peak is its own and is freed afterwards.
+
+    So do the peers' cases, whose sides differ.
+    """
+    return isinstance(case, Network) and (case.phase == "step" or case.group == "peers")
 
 
 def named(say: Callable[[str], None], name: str) -> Callable[[str], None]:
@@ -172,6 +190,7 @@ def blank(case: Case, batch: int, threads: int) -> Row:
         threads=threads,
         size=case.size if isinstance(case, Network) else 0,
         traffic={phase: case.traffic(phase, batch) for phase in case.phases},
+        stream=work.stream(case, batch, machine.cache_bytes()),
     )
 
 
@@ -203,7 +222,8 @@ def measure(
             row.peak = {name: worker.ask("peak") for name, worker in right.items()}
     finally:
         for side in sides:
-            team(side).ask("drop")
+            with contextlib.suppress(WorkerError):  # a process that died has nothing to drop, and the row says so
+                team(side).ask("drop")
 
 
 def verified(
@@ -221,8 +241,8 @@ def verified(
         for side in sides:
             say(f"verify {side.name}")
             if found := computed(row, case, side, team(side), arrays):
-                judged.append((side, judging.submit(judge.ask, "shares", *found)))
-    return {side.name: team(side) for side, shares in judged if passed(row, side, shares.result())}
+                judged.append((side, judging.submit(judge.ask, "judge", *found)))
+    return {side.name: team(side) for side, results in judged if passed(row, side, results.result())}
 
 
 def computed(row: Row, case: Case, side: Side, worker: Asked, arrays: Arrays) -> tuple[Arrays, str] | None:
@@ -232,21 +252,25 @@ def computed(row: Row, case: Case, side: Side, worker: Asked, arrays: Arrays) ->
         results, note = worker.ask("results")
     except WorkerError as error:
         # Only a defect stops scratch or eager torch. torch.compile may lack a C++ compiler: that is not a failure.
-        where = row.absent if side.mode == "compile" else row.failed
+        where = row.absent if optional(side) else row.failed
         where[side.name] = error.reason
         return None
     if note:
         row.ran[side.name] = note
+    counts = {phase: work.made(case, phase, note, row.batch) for phase in case.phases}
+    row.made[side.name] = {phase: count for phase, count in counts.items() if count is not None}
     return results, own_bound(case, note)
 
 
-def passed(row: Row, side: Side, shares: dict[str, float]) -> bool:
-    """Whether the side's results are right; the row records which are not."""
-    row.checked[side.name] = max(shares.values())
-    wrong = [f"{name} is off by {share:.3g} times what rounding allows" for name, share in shares.items() if not share <= 1]
+def passed(row: Row, side: Side, judged: dict[str, Judged]) -> bool:
+    """Whether the side's results are right; the row records which are not, and how far the others are off."""
+    row.checked[side.name] = max(found.share for found in judged.values())
+    row.errors[side.name] = {name: list(found.errors) for name, found in judged.items() if found.errors}
+    off = {name: found.share for name, found in judged.items() if not found.share <= 1}
+    wrong = [f"{name} is off by {share:.3g} times what rounding allows" for name, share in off.items()]
     if wrong:
         # torch.compile is sometimes wrong where eager torch is right; it is then not a candidate for best torch.
-        where = row.absent if side.mode == "compile" else row.failed
+        where = row.absent if optional(side) else row.failed
         where[side.name] = "; ".join(wrong)
     return not wrong
 

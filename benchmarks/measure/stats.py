@@ -39,6 +39,10 @@ class Ratio:
         """Half the width of the interval, relative to its middle: 0.03 is 3 %."""
         return math.sqrt(self.high / self.low) - 1
 
+    def within(self, noise: float) -> bool:
+        """Whether the interval reaches so near to 1 that ``noise`` (0.03 is 3 %) may have made the difference."""
+        return self.low <= 1 + noise and self.high >= 1 / (1 + noise)
+
     def contains(self, value: float) -> bool:
         """Whether the interval holds ``value``."""
         return self.low <= value <= self.high

@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.measure import machine
 from benchmarks.subjects.cases import Case
-from benchmarks.subjects.sides import Arrays, Side, Subject, copies
+from benchmarks.subjects.sides import Arrays, Side, Subject, copies, rotating
 
 REST = 0.005  # seconds without work that count as rest
 AFTERMATH = 0.1  # the same, if something may just have been compiled
@@ -36,19 +36,23 @@ class Worker:
         np.empty((32 << 20) - (1 << 16), np.uint8)
         self.library = importlib.import_module(f"benchmarks.subjects.{side.library}_side")
         self.subject: Subject | None = None
+        self.pools: dict[str, int] = {}
         self.rested = others()
 
     def facts(self) -> dict[str, Any]:
         """Versions, and the actual, not the requested, thread pools."""
-        return machine.libraries()
+        facts = machine.libraries()
+        facts["pools"] |= self.pools
+        return facts
 
     def prepare(self, case: Case, arrays: Arrays, cache_bytes: int) -> None:
         """Make a case ready to run."""
-        self.subject = self.library.prepare(self.side, case, arrays, copies(arrays, cache_bytes))
+        self.subject = self.library.prepare(self.side, case, arrays, copies(rotating(arrays), cache_bytes))
 
     def results(self) -> tuple[Arrays, str]:
         """What the case computes, and a note on how; this is the first pass, so compilation happens here."""
         results = {name: np.asarray(array) for name, array in self._subject.results().items()}
+        self.pools = self._subject.pools()
         gc.freeze()  # do not search what a library keeps permanently for garbage after every turn
         return results, self._subject.note
 

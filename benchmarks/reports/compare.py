@@ -58,7 +58,7 @@ def changes(old: Report, new: Report) -> list[Change]:
 def caveats(old: Report, new: Report) -> list[str]:
     """Why the two may not be comparable."""
     found = [
-        f"the {name} run cannot be trusted: {reason}" for name, run in (("old", old), ("new", new)) if (reason := run.distrust())
+        f"the {name} run is not trusted: {reason}" for name, run in (("old", old), ("new", new)) if (reason := run.distrust())
     ]
     for fact in ("cpu", "cores", "python"):
         if old.machine.get(fact) != new.machine.get(fact):

@@ -1,7 +1,7 @@
 """Writes figures into documents: fills the text between markers, in any Markdown file.
 
 ``<!-- benchmark:begin ladder -->`` … ``<!-- benchmark:end -->`` holds the named block; a marker without a name holds the summary.
-The blocks are those of ``BLOCKS``, ``plots.PLOTS`` and ``traps.TRAPS``, ``machine``, ``walkthrough``, ``trained``, and
+The blocks are those of ``BLOCKS``, ``EVERYWHERE``, ``plots.PLOTS`` and ``traps.TRAPS``, those at the end of ``block``, and
 ``twin-NAME`` for each file of ``twin_results.RESULTS``.
 """
 
@@ -12,22 +12,25 @@ import io
 import json
 import os
 import re
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.commands import parts, selfcheck, traps
-from benchmarks.reports import goals, machines, plots, tables
+from benchmarks.commands import accuracy, parts, peers, selfcheck, traps
+from benchmarks.reports import between, goals, machines, plots, tables, verdict
 from benchmarks.reports.results import Report
 from parity_tests.twins import tables as twin_tables
 from scratch import walkthrough
 
-BLOCKS = {**tables.BLOCKS, "goals": goals.table, "machines": machines.table, "parts": parts.table, "selfcheck": selfcheck.table}
+BLOCKS = {**tables.BLOCKS, "accuracy": accuracy.table, "goals": goals.table, "parts": parts.table, "selfcheck": selfcheck.table}
+EVERYWHERE = {"crossing": tables.crossing, "peers": peers.table}  # shown for every machine that has a file of that name
 BLOCK = re.compile(r"<!-- benchmark:begin(?: ([\w-]+))? -->\n.*?<!-- benchmark:end -->", re.DOTALL)
 TRAINED = Path(__file__).parents[2] / "alexnet_from_scratch" / "networks" / "mini-fashion-mnist"
 MARKER = re.compile(r"<!-- benchmark:(begin|end)")
 
 
-def fill(text: str, report: Report, *, here: Path, pictures: Path) -> str:
+def fill(text: str, reports: Sequence[Report], *, here: Path, pictures: Path) -> str:
     """``text`` with every marked block replaced; ``here`` is its folder, and links to ``pictures`` are relative to it.
 
     Raises:
@@ -35,7 +38,7 @@ def fill(text: str, report: Report, *, here: Path, pictures: Path) -> str:
     """
     if len(MARKER.findall(text)) != 2 * len(BLOCK.findall(text)):
         raise ValueError("every <!-- benchmark:begin --> must have its <!-- benchmark:end -->, each on a line of its own")
-    return BLOCK.sub(lambda found: _between(found, block(found[1] or "summary", report, here, pictures)), text)
+    return BLOCK.sub(lambda found: _between(found, block(found[1] or "summary", reports, here, pictures)), text)
 
 
 def _between(found: re.Match[str], content: str) -> str:
@@ -43,26 +46,30 @@ def _between(found: re.Match[str], content: str) -> str:
     return f"{begin}\n\n{content}\n\n{end}"
 
 
-def block(name: str, report: Report, here: Path, pictures: Path) -> str:
-    """One block in Markdown.
+def block(name: str, reports: Sequence[Report], here: Path, pictures: Path) -> str:
+    """One block in Markdown, from the first report that has its figures, with that report's machine and commit.
 
     Raises:
         ValueError: no block has that name.
     """
-    if name == "crossing":
-        return "\n\n".join(tables.crossing(run).markdown() for run in machines.runs("crossing.json").values()) or tables.NOTHING
-    if name in ("summary", "goals", "machine", *tables.BLOCKS) and not report.rows:
-        return tables.NOTHING
-    if name == "summary":
-        said = [tables.comparison(report).markdown(), tables.controls(report).caption, block("machine", report, here, pictures)]
-        return "\n\n".join(said)
-    if name in BLOCKS:
-        return BLOCKS[name](report).markdown()
-    if name in traps.TRAPS:
-        return traps.table(name, report).markdown()
-    if name in plots.PLOTS and name not in plots.possible(report):
-        return tables.NOTHING
+    main = next((report for report in reports if tables.comparison(report).rows), None)
+    if name == "machines":
+        return machines.table().markdown()
+    if name == "between":
+        runs = {folder: run for folder, run in machines.runs(machines.MAIN).items() if not run.distrust()}
+        return f"{between.facts(runs).markdown()}\n\n{between.table(runs).markdown()}"
+    if name in EVERYWHERE:
+        found = machines.runs(f"{name}.json").values()
+        return "\n\n".join(_from(EVERYWHERE[name](run), run) for run in found) or tables.NOTHING
+    if name in BLOCKS or name in traps.TRAPS:
+        make = BLOCKS.get(name) or partial(traps.table, name)
+        # The main run is first asked: A/A rows are in every run, goals are its own.
+        asked = [report for report in (main, *reports) if report and report.machine]
+        made = ((make(report), report) for report in asked if report.rows or name not in ("controls", "goals"))
+        return next((_from(table, report) for table, report in made if table.rows), tables.NOTHING)
     if name in plots.PLOTS:
+        if not any(name in plots.possible(report) for report in reports):
+            return tables.NOTHING
         path = os.path.relpath(pictures / f"{name}.svg", here)
         return f"![{plots.PLOTS[name].__doc__}]({Path(path).as_posix()})"
     if name == "walkthrough":
@@ -73,10 +80,22 @@ def block(name: str, report: Report, here: Path, pictures: Path) -> str:
         return trained(json.loads((TRAINED / "summary.json").read_text()))
     if name.startswith(twin_tables.PREFIX):
         return twin_tables.block(name, here, pictures)
-    if name == "machine":
-        return f"Made on {tables.machine(report)}."
-    known = sorted([*BLOCKS, "crossing", *plots.PLOTS, *traps.TRAPS, "summary", "machine", "walkthrough", "trained"])
+    of_main: dict[str, Callable[[Report], str]] = {
+        "summary": lambda run: "\n\n".join(
+            [tables.comparison(run).markdown(), tables.controls(run).caption, f"Made on {tables.machine(run)}."]
+        ),
+        "machine": lambda run: f"Made on {tables.machine(run)}.",
+        "verdict": lambda run: "\n".join(f"- {line.strip()}" for line in verdict.lines(run)),
+    }
+    if name in of_main:
+        return of_main[name](main) if main else tables.NOTHING
+    others = ["between", "machines", "walkthrough", "trained"]
+    known = sorted([*BLOCKS, *EVERYWHERE, *plots.PLOTS, *traps.TRAPS, *of_main, *others])
     raise ValueError(f"no block is called {name!r}; the blocks are {known}")
+
+
+def _from(table: tables.Table, report: Report) -> str:
+    return f"{table.markdown()}\n\n*{tables.origin(report)}*"
 
 
 def trained(summary: dict[str, Any]) -> str:
@@ -88,14 +107,14 @@ def trained(summary: dict[str, Any]) -> str:
     )
 
 
-def write(files: list[Path], report: Report, pictures: Path) -> list[Path]:
+def write(files: list[Path], reports: Sequence[Report], pictures: Path) -> list[Path]:
     """Draw the pictures and fill the files; return the written files.
 
     Raises:
         ValueError: see :func:`fill`; nothing is written then.
     """
-    texts = {file: fill(file.read_text(), report, here=file.parent, pictures=pictures) for file in files}
-    written = plots.draw(report, pictures) + twin_tables.draw(pictures)
+    texts = {file: fill(file.read_text(), reports, here=file.parent, pictures=pictures) for file in files}
+    written = plots.draw(reports, pictures) + twin_tables.draw(pictures)
     for file, text in texts.items():
         file.write_text(text)
     return [*written, *files]

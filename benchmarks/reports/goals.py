@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from benchmarks.measure import stats
+from benchmarks.reports.limits import limit_of
 from benchmarks.reports.results import RESULTS, SHOWN, Report, Row
-from benchmarks.reports.tables import Table, share_of_roof
+from benchmarks.reports.tables import Table, fastest
 
 FOLDER = RESULTS / SHOWN / "goals"  # runs with another batch, or other threads, than the main one
 CONVOLUTIONS = tuple(f"conv{name}" for name in ("1", "2", "2/2", "3", "4", "4/2", "5", "5/2"))
@@ -56,7 +57,7 @@ class Goal:
         if not totals:
             return None
         best = min(totals, key=lambda side: statistics.median(totals[side]))
-        return stats.ratio(_added(row, _ours(row), self.phases), totals[best]).median
+        return stats.ratio(_added(row, fastest(row), self.phases), totals[best]).median
 
 
 def _added(row: Row, side: str, phases: Sequence[str]) -> list[float]:
@@ -78,8 +79,8 @@ def _start(library: str, *moments: str) -> Callable[[Report, tuple[str, ...]], R
 
 def _of_roof(report: Report, cases: tuple[str, ...]) -> Reached | None:
     rows = [row for row in report.rows if row.case in cases and row.rounds]
-    shares = [(share_of_roof(row, phase, _ours(row), report.roof), f"{row.case} {phase}") for row in rows for phase in row.phases]
-    return min(shares, default=None)
+    limits = ((limit_of(row, phase, fastest(row), report.roof), f"{row.case} {phase}") for row in rows for phase in row.phases)
+    return min(((limit[1], name) for limit, name in limits if limit), default=None)
 
 
 def _speed_up(report: Report, cases: tuple[str, ...]) -> Reached | None:
@@ -87,10 +88,6 @@ def _speed_up(report: Report, cases: tuple[str, ...]) -> Reached | None:
     found = {row.case: row.seconds("step", "scratch") for row in report.rows if row.case in cases and row.rounds}
     first, second = cases
     return (found[first] / found[second], "") if len(found) == len(cases) else None
-
-
-def _ours(row: Row) -> str:
-    return [side for side in row.sides if side.startswith("scratch")][-1]  # the fastest rung comes last
 
 
 GOALS = (

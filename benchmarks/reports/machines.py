@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
 
 from benchmarks.reports.goals import GOALS, Goal
 from benchmarks.reports.results import RESULTS, Report
-from benchmarks.reports.tables import Table
+from benchmarks.reports.tables import Table, origin
 
 MAIN = "step.json"  # a machine's run of batch 32, two threads, everything compiled
 RATIOS = (
@@ -18,7 +21,7 @@ RATIOS = (
 )
 
 
-def table(_: Report | None = None) -> Table:
+def table() -> Table:
     """Five ratios, a column for each kind of machine whose main run can be trusted."""
     trusted = {name: run for name, run in runs(MAIN).items() if not run.distrust()}
     return Table(
@@ -36,6 +39,31 @@ def runs(file: str) -> dict[str, Report]:
     return {path.parent.name: Report.load(path) for path in sorted(RESULTS.glob(f"*/{file}"))}
 
 
+def kind(facts: dict[str, Any]) -> str:
+    """The name of a kind of machine's folder: the processor's name, family and model, and what it pretended to be."""
+    name = re.sub(r"\((R|TM)\)|\b(CPU|Processor|family|model)\b|@.*Hz", " ", facts["cpu"])
+    return "-".join(re.findall(r"[a-z0-9.]+", f"{name} {facts.get('isa') or ''}".lower()))
+
+
+def folder(facts: dict[str, Any]) -> Path:
+    """Where the results of this kind of machine are kept: one with other caches or vectors gets another folder."""
+    plain = RESULTS / kind(facts)
+    kept = (Report.load(path).machine for path in plain.glob("*.json"))
+    if all(other.get(fact, facts[fact]) == facts[fact] for other in kept for fact in ("caches", "vector_bits")):
+        return plain
+    sizes = [f"{level.lower()}-{size >> 10}k" for level, size in facts["caches"].items()]
+    return plain.with_name("-".join([plain.name, f"{facts['vector_bits']}bit", *sizes]))
+
+
+def keep(report: Report, file: str) -> str:
+    """Keep the report with the results of its kind of machine, and say where, or why not."""
+    path = folder(report.machine) / file
+    if path.exists() and report.distrust() and report.same() and not Report.load(path).distrust():
+        return f"Not kept: this run is not trusted, and {path} is. Run again with nothing else running."
+    report.save(path)
+    return f"Kept in {path}. CONTRIBUTING.md says how to send it."
+
+
 def _chosen() -> list[Goal]:
     return [next(goal for goal in GOALS if (goal.work, goal.of) == ratio) for ratio in RATIOS]
 
@@ -45,8 +73,7 @@ def _name(goal: Goal) -> str:
 
 
 def _heading(run: Report) -> str:
-    cpu, settings = run.machine["cpu"].replace("(R)", ""), run.settings
-    return f"{cpu}, batch {settings['batch']}, {settings['threads']} threads, commit {run.machine['commit']}"
+    return f"{origin(run)}, batch {run.settings['batch']}"
 
 
 def _cells(goal: Goal, runs: Iterable[Report]) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -29,32 +29,36 @@ def roofline(report: Report) -> Figure:
     for row in rows:
         for phase in row.phases:
             best = row.best_torch(phase)
-            pair = [side for side in ("scratch", best) if side in row.sides]
-            times = [row.seconds(phase, side) for side in pair if side is not None]
+            pair = [side for side in ("scratch", best) if side and side in row.sides]
             if not row.flops[phase]:
-                bars.append((f"{row.case} {phase}", [row.traffic[phase] / seconds / 1e9 for seconds in times]))
+                rates = [row.traffic[phase] / row.seconds(phase, side) / 1e9 for side in pair]
+                bars.append((f"{row.case} {phase}", rates, report.roof.get(row.stream)))
                 continue
-            intensity = row.flops[phase] / row.traffic[phase]
-            for (_, color, marker), seconds in zip(SIDES, times, strict=False):
-                left.plot(intensity, row.flops[phase] / seconds / 1e9, marker, color=color, ms=5)
+            points = [
+                (row.made[side][phase] / row.traffic[phase], row.made[side][phase] / row.seconds(phase, side) / 1e9)
+                for side in pair
+            ]
+            for (_, color, marker), point in zip(SIDES, points, strict=False):
+                left.plot(*point, marker, color=color, ms=5)
             # Forward's label is on the right, backward's on the left, since both points of a layer are close together.
             away, edge = (5, "left") if phase == "forward" else (-5, "right")
             left.annotate(
-                f"{row.case} {phase[0]}", (intensity, row.flops[phase] / times[0] / 1e9), fontsize=6, xytext=(away, 0),
+                f"{row.case} {phase[0]}", points[0], fontsize=6, xytext=(away, 0),
                 textcoords="offset points", ha=edge, va="center",
             )  # fmt: skip
     left.set(xscale="log", yscale="log", xlabel="multiplications and additions for each byte moved", ylabel="GFLOP/s",
-             title="convolutions and linears (f forward, b backward)")  # fmt: skip
+             title="convolutions and linears, by what is really multiplied (f forward, b backward)")  # fmt: skip
     for name, color, marker in SIDES:
         left.plot([], [], marker, color=color, label=name if name == "scratch" else "best torch")
     left.legend()
 
-    for position, (_, rates) in enumerate(bars):
+    for position, (_, rates, limit) in enumerate(bars):
         for (_, color, _), rate, shift in zip(SIDES, rates, (0.2, -0.2), strict=False):
             right.barh(-position + shift, rate, height=0.4, color=color)
-    right.axvline(moved / 1e9, color="black", lw=1)
-    right.set_yticks([-position for position in range(len(bars))], [name for name, _ in bars], fontsize=7)
-    right.set(xlabel="GB/s of the least traffic; the line is a copy", title="what memory limits")
+        if limit:
+            right.plot([limit / 1e9] * 2, [-position - 0.45, -position + 0.45], color="black", lw=1)
+    right.set_yticks([-position for position in range(len(bars))], [name for name, *_ in bars], fontsize=7)
+    right.set(xlabel="GB/s of the bytes that must move; the lines are their limits", title="what memory limits")
     return figure
 
 
@@ -88,16 +92,19 @@ def rungs(report: Report) -> Figure:
     for column, phase in enumerate(row.phases):
         theirs = row.best_torch(phase)
         for i, side in enumerate([*ours, theirs] if theirs else ours):
-            rate = row.flops[phase] / row.seconds(phase, side) / 1e9
+            rate, made = (count / row.seconds(phase, side) / 1e9 for count in (row.flops[phase], row.made[side][phase]))
             position = i + (len(ours) + 2) * column
-            axis.bar(position, rate, color=OURS if side in ours else THEIRS)
+            color = OURS if side in ours else THEIRS
+            axis.bar(position, rate, color=color, alpha=0.35)
+            axis.bar(position, made, color=color)
             axis.annotate(f"{rate:.0f}", (position, rate), ha="center", va="bottom", fontsize=8)
             name = side.replace(" ", "\n", 1)
             axis.annotate(name, (position, 0), xytext=(0, -4), textcoords="offset points", ha="center", va="top", fontsize=7)
         middle = (len(ours) + 2) * column + len(ours) / 2
         axis.annotate(phase, (middle, 0), xytext=(0, -36), textcoords="offset points", ha="center")
     axis.axhline(report.roof["flops"] / 1e9, color="black", lw=1)
-    axis.set(ylabel="GFLOP/s by the definition", title=f"conv3, batch {row.batch}; the line is the machine's limit")
+    title = f"conv3, batch {row.batch}; solid: what is really multiplied; the line is the machine's peak"
+    axis.set(ylabel="GFLOP/s by the definition", title=title)
     axis.set_xticks([])
     axis.margins(y=0.1)
     return figure
@@ -109,17 +116,22 @@ PLOTS: dict[str, Callable[[Report], Figure]] = {"roofline": roofline, "growth-pl
 def possible(report: Report) -> list[str]:
     """The pictures that the report has figures for."""
     groups = {row.group for row in report.rows if row.rounds}
-    has = {"roofline": bool(groups), "growth-plot": bool(list(tables.series(report))), "rungs-plot": "rungs" in groups}
+    has = {
+        "roofline": bool(groups & set(tables.LAYERS)),
+        "growth-plot": bool(list(tables.series(report))),
+        "rungs-plot": "rungs" in groups,
+    }
     return [name for name in PLOTS if has[name]]
 
 
-def draw(report: Report, folder: Path) -> list[Path]:
-    """Every possible picture."""
+def draw(reports: Sequence[Report], folder: Path) -> list[Path]:
+    """Every possible picture, each from the first report that has its figures."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     with matplotlib.rc_context({"svg.hashsalt": "benchmark", "svg.fonttype": "none"}):
-        for name in possible(report):
-            path = folder / f"{name}.svg"
-            PLOTS[name](report).savefig(path, metadata={"Date": None})
-            written.append(path)
+        for name, plot in PLOTS.items():
+            if report := next((report for report in reports if name in possible(report)), None):
+                path = folder / f"{name}.svg"
+                plot(report).savefig(path, metadata={"Date": None})
+                written.append(path)
     return written

@@ -29,9 +29,12 @@ class Row:
     batch: int
     phases: list[str]
     shape: str = ""
-    flops: dict[str, float] = field(default_factory=dict)  # by phase; see cases.py for how they are counted
+    flops: dict[str, float] = field(default_factory=dict)  # by phase, by the definition; see cases.py
     traffic: dict[str, float] = field(default_factory=dict)
+    made: dict[str, dict[str, float]] = field(default_factory=dict)  # side → phase → those really made; see work.py
+    stream: str = "bytes"  # which stream of the roof limits the traffic
     checked: dict[str, float] = field(default_factory=dict)  # side → the largest error, as a share of what rounding allows
+    errors: dict[str, dict[str, list[float]]] = field(default_factory=dict)  # side → result → RMS and largest, see verify.py
     failed: dict[str, str] = field(default_factory=dict)  # side → which of its results are wrong
     absent: dict[str, str] = field(default_factory=dict)  # side → why it is left out: it cannot run, or is miscompiled
     ran: dict[str, str] = field(default_factory=dict)  # scratch's side → the rung that took the case
@@ -86,7 +89,7 @@ class Report:
     machine: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     libraries: dict[str, dict[str, Any]] = field(default_factory=dict)  # side → versions and thread pools
-    roof: dict[str, float] = field(default_factory=dict)  # "flops" and "bytes" per second
+    roof: dict[str, float] = field(default_factory=dict)  # per second; see roof.py
     rows: list[Row] = field(default_factory=list)
     starts: list[dict[str, Any]] = field(default_factory=list)  # see starts.py
     traps: list[dict[str, Any]] = field(default_factory=list)  # see traps.py
@@ -107,14 +110,18 @@ class Report:
         """The difference that noise could fake in the A/A rows, with their rounds and the joint confidence of all rows."""
         return stats.resolution([ratio for row in self._controls() for ratio in row.same()])
 
+    def noise(self) -> float:
+        """How far from 1 noise alone may move a ratio: as far as the A/A rows show, or in a trusted run as far as equals may."""
+        return max(self.resolution(), stats.EQUAL) if self.distrust() else stats.EQUAL
+
     def _controls(self) -> list[Row]:
         # A sweep takes three rounds per point: it shows how a cost grows over a hundredfold, not which side is faster.
         rows = [row for row in self.rows if row.group not in ("growth", "crossing")]
-        # A run of the ladder judges itself; merged with a run of layers, it does not judge that one.
-        return [row for row in rows if row.group not in ("ladder", "rungs")] or rows
+        judges = self.settings.get("controls")  # with --twins there are more A/A rows, of few rounds, which judge nothing
+        return rows if judges is None else [row for row in rows if row.case in judges]
 
     def distrust(self) -> str:
-        """Why this run cannot be trusted, or an empty string."""
+        """Why this run is not trusted, or an empty string."""
         threads = self.settings.get("threads")
         for side, facts in self.libraries.items():
             for pool, count in facts["pools"].items():
@@ -157,23 +164,6 @@ class Report:
             raise ValueError(f"{path} has version {version}; this program reads version {VERSION}")
         content["rows"] = [Row(**row) for row in content["rows"]]
         return cls(**content)
-
-    @classmethod
-    def merged(cls, reports: list[Report]) -> Report:
-        """One report from several, each of which measured something else: machine and settings are those of the longest.
-
-        The roof is the highest that any of them found on that machine with the same number of threads.
-        """
-        main = max(reports, key=lambda report: len(report.rows), default=cls())
-        for other in reports:
-            if other is not main:
-                main.raise_roof(other)
-                main.rows += other.rows
-                main.starts += other.starts
-                main.traps += other.traps
-                main.selfchecks += other.selfchecks
-                main.parts += other.parts
-        return main
 
     def raise_roof(self, other: Report) -> None:
         """Take the other run's limits where they are higher, if it ran on the same machine with the same number of threads."""

@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table as RichTable
 
-from benchmarks.reports import tables
+from benchmarks.reports import tables, verdict
 from benchmarks.reports.results import Report
 from benchmarks.subjects.cases import Case
 
-console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)  # a pipe has no width, so nothing must be cut off
+console = Console(width=None if sys.stdout.isatty() else 190, highlight=False)  # a pipe has no width, so nothing must be cut off
 
 
 @contextmanager
@@ -66,8 +66,10 @@ def show(report: Report) -> None:
     for block in (tables.comparison, tables.ladder, tables.memory, tables.starts, tables.controls):
         render(block(report))
     console.print(tables.machine(report))
-    for row in report.rows:
-        for side, why in row.absent.items():
-            console.print(f"{row.case}: {side} is left out: {why}", markup=False)
-    for failure in report.failures():
-        console.print(f"FAILED {failure}", markup=False, style="red")
+
+
+def conclude(report: Report) -> None:
+    """The verdict, which comes last: it is what a reader takes away."""
+    console.print()
+    for line in verdict.lines(report):
+        console.print(line, markup=False, soft_wrap=True, style="red" if line.startswith("Verified: NO") else "bold")

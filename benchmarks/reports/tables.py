@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 from benchmarks.measure import stats
 from benchmarks.measure.stats import Ratio
+from benchmarks.reports.limits import beyond, label, scratchs, share_text
 from benchmarks.reports.results import Report, Row
 
 TORCH = ("eager", "channels_last", "compile")
 NOTHING = "*Not measured yet.*"
+LAYERS = ("layer", "full")  # the groups of the layers
 
 
 @dataclass(frozen=True)
@@ -35,33 +37,66 @@ class Table:
 
 def comparison(report: Report) -> Table:
     """The main table: scratch against torch, layer by layer, then the whole networks."""
-    sides = {side for row in report.rows for side in row.sides}
-    device = f" {report.settings['device']}" if report.settings["device"] != "cpu" else ""
+    return _compared(
+        report,
+        (*LAYERS, "network"),
+        "scratch compared with torch",
+        "**scratch / best torch**: how many times as long scratch takes as torch's fastest configuration (bold); below 1 scratch "
+        "is faster, 0.50 is half the time. In brackets the 95 % interval over paired rounds. **noise**: this run cannot tell the "
+        f"two apart, its interval reaches within {report.noise():.0%} of 1. **spread**: how far a second process with "
+        "the same library may be from the first, scratch and torch eager, where that was measured (A/A; `--twins` measures it in "
+        "every row). **effective rate**: the multiplications and additions of the definition, or the fewest bytes, by the time; "
+        "an algorithm that multiplies less has a higher one. **of its limit**: the least time that this machine's measured "
+        "limits allow for the multiplications really made and the bytes that must move, by the time taken. The limit that counts "
+        "is named: the peak of multiply-adds, a copy in memory, an update in place, or a copy in the last-level cache where the "
+        "data fits there. Every row was checked against a float64 reference before it was timed.",
+    )
+
+
+def shapes(report: Report) -> Table:
+    """Convolutions that AlexNet does not have, in the columns of the main table."""
+    title = "conv2d on shapes that users run, scratch compared with torch"
+    return _compared(report, ("shapes",), title, "The columns are those of the table of layers.")
+
+
+def _compared(report: Report, groups: tuple[str, ...], title: str, caption: str) -> Table:
+    chosen = [row for row in report.rows if row.group in groups]
+    sides = {side for row in chosen for side in row.sides}
+    device = f" {report.settings['device']}" if report.settings.get("device", "cpu") != "cpu" else ""
     modes = [mode for mode in TORCH if f"torch {mode}{device}" in sides]
-    rows = []
-    for row in report.rows:
-        if row.group in ("ladder", "rungs", "growth", "crossing"):
-            continue
+    rows, noise = [], report.noise()
+    for row in chosen:
         if not row.rounds:
-            rows.append([row.case, "", row.shape, _missing(row)] + [""] * (len(modes) + 3))
-        for phase, ours in _timed(row):
+            rows.append([row.case, "", row.shape, _missing(row)] + [""] * (len(modes) + 4))
+        for phase, ours in scratchs(row):
             best = row.best_torch(phase)
             times = [_time(row, phase, f"torch {mode}{device}", best) for mode in modes]
-            compared = ratio_text(row.ratio(phase, ours, best)) if best else ""
-            rate, share = _rate(row, phase, ours, report.roof)
-            ms = milliseconds(row.seconds(phase, ours))
-            rows.append([_label(row, ours), phase, row.shape, ms, *times, compared, rate, share])
-    unit = f"batch {report.settings['batch']}, float32, {report.settings['threads']} threads"
+            compared = ratio_text(row.ratio(phase, ours, best), noise) if best else ""
+            facts = [compared, _spread(row, phase, ours), _rate(row, phase, ours), share_text(row, phase, ours, report.roof)]
+            rows.append([label(row, ours), phase, row.shape, milliseconds(row.seconds(phase, ours)), *times, *facts])
+    unit = f"batch {chosen[0].batch}, float32, {chosen[0].threads} threads" if chosen else ""
     return Table(
-        f"scratch and torch, milliseconds ({unit})",
-        ["layer", "pass", "input", "scratch", *modes, "scratch / best torch", "rate", "of roof"],
+        f"{title}, milliseconds ({unit})",
+        [
+            "layer",
+            "pass",
+            "input",
+            "scratch",
+            *modes,
+            "scratch / best torch",
+            "spread",
+            "effective rate",
+            "of its limit",
+        ],
         rows,
-        "**scratch / best torch**: how many times as long scratch takes as torch's fastest configuration (bold); below 1 scratch "
-        "is faster, 0.50 is half the time. In brackets is the 95 % interval over paired rounds; if it contains 1, no "
-        "difference was found. **of roof**: share of what this machine's measured multiply-add rate and copy bandwidth allow "
-        "(convolutions count the multiplications of their definition, whatever the algorithm). Every row was checked against "
-        "a float64 reference before it was timed.",
+        caption + "".join(f" **Careful: {warning}**" for warning in beyond(chosen, report.roof)),
     )
+
+
+def _spread(row: Row, phase: str, ours: str) -> str:
+    ratios = dict(zip(row.twins, row.same(), strict=True))
+    pair = [ratios[twin] for twin in ((phase, ours), (phase, "torch eager")) if twin in ratios]
+    return ", ".join(f"{stats.resolution([ratio]):.0%}" for ratio in pair) or "–"
 
 
 def ladder(report: Report) -> Table:
@@ -97,16 +132,19 @@ def conv3(report: Report) -> Table:
     theirs = row.best_torch("forward")
     sides = [side for side in row.sides if side.startswith("scratch")] + ([theirs] if theirs else [])
     rates = {"scratch naive": naive, **{side: row.flops["forward"] / row.seconds("forward", side) for side in sides}}
+    shares = {"scratch naive": naive / report.roof["flops"]}
+    for side in sides:
+        shares[side] = row.made[side]["forward"] / row.seconds("forward", side) / report.roof["flops"]
     return Table(
         "",
-        ["rung", "GFLOP/s", "share of peak", "times as fast as naive"],
+        ["rung", "effective GFLOP/s", "share of peak", "times as fast as naive"],
         [
-            [side.removeprefix("scratch "), f"{rate / 1e9:.3g}", f"{rate / report.roof['flops']:.2g}", f"{rate / naive:,.0f}×"]
+            [side.removeprefix("scratch "), f"{rate / 1e9:.3g}", f"{shares[side]:.2g}", f"{rate / naive:,.0f}×"]
             for side, rate in rates.items()
         ],
-        f"conv3 of AlexNet, {row.batch} images, forward, on {report.machine['cpu']}. The rate counts the multiplications and "
-        "additions of the definition, so Winograd, which multiplies less, may exceed the peak. The naive loops are timed on a "
-        "small convolution.",
+        f"conv3 of AlexNet, {row.batch} images, forward, on {report.machine['cpu']}. The effective rate counts the "
+        "multiplications and additions of the definition, the share of the peak those that were made: Winograd makes fewer. The "
+        "naive loops are timed on a small convolution.",
     )
 
 
@@ -120,10 +158,8 @@ def crossing(report: Report) -> Table:
         default = f"scratch {row.ran['scratch']}"
         cells = [f"**{times[side]}**" if side == default else times.get(side, "–") for side in sides]
         rows.append([row.shape, str(row.batch), f"{row.flops['forward'] / 2:,.0f}", *cells])
-    threads = ", ".join(sorted({f"{row.threads} threads" for row in rows_of}))
     return Table(
-        f"conv2d by every rung, 3×3 windows, as many channels out as in, forward and backward, milliseconds "
-        f"({report.machine['cpu']}, {threads})",
+        "conv2d by every rung, 3×3 windows, as many channels out as in, forward and backward, milliseconds",
         ["input", "images", "multiplications", *(side.removeprefix("scratch ") for side in sides)],
         rows,
         "Bold is the rung that the default takes: it goes by the number of multiplications, and by the channels "
@@ -133,10 +169,13 @@ def crossing(report: Report) -> Table:
 
 def controls(report: Report) -> Table:
     """A/A: the same library in two processes."""
-    rows = [[case, phase, side, ratio_text(ratio)] for case, phase, side, ratio in report.same()]
-    confidence = stats.same_confidence(len(rows))
+    same = report.same()
+    sides = list(dict.fromkeys(side for _, _, side, _ in same))
+    ratios = {(case, phase, side): ratio_text(ratio) for case, phase, side, ratio in same}
+    pairs = dict.fromkeys((case, phase) for case, phase, *_ in same)
+    confidence = stats.same_confidence(len(same))
     reason = report.distrust()
-    verdict = f"**This run cannot be trusted**: {reason}."
+    verdict = f"**This run is not trusted**: {reason}."
     if not reason:
         verdict = (
             f"Compared with itself in a second process, no library differs by more than {stats.EQUAL:.0%} beyond chance: "
@@ -144,9 +183,9 @@ def controls(report: Report) -> Table:
             "for another row, see its own interval."
         )
     return Table(
-        "A/A: the same library in two processes",
-        ["layer", "pass", "library", f"one process / the other [{confidence:.2%}]"],
-        rows,
+        f"A/A, the same library in two processes: one's time by the other's [{confidence:.2%} interval]",
+        ["layer", "pass", *sides],
+        [[case, phase, *(ratios.get((case, phase, side), "–") for side in sides)] for case, phase in pairs],
         verdict,
     )
 
@@ -210,6 +249,7 @@ def series(report: Report) -> Iterator[tuple[str, str, list[Row]]]:
 
 BLOCKS: dict[str, Callable[[Report], Table]] = {
     "comparison": comparison,
+    "shapes": shapes,
     "ladder": ladder,
     "conv3": conv3,
     "controls": controls,
@@ -217,6 +257,14 @@ BLOCKS: dict[str, Callable[[Report], Table]] = {
     "starts": starts,
     "growth": growth,
 }
+
+
+def origin(report: Report) -> str:
+    """Where a table's figures are from, for the line under it."""
+    settings = report.settings
+    threads = f"{settings['threads']} thread{'s' * (settings['threads'] > 1)}"
+    isa = f", as an {report.machine['isa'].upper()} machine" if report.machine.get("isa") else ""
+    return f"{report.machine['cpu'].replace('(R)', '')}{isa}, {threads}, commit {report.machine['commit']}, {settings['date']}"
 
 
 def machine(report: Report) -> str:
@@ -239,18 +287,6 @@ def milliseconds(seconds: float) -> str:
     return f"{value:,.{digits}f}"
 
 
-def _timed(row: Row) -> Iterator[tuple[str, str]]:
-    for phase in row.phases:
-        for side in row.sides:
-            if side.startswith("scratch"):
-                yield phase, side
-
-
-def _label(row: Row, ours: str) -> str:
-    extra = ours.removeprefix("scratch").strip()
-    return f"{row.case} ({extra})" if extra else row.case
-
-
 def _missing(row: Row) -> str:
     return "**FAILED**" if row.failed else "not measured"
 
@@ -264,18 +300,17 @@ def _time(row: Row, phase: str, side: str, best: str | None) -> str:
     return f"**{text}**" if side == best else text
 
 
-def ratio_text(ratio: Ratio) -> str:
-    return f"{ratio.median:.2f} [{ratio.low:.2f} … {ratio.high:.2f}]"
+def fastest(row: Row) -> str:
+    """The side of scratch that counts: of several rungs the fastest comes last."""
+    return [side for side in row.sides if side.startswith("scratch")][-1]
 
 
-def _rate(row: Row, phase: str, side: str, roof: dict[str, float]) -> tuple[str, str]:
-    seconds = row.seconds(phase, side)
-    flops, moved = row.flops[phase], row.traffic[phase]
-    rate = f"{flops / seconds / 1e9:,.0f} GFLOP/s" if flops else f"{moved / seconds / 1e9:,.1f} GB/s"
-    return rate, f"{share_of_roof(row, phase, side, roof):.0%}"
+def ratio_text(ratio: Ratio, noise: float | None = None) -> str:
+    """The ratio and its interval; with ``noise``, also whether noise may have made the difference."""
+    said = f"{ratio.median:.2f} [{ratio.low:.2f} … {ratio.high:.2f}]"
+    return f"{said} noise" if noise is not None and ratio.within(noise) else said
 
 
-def share_of_roof(row: Row, phase: str, side: str, roof: dict[str, float]) -> float:
-    """The least time that the machine's limits allow, as a share of the time taken."""
-    least = max(row.flops[phase] / roof["flops"], row.traffic[phase] / roof["bytes"])
-    return least / row.seconds(phase, side)
+def _rate(row: Row, phase: str, side: str) -> str:
+    seconds, flops = row.seconds(phase, side), row.flops[phase]
+    return f"{flops / seconds / 1e9:,.0f} GFLOP/s" if flops else f"{row.traffic[phase] / seconds / 1e9:,.1f} GB/s"

@@ -28,13 +28,9 @@ class Layer:
     group: str = "layer"
     batch: int | None = None  # None: the run's batch
     compiled: bool = False  # whether torch.compile can gain anything, see COMPILED
+    needs_grad_x: bool = True  # photographs are not trained: conv1 computes no gradient of them, in either library
 
     phases = ("forward", "backward")
-
-    @property
-    def needs_grad_x(self) -> bool:
-        """Photographs are not trained: the first layer computes no gradient of its input, in either library."""
-        return self.source != "" or self.group != "layer"
 
     def flops(self, phase: str, batch: int) -> float:
         """Multiplications and additions by the operation's definition; 0 if memory is what limits it."""
@@ -122,13 +118,14 @@ def _layer(name: str, operation: str, shape: tuple[int, ...], out: tuple[int, ..
 
 def _conv(
     name: str, shape: tuple[int, int, int], channels: int, kernel: int, *, source: str, group: str = "layer",
-    batch: int | None = None, stride: int = 1, padding: int = 0, groups: int = 1,
+    batch: int | None = None, stride: int = 1, padding: int = 0, dilation: int = 1, groups: int = 1, needs_grad_x: bool = True,
 ) -> Layer:  # fmt: skip
-    C, H, W = shape
-    out = (channels, (H + 2 * padding - kernel) // stride + 1, (W + 2 * padding - kernel) // stride + 1)
-    params = {"stride": stride, "padding": padding, "groups": groups}
-    weight = (channels, C // groups, kernel, kernel)
-    return _layer(name, "conv2d", shape, out, source=source, weight=weight, params=params, group=group, batch=batch)
+    C, *sides = shape
+    window = dilation * (kernel - 1) + 1
+    out = (channels, *((side + 2 * padding - window) // stride + 1 for side in sides))
+    params = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    rest = {"weight": (channels, C // groups, kernel, kernel), "params": params, "group": group, "batch": batch}
+    return _layer(name, "conv2d", shape, out, source=source, needs_grad_x=needs_grad_x, **rest)
 
 
 def _pool(name: str, shape: tuple[int, int, int], *, source: str, **rest: Any) -> Layer:
@@ -158,7 +155,7 @@ def _average(name: str, shape: tuple[int, int, int], *, source: str, **rest: Any
 # The one-tower network in order, the paper's grouped convolutions next to the ungrouped ones, and torchvision's average pool. The
 # later relus cost little and show nothing that relu1 does not: only a --full run times them.
 LAYERS: tuple[Layer, ...] = (
-    _conv("conv1", (3, 224, 224), 96, 11, source="", stride=4, padding=2),
+    _conv("conv1", (3, 224, 224), 96, 11, source="", stride=4, padding=2, needs_grad_x=False),
     _relu("relu1", (96, 55, 55), source="conv1"),
     _norm("norm1", (96, 55, 55), source="relu1"),
     _pool("pool1", (96, 55, 55), source="norm1"),
@@ -185,6 +182,9 @@ LAYERS: tuple[Layer, ...] = (
     _layer("loss", "cross_entropy", (1000,), (), source="fc8"),
 )
 
+# The network itself: at 224×224 its average pool changes nothing.
+ONE_TOWER = tuple(layer for layer in LAYERS if "/2" not in layer.name and layer.name not in ("avgpool", "loss"))
+
 # Every rung of every operation, on one image and few channels: the naive loops take at most about a second.
 LADDER: tuple[Layer, ...] = (
     _conv("small conv", (4, 13, 13), 8, 3, source="pool2", group="ladder", batch=1, padding=1),
@@ -198,6 +198,19 @@ LADDER: tuple[Layer, ...] = (
 
 # Every rung except the naive one, at a size that the last rungs are made for. Not in a default run: --ops "conv3 rungs".
 AT_SIZE: tuple[Layer, ...] = (_conv("conv3 rungs", (256, 13, 13), 384, 3, source="pool2", group="rungs", padding=1),)
+
+# What users of conv2d run and AlexNet does not: a table of its own, so that nobody is surprised by other shapes.
+SHAPES: tuple[Layer, ...] = (
+    _conv("conv1 with the images' gradient", (3, 224, 224), 96, 11, source="", group="shapes", stride=4, padding=2),
+    _conv("7×7, stride 2", (3, 224, 224), 64, 7, source="", group="shapes", stride=2, padding=3),
+    _conv("7×7", (96, 27, 27), 96, 7, source="pool1", group="shapes", padding=3),
+    _conv("3×3 on large maps", (64, 55, 55), 64, 3, source="relu1", group="shapes", padding=1),
+    _conv("3×3, stride 2", (256, 27, 27), 256, 3, source="relu2", group="shapes", stride=2, padding=1),
+    _conv("3×3, dilation 2", (256, 27, 27), 256, 3, source="relu2", group="shapes", padding=2, dilation=2),
+    _conv("3×3, a filter for each channel", (256, 27, 27), 256, 3, source="relu2", group="shapes", padding=1, groups=256),
+    _conv("1×1", (256, 27, 27), 256, 1, source="relu2", group="shapes"),
+    _conv("1×1, stride 2", (256, 27, 27), 256, 1, source="relu2", group="shapes", stride=2),
+)
 
 # Convolutions of growing size, to see where each rung begins to pay off: channels in and out, height and width.
 CROSSING: tuple[Layer, ...] = tuple(
@@ -223,7 +236,7 @@ NETWORKS: tuple[Network | Update, ...] = (
 # To measure how a library starts: every operation, and hardly any work.
 MINI = Network("mini step", "mini", "step", 21_390_336, 627_200, size=28, batch=8, group="start")
 
-CASES: tuple[Case, ...] = (*LAYERS, *NETWORKS, *LADDER, *AT_SIZE)
+CASES: tuple[Case, ...] = (*LAYERS, *NETWORKS, *LADDER, *AT_SIZE, *SHAPES)
 
 
 def operation(case: Case) -> str:

@@ -117,7 +117,7 @@ class NetworkInScratch(Subject):
     def _gradients(self) -> Any:
         self.optimizer.zero_grad()
         loss = self.criterion(self.model(self.x), self.target)
-        self.model.backward(self.criterion.backward(), need_input_grad=False)
+        self.model.backward(self.criterion.backward())
         return loss
 
 

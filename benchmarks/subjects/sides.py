@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -27,6 +28,10 @@ class Subject(ABC):
     @abstractmethod
     def results(self) -> Arrays:
         """Everything that the case computes, by name, to be checked before anything is timed."""
+
+    def pools(self) -> dict[str, int]:
+        """The threads of pools that only the library itself knows of."""
+        return {}
 
     def move(self) -> None:  # noqa: B027 - a network's memory is spread out already
         """Move the rotating buffers to other addresses."""
@@ -77,10 +82,40 @@ def torch_sides(case: Case, device: str, *, compile_: bool | None) -> list[Side]
     return [Side("torch", mode, device) for mode in modes]
 
 
-def copies(arrays: Arrays, cache_bytes: int) -> int:
-    """How many copies of the rotating arrays exceed twice the last-level cache; 2 … 8."""
-    moved = sum(arrays[name].nbytes for name in ("x", "grad_out") if name in arrays)
+# Other libraries, and what each can do with a network. Inference engines read ONNX models.
+PEERS = {"openvino": ("inference",), "onnxruntime": ("inference",), "jax": ("inference", "step")}
+NEEDS = {"openvino": ("openvino", "onnx"), "onnxruntime": ("onnxruntime", "onnx"), "jax": ("jax",)}
+
+
+def peers(case: Network) -> list[Side]:
+    """The other libraries that can run the case."""
+    return [Side(library) for library, phases in PEERS.items() if case.phase in phases]
+
+
+def missing(side: Side) -> str:
+    """Why a side cannot even start; "" if it can."""
+    lacking = [package for package in NEEDS.get(side.library, ()) if importlib.util.find_spec(package) is None]
+    return f"{', '.join(lacking)} not installed; pip install --editable '.[peers]'" if lacking else ""
+
+
+def optional(side: Side) -> bool:
+    """Whether a run goes on without the side if it fails: a defect counts only in scratch and in torch as people write it."""
+    return side.mode == "compile" or side.library in PEERS
+
+
+def parameters(arrays: Arrays) -> list[str]:
+    """The names of a network's weights and biases, in the order of its layers."""
+    return [name for name in arrays if name not in ("x", "target")]
+
+
+def copies(moved: int, cache_bytes: int) -> int:
+    """How many copies of the rotating arrays, ``moved`` bytes together, exceed twice the last-level cache; 2 … 8."""
     return max(2, min(8, 2 * cache_bytes // max(moved, 1)))
+
+
+def rotating(arrays: Arrays) -> int:
+    """The bytes of the arrays that rotate from pass to pass."""
+    return sum(arrays[name].nbytes for name in ("x", "grad_out") if name in arrays)
 
 
 def slowdown(side: Side, case: Case) -> float:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache, partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,6 +29,29 @@ TURNED = 0.01  # of a gradient's length, see _network; the largest seen is 0.002
 CHUNK = 1 << 17  # how many of an optimizer's parameters are checked at once, to bound memory
 
 
+class Judged(NamedTuple):
+    """A result compared with the right one: :data:`Check`'s share, and for a layer's result :meth:`Within.errors`."""
+
+    share: float
+    errors: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Within:
+    """The check of a layer's result: its right value, with a bound for every element."""
+
+    bounded: Bounded
+
+    def __call__(self, result: np.ndarray) -> float:
+        return share(self.bounded, result)
+
+    def errors(self, result: np.ndarray) -> tuple[float, float]:
+        """The root mean square error and the largest one, relative to the values' root mean square."""
+        size = float(np.sqrt(np.mean(np.square(self.bounded.value)))) or 1.0
+        error = np.abs(result - self.bounded.value)
+        return float(np.sqrt(np.mean(np.square(error)))) / size, float(np.max(error)) / size
+
+
 class Judge:
     """Knows the inputs of every case and the right results. Runs in its own process, idle while others are timed."""
 
@@ -41,13 +66,20 @@ class Judge:
         self.checks("")  # now, not between the sides' measurements
         return arrays
 
-    def shares(self, results: Arrays, rung: str) -> dict[str, float]:
-        """For every result that the case must have, :data:`Check`'s share; inf if it is missing or not a number.
+    def judge(self, results: Arrays, rung: str) -> dict[str, Judged]:
+        """Every result that the case must have; the share is inf if it is missing or not a number.
 
         ``rung`` is the rung of scratch that computed them, if it has its own bound, else "".
         """
-        shares = {name: check(results[name]) if name in results else math.inf for name, check in self.checks(rung).items()}
-        return {name: math.inf if math.isnan(value) else value for name, value in shares.items()}
+        return {name: judged(check, results.get(name)) for name, check in self.checks(rung).items()}
+
+
+def judged(check: Check, result: np.ndarray | None) -> Judged:
+    """What ``check`` says of a result, or of a missing one."""
+    found = math.inf if result is None else check(result)
+    if result is None or not found < math.inf:  # not a number counts as infinite
+        return Judged(math.inf)
+    return Judged(found, check.errors(result)) if isinstance(check, Within) else Judged(found)
 
 
 def own_bound(case: Case, rung: str) -> str:
@@ -60,7 +92,7 @@ def _spec(case: Layer) -> Spec:
 
 
 def checks(case: Case, arrays: Arrays, rung: str) -> dict[str, Check]:
-    """The check for every result of ``case``; ``rung`` as in :meth:`Judge.shares`."""
+    """The check for every result of ``case``; ``rung`` as in :meth:`Judge.judge`."""
     if isinstance(case, Layer):
         return _layer(case, arrays, rung)
     if isinstance(case, Update):
@@ -87,7 +119,7 @@ def _layer(case: Layer, arrays: Arrays, rung: str) -> dict[str, Check]:
     for name, gradient in zip(names, pullback(arrays["grad_out"]), strict=False):  # an integer target has no gradient
         if name != "x" or case.needs_grad_x:
             bounded[f"grad_{name}"] = gradient
-    return {name: partial(share, value) for name, value in bounded.items()}
+    return {name: Within(value) for name, value in bounded.items()}
 
 
 def _updated(parameter: np.ndarray, gradient: np.ndarray, result: np.ndarray) -> float:

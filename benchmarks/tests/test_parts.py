@@ -6,15 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from benchmarks.commands import parts
 from benchmarks.reports.results import Report
-from benchmarks.subjects.cases import CASES, Case
-
-
-def named(name: str) -> Case:
-    return next(case for case in CASES if case.name == name)
 
 
 def test_parts_are_those_of_each_phase(tmp_path: Path) -> None:
@@ -36,17 +29,18 @@ def test_parts_are_those_of_each_phase(tmp_path: Path) -> None:
         assert (one["batch"], one["traffic"] > 0) == (2, True)
 
 
-def test_winograd_is_asked_for_the_multiplications_that_it_makes() -> None:
-    conv = named("conv5/2")
-    assert parts.multiplications(conv, "forward", "implicit_gemm", 3) == conv.flops("forward", 3)
-    # 13×13 outputs are 7×7 squares, whose 16 products replace 4·9.
-    share = 49 * 16 / (169 * 9)
-    for phase in conv.phases:
-        assert parts.multiplications(conv, phase, "winograd", 3) == pytest.approx(share * conv.flops(phase, 3))
-
-
 def test_a_pass_is_shown_beside_the_least_that_it_takes() -> None:
-    one = {"case": "it", "phase": "forward", "rung": "", "batch": 4, "threads": 2, "seconds": 2.0, "flops": 3, "traffic": 2}
+    one = {
+        "case": "it",
+        "phase": "forward",
+        "rung": "",
+        "batch": 4,
+        "threads": 2,
+        "seconds": 2.0,
+        "flops": 3,
+        "traffic": 2,
+        "stream": "bytes",
+    }
     report = Report(roof={"flops": 2, "bytes": 2}, parts=[{**one, "parts": {"a": 1.5, "b": 0.25, "c": 0.001}}])
     assert [row[2:] for row in parts.table(report).rows] == [
         ["**all**", "2,000", "100%"],

@@ -14,7 +14,7 @@ from benchmarks.measure.run import FIRST_LOOK, Settings, blank, measure
 from benchmarks.reports.results import Report, Row
 from benchmarks.subjects.cases import CASES, Layer, Network, choose
 from benchmarks.subjects.sides import Side
-from benchmarks.subjects.verify import checks
+from benchmarks.subjects.verify import checks, judged
 from torch_impl.alexnet import AlexNet
 
 RELU = next(case for case in CASES if case.name == "small relu")
@@ -32,7 +32,7 @@ class Judge:
         if command == "arrays":
             return self.arrays
         found = checks(RELU, self.arrays, "")
-        return {name: check(arguments[0][name]) if name in arguments[0] else float("inf") for name, check in found.items()}
+        return {name: judged(check, arguments[0].get(name)) for name, check in found.items()}
 
 
 class Actor:
@@ -83,6 +83,7 @@ def test_what_is_right_is_timed() -> None:
     row = play(scratch=ours, eager=theirs)
     assert ours.turns == theirs.turns == 2 * 5
     assert row.checked == {"scratch": 0, "torch eager": 0}
+    assert row.errors["scratch"] == {"out": [0, 0], "grad_x": [0, 0]}
     assert row.ran["scratch"] == "numba"
     assert len(row.rounds) == 5
     assert not row.failed
@@ -121,6 +122,17 @@ def test_no_compiler_is_no_failure() -> None:
     assert not row.failed
 
 
+def test_a_process_that_died_is_left_out_and_the_run_goes_on() -> None:
+    class Dead(Actor):
+        def ask(self, command, *arguments):
+            raise WorkerError("the process ended with code -6")
+
+    ours = Actor()
+    row = play(scratch=ours, eager=Actor(), compile=Dead())
+    assert row.absent == {"torch compile": "the process ended with code -6"}
+    assert ours.turns == 10
+
+
 def test_a_crash_of_scratch_is_a_failure() -> None:
     ours, theirs = Actor(error="...\nZeroDivisionError: division by zero"), Actor()
     row = play(scratch=ours, eager=theirs)
@@ -152,10 +164,39 @@ def test_naive_loops_run_on_small_sizes_only() -> None:
 def test_cases_fit_together() -> None:
     layers = {case.name: case for case in CASES if isinstance(case, Layer)}
     for layer in layers.values():
-        if layer.source and layer.group != "ladder":
+        if layer.source and layer.group not in ("ladder", "shapes"):
             source = layers[layer.source].out
             assert np.prod(source) == np.prod(layer.shape), layer.name
     assert len({case.name for case in CASES}) == len(CASES)
+
+
+def test_networks_also_run_without_winograd_and_the_default_comes_last() -> None:
+    settings = Settings(choose("one_tower step,conv3", {"layer"}), ONE, threads=2)
+    ours = [
+        [side.name for side in settings.sides(case) if side.library == "scratch" and not side.again] for case in settings.cases
+    ]
+    assert ours == [["scratch"], ["scratch implicit_gemm", "scratch"]]
+
+
+def test_twins_of_every_row_do_not_judge_the_run() -> None:
+    settings = Settings(choose("pool1,fc8", {"layer"}), ONE, threads=2, twins=True)
+    assert all(any(side.again for side in settings.sides(case)) for case in settings.cases)
+    assert settings.controls == ["pool1"]
+    turn, other = [[[1.0]], [[1.0]]], [[[2.0]], [[2.0]]]
+    rows = [
+        Row(case, "layer", "it", 8, ["forward"], rounds=[{"scratch": turn, "scratch again": again}] * 30)
+        for case, again in (("pool1", turn), ("fc8", other))
+    ]
+    assert not Report(settings={"controls": settings.controls}, rows=rows).distrust()
+    assert Report(rows=rows).distrust()
+
+
+def test_only_conv1_leaves_out_the_gradient_of_its_input() -> None:
+    layers = [case for case in CASES if isinstance(case, Layer)]
+    assert [layer.name for layer in layers if not layer.needs_grad_x] == ["conv1"]
+    with_it = next(layer for layer in layers if layer.name == "conv1 with the images' gradient")
+    without = next(layer for layer in layers if layer.name == "conv1")
+    assert with_it.flops("backward", 2) == 2 * without.flops("backward", 2)
 
 
 def test_unknown_names_are_refused() -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from alexnet_from_scratch.proof.bounds import Bounded
 from benchmarks.subjects import scratch_side, torch_side
 from benchmarks.subjects.cases import LADDER, MINI, Layer, Update
 from benchmarks.subjects.sides import Side
-from benchmarks.subjects.verify import Judge, own_bound
+from benchmarks.subjects.verify import FLOAT32, Judge, Within, own_bound
 
 CASES = [*LADDER, MINI, Update("mini sgd", "mini", 551_146)]
 LIBRARIES = {"scratch": scratch_side, "torch": torch_side}
@@ -29,13 +30,14 @@ def test_results_are_checked_one_by_one(case, library, judge) -> None:
         expected = {"out"} | {f"grad_{name}" for name in ("x", "weight", "bias") if name in arrays}
         assert results.keys() == expected
     rung = own_bound(case, subject.note)
-    shares = judge.shares(results, rung)
-    assert shares.keys() == results.keys()
-    assert max(shares.values()) <= 1
+    found = judge.judge(results, rung)
+    assert found.keys() == results.keys()
+    assert max(one.share for one in found.values()) <= 1
     for name, array in results.items():
         if np.any(array):
-            assert judge.shares(results | {name: array * np.float32(1.05)}, rung)[name] > 1, name
-        assert judge.shares(results | {name: array[..., :-1] if array.ndim else np.stack([array])}, rung)[name] == np.inf, name
+            assert judge.judge(results | {name: array * np.float32(1.05)}, rung)[name].share > 1, name
+        cut = results | {name: array[..., :-1] if array.ndim else np.stack([array])}
+        assert judge.judge(cut, rung)[name] == (np.inf, None), name
     assert len(subject.run()) == len(case.phases)
 
 
@@ -47,3 +49,12 @@ def test_inputs_are_real_and_repeat() -> None:
         assert np.isfinite(x).all()
         assert np.array_equal(x, again.arrays(case)["x"])
         assert not np.array_equal(x, other.arrays(case)["x"])
+
+
+def test_errors_are_relative_to_the_right_values() -> None:
+    """Exact, off by a hundredth everywhere, and off in one element of four by a tenth of their root mean square."""
+    value = np.array([1.0, -1.0, 1.0, -1.0])
+    check = Within(Bounded(value, np.ones(4), FLOAT32))
+    assert check.errors(value) == (0, 0)
+    assert check.errors(value * 1.01) == pytest.approx((0.01, 0.01))
+    assert check.errors(value + np.array([0, 0, 0.1, 0])) == pytest.approx((0.05, 0.1))

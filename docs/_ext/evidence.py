@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.reports import tables
+from benchmarks.reports.machines import MAIN
 from benchmarks.reports.results import RESULTS as COMMITTED
 from benchmarks.reports.results import SHOWN, Report, Row
 
@@ -20,12 +21,6 @@ ROOT = Path(__file__).parents[2]
 RESULTS = COMMITTED / SHOWN
 PARITY = ROOT / "docs" / "parity.json"
 NOTHING = "not measured yet"
-
-
-def _benchmark(operation: str) -> Report:
-    """The committed measurements of one operation."""
-    report = Report.merged([Report.load(path) for path in sorted(RESULTS.glob("*.json"))])
-    return replace(report, rows=[row for row in report.rows if row.operation == operation])
 
 
 def gain(operation: str, rung: str) -> str:
@@ -39,10 +34,16 @@ def at_alexnets_size(operation: str, rung: str) -> str:
 
 
 def _steps(operation: str, rung: str, group: str) -> Iterator[str]:
-    for row in _benchmark(operation).rows:
+    for row in _rows(operation):
         if row.group == group and row.rounds and f"scratch {rung}" in row.sides:
             layer = f"{row.case.removesuffix(' rungs')}, {row.batch} images, " if group == "rungs" else ""
             yield from (layer + _step(row, phase, operation, rung) for phase in row.phases)
+
+
+def _rows(operation: str) -> list[Row]:
+    """The committed measurements of one operation."""
+    reports = (Report.load(path) for path in sorted(RESULTS.glob("*.json")))
+    return [row for report in reports for row in report.rows if row.operation == operation]
 
 
 def _step(row: Row, phase: str, operation: str, rung: str) -> str:
@@ -60,8 +61,9 @@ def _step(row: Row, phase: str, operation: str, rung: str) -> str:
 
 def sizes(operation: str) -> str:
     """The operation compared with torch at AlexNet's own sizes."""
-    report = _benchmark(operation)
-    if not any(row.rounds for row in report.rows if row.group != "ladder"):
+    report = Report.load(RESULTS / MAIN) if (RESULTS / MAIN).exists() else Report()
+    report = replace(report, rows=[row for row in report.rows if row.operation == operation and row.rounds])
+    if not report.rows:
         measured = any(RESULTS.glob("*.json"))
         return "The benchmark times this operation only inside a whole network." if measured else f"*{NOTHING.capitalize()}.*"
     return tables.comparison(report).markdown() + f"\n\nMade on {tables.machine(report)}."

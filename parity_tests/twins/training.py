@@ -62,7 +62,7 @@ class ByHand:
             dropout.mask = mask
         self.optimizer.zero_grad()
         loss = self.criterion(self.model(images), labels)
-        self.model.backward(self.criterion.backward(), need_input_grad=False)
+        self.model.backward(self.criterion.backward())
         for dropout in dropouts:
             dropout.mask = None  # the mask would not fit other batches
         return float(loss)

@@ -1,0 +1,54 @@
+"""scratch compared with what people run: ONNX Runtime, OpenVINO, JAX, and torch in its three ways.
+
+All have the same weights and photographs, the same number of threads (each library is asked afterwards how many it has), and a
+process each. Each is checked against float64 before it is timed, in paired rounds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from benchmarks.reports.results import Report
+from benchmarks.reports.tables import Table, milliseconds, ratio_text
+from benchmarks.subjects.cases import NETWORKS, Case, Network
+
+BATCHES = (1, 8, 32)  # of inference; a step has the last one
+
+
+def cases() -> list[Case]:
+    """Inference at three sizes, and the training step."""
+    inference, step = (
+        next(case for case in NETWORKS if isinstance(case, Network) and case.name == f"one_tower {phase}")
+        for phase in ("inference", "step")
+    )
+    sizes = [(inference, "inference", batch) for batch in BATCHES] + [(step, "training step", BATCHES[-1])]
+    return [replace(case, name=f"{name}, {batch}", batch=batch, group="peers") for case, name, batch in sizes]
+
+
+def table(report: Report) -> Table:
+    """Each library's time, the fastest first, and scratch's time by it."""
+    lines, noise = [], report.noise()
+    for row in report.rows:
+        if row.group != "peers":
+            continue
+        (phase,) = row.phases
+        name = row.case
+        for side in sorted(row.sides, key=lambda side: row.seconds(phase, side)):
+            compared = "" if side == "scratch" else ratio_text(row.ratio(phase, "scratch", side), noise)
+            lines.append([name, _titled(side, report), milliseconds(row.seconds(phase, side)), compared])
+            name = ""
+        for side, why in {**row.failed, **row.absent}.items():
+            lines.append([name, _titled(side, report), "–", f"not measured: {why}".replace("|", "/")])
+            name = ""
+    return Table(
+        "one_tower in other libraries, milliseconds, the fastest first",
+        ["work, images", "library", "time", "scratch's time by its time"],
+        lines,
+        "Below 1 scratch is faster. float32 everywhere, the same weights and photographs, the same number of threads.",
+    )
+
+
+def _titled(side: str, report: Report) -> str:
+    library = side.split()[0]
+    version = report.libraries.get(side, {}).get("versions", {}).get(library)
+    return f"**{side}**" if library == "scratch" else f"{side} {version}" if version else side
