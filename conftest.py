@@ -44,6 +44,7 @@ NETWORKS = (
     "test_xray",
     "test_xray_browser",
     "test_docs",
+    "test_notebook",
 )
 NOT_QUICK = ("test_mutants", "test_exact", "test_long_sums", "test_kernel_cache", "test_environment", *NETWORKS)
 
