@@ -24,13 +24,14 @@ check: venv  ## Lint, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	@$(BIN)/python -m parity_tests.sources
 
 test: venv  ## Run the parity suite, PROFILE=quick, default or deep
 	$(PYTEST) --profile=$(PROFILE)
 
 parity: venv  ## Write docs/parity.*: the worst error of every rung, and how every planted mistake was found
 	$(PYTEST) --profile=$(PROFILE) --hypothesis-seed=0 --report docs \
-		parity_tests/test_operations.py parity_tests/test_long_sums.py parity_tests/test_mutants.py
+		parity_tests/test_operations.py parity_tests/test_long_sums.py parity_tests/test_mutants.py tests/test_training_mutants.py
 
 coverage: venv  ## Measure which lines and branches of scratch the tests reach, with the kernels in plain Python
 	NUMBA_DISABLE_JIT=1 $(PYTEST) --profile=quick --cov --cov-report= parity_tests tests

@@ -13,9 +13,15 @@ exclude_patterns = ["_ext", "xray", "exercises", "parity.md"]  # numerics.md sho
 myst_enable_extensions = ["dollarmath", "deflist"]
 myst_heading_anchors = 3
 
+# The one place for the public addresses, empty until there are any: of the book, and of the repository.
+html_baseurl = ""
+REPOSITORY = ""
+if html_baseurl:
+    myst_html_meta = {"property=og:title": project, "property=og:image": f"{html_baseurl}/_static/activations.png"}
+
 html_theme = "furo"
 html_title = project
-html_static_path = ["_static"]
+html_static_path = ["_static", "../alexnet_from_scratch/networks/mini-fashion-mnist/activations.png"]
 html_css_files = ["book.css"]
 html_math_renderer = "mathml"
 html_show_copyright = False

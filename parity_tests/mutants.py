@@ -73,6 +73,12 @@ def rewritten(name: str, old: str, new: str, after: str = "") -> ModuleType:
     Raises:
         LookupError: there is no ``old`` after ``after``: the file has changed, and the row must change too.
     """
+    tree, wrong = mutated(name, old, new, after)
+    return _run_anew(name, tree, _defined(wrong))
+
+
+def mutated(name: str, old: str, new: str, after: str = "") -> tuple[ast.Module, ast.stmt]:
+    """The changed source of the module ``name``, and the statement in it that has changed; raises as :func:`rewritten` does."""
     source = _source(name)
     start = source.find(old, source.find(after)) if after in source else -1
     if start < 0:
@@ -80,7 +86,7 @@ def rewritten(name: str, old: str, new: str, after: str = "") -> ModuleType:
     tree = ast.parse(source[:start] + new + source[start + len(old) :])
     line = source.count("\n", 0, start) + 1
     (wrong,) = (node for node in tree.body if node.lineno <= line <= (node.end_lineno or node.lineno))
-    return _run_anew(name, tree, _defined(wrong))
+    return tree, wrong
 
 
 def relinked(name: str, parts: dict[str, ModuleType]) -> ModuleType:
@@ -180,7 +186,7 @@ def hunt(mutant: Mutant, assertions: tuple[Assertion, ...], *, shrink: bool) -> 
                 for assertion in assertions:
                     by = assertion.__name__
                     assertion(evidence)
-            except (AssertionError, ArithmeticError, LookupError, TypeError, ValueError, Warning) as error:
+            except (AssertionError, ArithmeticError, LookupError, TypeError, ValueError, RuntimeError, Warning) as error:
                 last = Kill(by, cases, str(case), case.elements)
                 raise AssertionError(by) from error
 

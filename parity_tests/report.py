@@ -1,27 +1,34 @@
 """What a run of the suite saw: ``make parity`` writes it as Markdown, as JSON and as a picture.
 
 For each operation, rung and dtype: how many cases ran, and the worst error of scratch and of torch against the reference, in
-units of the a-priori bound, with the case that gave it. Also how each planted mistake died. No number is typed by hand.
+units of the a-priori bound, with the case that gave it. Also how each planted mistake died. No number is typed by hand. A failure
+is written like a success: a row keeps what failed, a mistake that lives stays in the list, and the exit status is at the top.
 
 ``parity.json`` is for other programs: ``format`` increases when an entry changes its meaning. A run of part of the suite replaces
-its own entries in the folder's report and keeps the others; each entry names its commit.
+its own entries in the folder's report and keeps the others; each entry names its commit, machine, versions and vector width.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from alexnet_from_scratch.proof.bounds import Bounded
 from alexnet_from_scratch.proof.parity import Arrays, Evidence, in_bounds
 from alexnet_from_scratch.proof.specs import RUNGS
 from parity_tests.long_sums import LongSum
 from parity_tests.mutants import Kill, Mutant
+from parity_tests.sources import digest
+from scratch.compiled.emission import VECTOR_BITS
 
-FORMAT = 1
+FORMAT = 2
 
 INTRO = """# Parity
 
@@ -30,9 +37,10 @@ Written by `make parity`; the same numbers are in [parity.json](parity.json).
 Each case is one call, drawn by Hypothesis and run forward and backward by scratch, by torch and by a reference in higher
 precision. An **error** is the distance from the reference, in units of the a-priori bound on the rounding of any sound way to
 compute that very element ([bounds.py](../alexnet_from_scratch/proof/bounds.py)): 0 is exact, and above 1 the suite fails, for
-scratch and for torch. A column shows the worst of all elements of all outputs and gradients of all cases. A sum of one or two
-terms may well use all of its bound, so the two often meet there; how careful a rung is shows in the long sums below. **Passed
-down** counts cases that the rung left to the one below it.
+scratch and for torch. A column shows the worst of all elements of all outputs and gradients of all cases. Where an intermediate
+value may overflow, nothing is promised: **without bound** counts the cases with such an element, and those whose NaN torch itself
+treats in two ways. A sum of one or two terms may well use all of its bound, so the two often meet there; how careful a rung is
+shows in the long sums below. **Passed down** counts cases that the rung left to the one below it.
 """
 
 LONG_SUMS_INTRO = """Over many terms roundings cancel, so a rung may use up no more than a small **share** of its bound
@@ -49,14 +57,27 @@ class Row:
     dtype: str
     cases: int = 0
     passed_down: int = 0
+    without_bound: int = 0
     scratch: float = 0.0  # the worst errors, in units of the bound
     scratch_case: str = ""  # and the cases that gave them; empty if everything was exact
     torch: float = 0.0
     torch_case: str = ""
+    failure: str = ""  # the last failure, which Hypothesis has shrunk; empty if there was none
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Remember what a case raises."""
+        try:
+            yield
+        except Exception as error:
+            self.failure = f"{type(error).__name__}: {error}".split("\n")[0]
+            raise
 
     def add(self, evidence: Evidence) -> None:
         self.cases += 1
         self.passed_down += evidence.ran != evidence.asked
+        bounds = [part.error for part in evidence.reference if isinstance(part, Bounded)]
+        self.without_bound += evidence.wavers or any(np.isposinf(bound).any() for bound in bounds)
         for side, results in (("scratch", evidence.results), ("torch", evidence.oracle)):
             worst = max(_errors(results, evidence), default=0.0)
             if worst > getattr(self, side):
@@ -65,8 +86,10 @@ class Row:
 
 
 def _errors(results: Arrays, evidence: Evidence) -> Iterator[float]:
-    for result, reference in zip(results, evidence.reference, strict=True):
-        if isinstance(reference, Bounded) and result is not None and result.size and not evidence.wavers:
+    for result, reference in zip(results, evidence.reference, strict=False):
+        if not isinstance(reference, Bounded) or result is None or evidence.wavers:
+            continue
+        if result.size and result.shape == reference.value.shape:
             yield float(in_bounds(result, reference).max())
 
 
@@ -81,7 +104,9 @@ class Report:
     def row(self, operation: str, rung: str, dtype: str) -> Row:
         return self.rows.setdefault((operation, rung, dtype), Row(operation, rung, dtype))
 
-    def add_kill(self, mutant: Mutant, kill: Kill) -> None:
+    def add_kill(self, mutant: Mutant, kill: Kill | None) -> None:
+        """How the mutant died; with None it lives."""
+        kill = kill or Kill("", 0, "", 0)
         names = {"operation": mutant.operation, "rung": mutant.rung, "mistake": mutant.title}
         self.kills.append({**names, **asdict(kill)})
 
@@ -100,8 +125,33 @@ class Report:
         self.long_sums += long_sums
         self.kills += kills
 
-    def write(self, folder: Path, profile: str, device: str, seed: Any) -> None:
-        """``parity.md``, ``parity.json`` and ``parity.svg`` in ``folder``, for one profile, device and seed."""
+    def summary(self) -> Iterator[str]:
+        """What was proven, in a few lines."""
+        rows = list(self.rows.values())
+        if rows:
+            cases = Counter[tuple[str, str]]()
+            for row in rows:
+                cases[row.operation, row.rung] += row.cases
+            yield (
+                f"{cases.total():,} cases: {min(cases.values()):,} to {max(cases.values()):,} for each of {len(cases)} rungs of "
+                f"{len({row.operation for row in rows})} operations. The worst error, in bounds: "
+                + ", ".join(self._worst(side) for side in ("scratch", "torch"))
+            )
+        if self.kills:
+            living = [kill["mistake"] for kill in self.kills if not kill["by"]]
+            yield f"{len(self.kills)} mistakes planted in operations, {len(self.kills) - len(living)} found" + "".join(
+                f"; lives: {title}" for title in living
+            )
+
+    def _worst(self, side: str) -> str:
+        worst = max(self.rows.values(), key=lambda row: getattr(row, side))
+        return f"{side} {getattr(worst, side):.3f} ({worst.operation} {worst.rung} {worst.dtype})"
+
+    def write(self, folder: Path, profile: str, device: str, seed: Any, status: int) -> None:
+        """``parity.md``, ``parity.json`` and ``parity.svg`` in ``folder``, for one profile, device and seed.
+
+        ``status`` is the exit status of the run.
+        """
         from benchmarks.measure.machine import describe, libraries  # needs more packages than the tests
 
         machine, packed = describe(), self.packed()
@@ -111,10 +161,17 @@ class Report:
         before = json.loads(file.read_text()) if file.exists() else {}
         if any(before.get(name) != value for name, value in content.items()):
             before = {}
-        content |= {"machine": machine, "versions": libraries()["versions"]}
+        versions = libraries()["versions"]
+        content |= {"status": status, "sources": digest(), "machine": machine, "versions": versions, "vector_bits": VECTOR_BITS}
+        facts = {
+            "commit": commit,
+            "cpu": machine["cpu"],
+            "vector_bits": VECTOR_BITS,
+            "versions": " ".join(f"{name} {version}" for name, version in versions.items()),
+        }
         for name, new in (("rows", packed["rows"]), ("long_sums", self.long_sums), ("mutants", self.kills)):
             entries = {_key(entry): entry for entry in before.get(name, [])}
-            entries |= {_key(entry): {**entry, "commit": commit} for entry in new}
+            entries |= {_key(entry): {**entry, **facts} for entry in new}
             content[name] = sorted((entry for entry in entries.values() if _place(entry) is not None), key=_order)
         publish(content, folder)
 
@@ -144,14 +201,25 @@ def _markdown(content: dict[str, Any]) -> Iterator[str]:
     yield INTRO
     machine, versions = content["machine"], ", ".join(f"{name} {version}" for name, version in content["versions"].items())
     cases, commits = (sum(row["cases"] for row in content["rows"]), sorted({row["commit"] for row in content["rows"]}))
+    failed = [f"{row['operation']} {row['rung']} {row['dtype']}: {row['failure']}" for row in content["rows"] if row["failure"]]
+    kills = content["mutants"]
+    living = [f"{kill['operation']} {kill['rung']}: {kill['mistake']}: lives" for kill in kills if not kill["by"]]
+    if content["status"] or failed or living:
+        yield f"**This run failed, with exit status {content['status']}.**\n"
+        yield from (f"- 🔴 {text}" for text in (*failed, *living))
+        yield ""
     yield f"{cases:,} cases (profile {content['profile']}, seed {content['seed']}, torch on {content['device']});"
-    yield f"{machine['cpu']}, {machine['system']}, Python {machine['python']}, {versions}; commit {', '.join(commits)}.\n"
+    yield f"{machine['cpu']}, {machine['system']}, Python {machine['python']}, {versions},"
+    yield f"vectors of {content['vector_bits']} bits; commit {', '.join(commits)}.\n"
     yield "![the worst error of every rung](parity.svg)\n"
-    yield "| operation | rung | dtype | cases | passed down | scratch | torch | scratch's worst case |"
-    yield "|---|---|---|---:|---:|---:|---:|---|"
+    yield "| operation | rung | dtype | cases | passed down | without bound | scratch | torch | scratch's worst case |"
+    yield "|---|---|---|---:|---:|---:|---:|---:|---|"
     for row in content["rows"]:
-        numbers = f"{row['cases']:,} | {row['passed_down']:,} | {row['scratch']:.3f} | {row['torch']:.3f}"
+        numbers = (
+            f"{row['cases']:,} | {row['passed_down']:,} | {row['without_bound']:,} | {row['scratch']:.3f} | {row['torch']:.3f}"
+        )
         case = f"`{row['scratch_case']}`" if row["scratch_case"] else "all exact"
+        case = f"🔴 {row['failure']}" if row["failure"] else case
         yield f"| {row['operation']} | {row['rung']} | {row['dtype']} | {numbers} | {case} |"
     yield "\n## Long sums\n"
     yield LONG_SUMS_INTRO
@@ -160,14 +228,13 @@ def _markdown(content: dict[str, Any]) -> Iterator[str]:
     for row in content["long_sums"]:
         numbers = f"{row['terms']:,} | {row['share']:.3f} | {row['scratch']:.4f} | {row['torch']:.4f}"
         yield f"| {row['operation']} | {row['rung']} | {row['result']} | {numbers} |"
-    kills = content["mutants"]
-    yield f"\n## {len(kills)} planted mistakes, all found\n"
+    yield f"\n## {len(kills)} planted mistakes, {len(kills) - len(living)} found\n"
     yield "Each is planted into the source of a rung, then the same test looks for it. **At case** is the first case that showed"
     yield "it; Hypothesis then shrank the call to one with as few **elements** as it could.\n"
     yield "| operation | rung | mistake | found by | at case | elements | shrunk to |"
     yield "|---|---|---|---|---:|---:|---|"
     for kill in kills:
-        found = kill["by"].removeprefix("assert_").replace("_", " ")
+        found = (kill["by"] or "🔴 nothing").removeprefix("assert_").replace("_", " ")
         numbers = f"{kill['cases']} | {kill['elements']}"
         yield f"| {kill['operation']} | {kill['rung']} | {kill['mistake']} | {found} | {numbers} | `{kill['smallest']}` |"
 

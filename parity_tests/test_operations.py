@@ -25,10 +25,12 @@ from scratch.convolution.winograd_tiles import Filters, limit_of
 @pytest.mark.parametrize(("spec", "rung"), RUNGS, ids=str)
 @given(data=st.data())
 def test_parity(spec, rung, dtype, device, report, data):
-    evidence = examine(spec, spec.call(data.draw, rung, dtype), data.draw, rung=rung, device=device)
-    for assertion in ASSERTIONS:
-        assertion(evidence)
-    report.row(spec.name, rung, str(dtype)).add(evidence)
+    row = report.row(spec.name, rung, str(dtype))
+    with row.watched():
+        evidence = examine(spec, spec.call(data.draw, rung, dtype), data.draw, rung=rung, device=device)
+        row.add(evidence)
+        for assertion in ASSERTIONS:
+            assertion(evidence)
 
 
 SHAPES = {"x": (2, 2, 7, 8), "weight": (3, 2, 3, 3), "grad_out": (2, 3, 5, 6)}  # shapes of one convolution

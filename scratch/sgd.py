@@ -78,7 +78,7 @@ class SGD:
     def __init__(
         self,
         parameters: Iterable[Parameter],
-        lr: float,
+        lr: float = 1e-3,
         momentum: float = 0,
         dampening: float = 0,
         weight_decay: float = 0,

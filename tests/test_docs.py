@@ -62,8 +62,9 @@ def no_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_what_was_not_measured_says_so(no_results: Path) -> None:
-    for text in (evidence.gain("relu", "numpy"), evidence.parity("relu", "numpy"), evidence.mutants()):
+    for text in (evidence.parity("relu", "numpy"), evidence.mutants()):
         assert text == "not measured yet"
+    assert evidence.gain("relu", "numpy") == "", "a box leaves out what was not timed"
     for table in (evidence.sizes("relu"), evidence.parity_table()):
         assert table == "*Not measured yet.*"
 
@@ -77,6 +78,32 @@ def test_a_gain_is_the_ratio_to_the_rung_that_ran_before(no_results: Path) -> No
     assert evidence.gain("relu", "naive") == "forward 8.00 ms"
     assert evidence.gain("relu", "numpy") == "forward 4.00 ms, 2.0× as fast as naive"
     assert evidence.gain("relu", "numba") == "forward left to the rung below"
+
+
+@pytest.mark.parametrize(("spec", "rung"), RUNGS, ids=str)
+def test_everything_was_measured(spec: Spec, rung: str) -> None:
+    for said in (evidence.parity(spec.name, rung), evidence.gain(spec.name, rung), evidence.sizes(spec.name)):
+        assert evidence.NOTHING not in said.lower()
+
+
+def test_a_rung_says_what_it_gains_at_alexnets_size() -> None:
+    said = evidence.at_alexnets_size("conv2d", "winograd")
+    assert re.match(r"conv3, \d+ images, forward [\d.]+ ms, [\d.]+× as fast as implicit_gemm", said)
+    assert evidence.at_alexnets_size("conv2d", "naive") == ""
+
+
+INVENTED = re.compile(r"https?://[\w.-]*(?:github\.io|github\.com|colab\.|mybinder|readthedocs)[^\s)\"']*")
+
+
+@pytest.mark.parametrize("file", ["README.md", "pyproject.toml", "notebooks/alexnet_from_scratch.ipynb", "docs/index.md"])
+def test_no_address_is_invented(file: str) -> None:
+    """While docs/conf.py has no public address, nothing links to one."""
+    settings: dict[str, str] = {}
+    for name in ("html_baseurl", "REPOSITORY"):
+        (settings[name],) = re.findall(rf'^{name} = "(.*)"$', (DOCS / "conf.py").read_text(), re.MULTILINE)
+    known = [address for address in settings.values() if address]
+    for found in INVENTED.findall((DOCS.parent / file).read_text()):
+        assert any(found.startswith(address) for address in known), found
 
 
 @pytest.mark.parametrize(

@@ -5,22 +5,28 @@ from __future__ import annotations
 import inspect
 import io
 import re
+import textwrap
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
-from alexnet_from_scratch.exercises.__main__ import main
-from alexnet_from_scratch.exercises.check import STAGES, load, smallest
+from alexnet_from_scratch.exercises.__main__ import explained, main
+from alexnet_from_scratch.exercises.answers import WrongAnswerError, load
 from alexnet_from_scratch.exercises.drawing import draw
+from alexnet_from_scratch.exercises.judging import EDGES, MATHEMATICS, Failure, first_look, hunt, several_calls, smallest
+from alexnet_from_scratch.exercises.mistakes import MISTAKES as KNOWN
+from alexnet_from_scratch.exercises.mistakes import Mistake, name_of, planted
 from alexnet_from_scratch.exercises.stub import page_of, solution, source_of, stub
 from alexnet_from_scratch.exercises.table import EXERCISES
+from alexnet_from_scratch.proof.draws import Case
 from alexnet_from_scratch.proof.specs import SPECS
-from scratch.core.ladder import _no_backward
+from tests.exercise_answers import AT_AN_EDGE, OTHER_MISTAKES, RIGHT
 
 ROOT = Path(__file__).parents[1]
 CASES = "10"
-PLAIN = STAGES[0]
 each_exercise = pytest.mark.parametrize("operation", EXERCISES)
 
 
@@ -29,6 +35,13 @@ def answered(operation: str, old: str, new: str) -> str:
     body = inspect.getsource(solution(operation))
     assert old in body
     return f"{stub(operation)}\n\n{body.replace(old, new)}"
+
+
+def filled_in(folder: Path, operation: str, body: str) -> Any:
+    """The function of the file that is handed out, with this body."""
+    handed_out, _, _ = stub(operation).rpartition("    raise NotImplementedError")
+    (folder / "answer.py").write_text(handed_out + textwrap.indent(body, "    ") + "\n")
+    return load(folder / "answer.py", solution(operation).__name__)
 
 
 def run(folder: Path, operation: str, text: str | None = None) -> tuple[int, str]:
@@ -40,8 +53,61 @@ def run(folder: Path, operation: str, text: str | None = None) -> tuple[int, str
     return code, printed.getvalue()
 
 
-def test_every_operation_with_a_backward_pass_is_an_exercise() -> None:
-    assert set(EXERCISES) == {spec.name for spec in SPECS if spec.scratch.RUNGS["naive"].backward is not _no_backward}
+def test_every_operation_is_an_exercise() -> None:
+    assert set(EXERCISES) == {spec.name for spec in SPECS}
+
+
+@each_exercise
+def test_ten_right_answers_are_right(operation: str, tmp_path: Path) -> None:
+    assert len(RIGHT[operation]) == 10
+    for i, body in enumerate(RIGHT[operation]):
+        yours = filled_in(tmp_path, operation, body)
+        assert first_look(operation, yours, []) is None, body
+        assert hunt(operation, yours, MATHEMATICS, 15, shrink=False) is None, body
+        if (operation, i) in AT_AN_EDGE:
+            (edge,) = (stage for stage in EDGES if stage.title == AT_AN_EDGE[operation, i])
+            assert hunt(operation, yours, edge, 150, shrink=False), f"{body} is torch's answer at the edge: {edge.title}"
+
+
+@each_exercise
+def test_ten_mistakes_are_found_and_the_known_ones_named(operation: str) -> None:
+    mistakes = [*KNOWN[operation], *(Mistake("", *row) for row in OTHER_MISTAKES[operation])]
+    assert len(mistakes) >= 10
+    for mistake in mistakes:
+        verdict = verdict_on(operation, planted(operation, mistake))
+        assert verdict == f"named {mistake.title}" or verdict.startswith("raises"), mistake
+
+
+def verdict_on(operation: str, yours: Any) -> str:
+    """What the reader of a wrong answer is told, without the drawing."""
+    try:
+        assert first_look(operation, yours, []) is None
+        failure = hunt(operation, yours, MATHEMATICS, 80, shrink=False)
+        assert failure, "the answer is taken for a right one"
+        return (
+            failure.message.partition(" ")[2].partition(" ")[2]
+            or f"named {name_of(operation, several_calls(operation, yours, 30)) or ''}"
+        )
+    except WrongAnswerError as error:
+        return str(error).partition(" ")[2].partition(" ")[2]
+
+
+def test_a_mistake_is_named_however_it_is_written(tmp_path: Path) -> None:
+    """By what it computes: `=` for `+=` in whole arrays."""
+    body = (
+        "N, C, H, W = x_shape; grad_x = np.zeros((N, C, H * W + 1), grad_out.dtype)\n"
+        "for n, c in np.ndindex(N, C):\n    grad_x[n, c, indices[n, c].ravel()] = grad_out[n, c].ravel()\n"
+        "return (grad_x[:, :, :-1].reshape(x_shape),)"
+    )
+    yours = filled_in(tmp_path, "max_pool2d", body)
+    assert name_of("max_pool2d", several_calls("max_pool2d", yours, 30)) == "`=` for `+=` where windows overlap"
+
+
+@each_exercise
+def test_the_page_explains_every_edge(operation: str) -> None:
+    for stage in EDGES:
+        path, line = re.findall(rf"^(\S+):(\d+), {stage.mark}$", explained(operation, stage))[0]
+        assert (ROOT / path).read_text().splitlines()[int(line) - 1].startswith(f"- **{stage.mark}.**")
 
 
 @each_exercise
@@ -49,11 +115,11 @@ def test_the_untouched_file_shows_what_has_to_come_out(operation: str, tmp_path:
     code, printed = run(tmp_path, operation)
     assert code == 1
     assert "Nothing is filled in yet" in printed
-    assert "grad_out" in printed
     assert "expected" in printed
     assert "┌" in printed
     written = (tmp_path / f"{operation}.py").read_text()
-    assert inspect.getsource(load(tmp_path / f"{operation}.py", "naive_forward")) in written
+    if not EXERCISES[operation].in_place:
+        assert inspect.getsource(load(tmp_path / f"{operation}.py", "naive_forward")) in written
     # only the signature of the solution is given away
     shipped = inspect.getsource(solution(operation))
     assert max(shipped.splitlines(), key=len).strip() not in written.partition("# --- yours")[0]
@@ -61,12 +127,15 @@ def test_the_untouched_file_shows_what_has_to_come_out(operation: str, tmp_path:
 
 
 @each_exercise
-def test_the_shipped_solution_passes_and_names_the_next(operation: str, tmp_path: Path) -> None:
+def test_the_shipped_solution_passes_and_is_shown(operation: str, tmp_path: Path) -> None:
     code, printed = run(tmp_path, operation, answered(operation, "", ""))
     assert code == 0
-    path, line = re.findall(r"shipped one is in (\S+):(\d+)", printed)[0]
-    assert "def naive_backward" in (ROOT / path).read_text().splitlines()[int(line) - 1]
+    assert "≠" not in printed
+    path, line = re.findall(r"shipped: (\S+):(\d+)", printed)[0]
+    assert f"def {solution(operation).__name__}" in (ROOT / path).read_text().splitlines()[int(line) - 1]
     assert path == str(source_of(operation))
+    last = inspect.getsource(solution(operation)).rstrip().splitlines()[-1].strip()
+    assert printed.count(last) == 2  # the reader's and the shipped one
     after = list(EXERCISES)[list(EXERCISES).index(operation) + 1 :]
     assert (f"make exercise OP={after[0]}" if after else "last exercise") in printed
 
@@ -113,7 +182,7 @@ MISTAKES = {
 def test_a_wrong_answer_is_shown_on_few_elements(mistake: str, tmp_path: Path) -> None:
     operation, old, new, elements = MISTAKES[mistake]
     (tmp_path / "answer.py").write_text(answered(operation, old, new))
-    failure = smallest(operation, load(tmp_path / "answer.py", "naive_backward"), PLAIN, 90)
+    failure = smallest(operation, load(tmp_path / "answer.py", "naive_backward"), MATHEMATICS, 90)
     assert failure
     assert failure.case.elements <= elements
     assert any(cells is not None and cells.any() for cells in failure.wrong)
@@ -124,23 +193,53 @@ def test_a_wrong_answer_is_shown_on_few_elements(mistake: str, tmp_path: Path) -
     assert "must be" in printed
 
 
-def test_edges_come_last(tmp_path: Path) -> None:
+def test_an_edge_does_not_make_a_right_answer_wrong(tmp_path: Path) -> None:
     """A product in place of a selection is right until an infinity meets a zero."""
     code, printed = run(tmp_path, "relu", answered("relu", "0 if out[i] <= 0 else grad_out[i]", "(out[i] > 0) * grad_out[i]"))
-    assert code == 1
-    assert "✓ plain numbers" in printed
+    assert code == 0
+    assert "✓ the mathematics" in printed
+    assert re.search(r"≠ NaN and infinity.* docs/operations/relu.md:\d+, NaN and infinity", printed)
     assert "nan" in printed
+    assert "Right:" in printed
+
+
+@pytest.mark.parametrize(("expected", "got", "claim"), [
+    ([1, 0, 2], [1, 2, 0], "The right numbers, in other cells"),
+    ([3, 1, 7], [2, 2, 7], "As much comes out as must"),
+    ([1, 1e-45, 5], [1, 0, 5], ""),  # one subnormal: the sums are equal, but nothing has moved
+])  # fmt: skip
+def test_what_is_said_of_the_wrong_cells_is_true(expected: list[float], got: list[float], claim: str) -> None:
+    must, came = np.array(expected, np.float32), np.array(got, np.float32)
+    printed = drawn("relu", must, came)
+    assert claim in printed
+    assert ("other cells" in printed) == bool(claim)
+
+
+def test_the_plane_with_the_fault_is_drawn() -> None:
+    must, came = np.zeros((1, 9, 1, 1), np.float32), np.zeros((1, 9, 1, 1), np.float32)
+    came[0, 7] = 5
+    printed = drawn("relu", must, came)
+    assert "▸5" in printed
+    assert printed.count("[0, 7]") == 4  # x, grad_out, expected and got
+
+
+def drawn(operation: str, expected: np.ndarray, got: np.ndarray) -> str:
+    case = Case((np.zeros_like(expected),), {}, "integers")
+    failure = Failure(case, np.zeros_like(expected), (expected,), (got,), (expected != got,), "", "")
+    console = Console(file=io.StringIO(), width=120, record=True)
+    console.print(draw(operation, failure))
+    return console.export_text()
 
 
 BODY = "grad_x = np.empty_like(out)"
 BROKEN = {
     "raises": ("oops = [][0]", "raises IndexError: list index out of range\n    oops = [][0]"),
     "gives nothing": ("return", "naive_backward must return a tuple of 1 gradient, got None."),
-    "forgets the comma": ("return np.zeros_like(out)", "got a float32 array of shape (). A tuple of one is written (grad_x,)."),
+    "forgets the comma": ("return out * 1", "got a float32 array of shape (2, 3). A tuple of one is written (grad_x,)."),
     "gives too many": ("return grad_out, grad_out", "must return a tuple of 1 gradient, got 2."),
-    "gives another dtype": ("return (np.zeros(out.shape),)", "must be a float32 array of shape (), got a float64 array"),
-    "gives another shape": ("return (np.zeros(7, out.dtype),)", "of shape (), got a float32 array of shape (7,)"),
-    "gives a list": ("return ([],)", "gradient 1 must be a float32 array of shape (), got a list"),
+    "gives another dtype": ("return (np.zeros(out.shape),)", "must be a float32 array of shape (2, 3), got a float64 array"),
+    "gives another shape": ("return (np.zeros(7, out.dtype),)", "of shape (2, 3), got a float32 array of shape (7,)"),
+    "gives a list": ("return ([],)", "gradient 1 must be a float32 array of shape (2, 3), got a list"),
     "writes to what it is given": ("grad_out[...] = 0", "write to one of your own"),
     "leaves Python": ("raise SystemExit(3)", "raises SystemExit: 3"),
     "is not Python": ("grad_x = = 1", "is not Python: invalid syntax"),
@@ -154,6 +253,7 @@ def test_broken_code_is_told_what_is_broken(how: str, tmp_path: Path) -> None:
     assert code == 1
     assert message in printed
     assert "Traceback" not in printed
+    assert "┌" not in printed, "errors of form come alone, without drawings"
 
 
 @pytest.mark.parametrize(("text", "message"), [("", "must define the function naive_backward"), ("1 / 0", "ZeroDivisionError")])
@@ -171,16 +271,16 @@ def test_what_the_function_prints_is_shown_once(tmp_path: Path) -> None:
 def test_the_page_shows_what_comes_out(tmp_path: Path) -> None:
     operation, old, new, _ = MISTAKES["assigned, not added"]
     (tmp_path / "answer.py").write_text(answered(operation, old, new))
-    failure = smallest(operation, load(tmp_path / "answer.py", "naive_backward"), PLAIN, 90)
+    failure = smallest(operation, load(tmp_path / "answer.py", "naive_backward"), MATHEMATICS, 90)
     assert failure
     console = Console(file=io.StringIO(), width=100, record=True)
     console.print(draw(operation, failure))
     drawn = "\n".join(line.rstrip() for line in console.export_text().splitlines()).strip()
     # The page shows one of several smallest inputs; which of them is found depends on what else Python has loaded.
     (shown,) = re.findall(r"```text\n(.*?)\n```", (ROOT / "docs" / "exercises.md").read_text(), re.DOTALL)
-    assert [form(line) for line in (shown.splitlines()[0], shown.splitlines()[-1])] == [
-        form(line) for line in (drawn.splitlines()[0], drawn.splitlines()[-1])
-    ], drawn
+    told = [re.findall(r"^max_pool2d.*|.* must be .*", text, re.MULTILINE) for text in (shown, drawn)]
+    assert [form(line) for line in told[0]] == [form(line) for line in told[1]], drawn
+    assert "This is what `=` for `+=` where windows overlap gives." in shown
 
 
 def form(line: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 import shutil
@@ -13,9 +14,12 @@ import numpy as np
 import pytest
 from playwright.sync_api import sync_playwright
 
+from alexnet_from_scratch.runs.prediction import SHIPPED
 from alexnet_from_scratch.xray import photo
 from alexnet_from_scratch.xray.__main__ import PAGES, write_page
 from alexnet_from_scratch.xray.operations import OPERATIONS
+from alexnet_from_scratch.xray.tracing import Number
+from scratch import predict
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
@@ -83,7 +87,7 @@ def seen(page: Any) -> dict[str, Any]:
 
 def cells_of(page: Any) -> dict[str, list[int]]:
     found: dict[str, list[int]] = page.evaluate(
-        """() => Object.fromEntries([...document.querySelectorAll(".array")].map((figure) =>
+        """() => Object.fromEntries([...document.querySelectorAll(".array:not(.turned)")].map((figure) =>
             [figure.dataset.array, [...figure.querySelectorAll(".cell")].map((cell) => Number(cell.dataset.cell))]))"""
     )
     return found
@@ -230,6 +234,16 @@ def test_network(page: Any, pages: Path) -> None:
     assert re.search(r"/linear\.html$", page.url)
 
 
+def test_the_networks_answer_is_the_predictors(page: Any, pages: Path, tmp_path: Path) -> None:
+    picture = SHIPPED.parent / "example.png"
+    target = write_page("network", photo.load(picture, None), tmp_path / "network.html", variant="mini")
+    page.goto(target.as_uri())
+    probabilities, classes = predict.predict(picture, SHIPPED)
+    shown = page.locator(".answer tr").all_text_contents()
+    likeliest = np.argsort(-probabilities, kind="stable")[: len(shown)]
+    assert shown == [f"{classes[i]}{probabilities[i]:.2%}".replace("%", " %") for i in likeliest]
+
+
 def test_a_rung_that_adds_in_another_order(page: Any, pages: Path) -> None:
     """im2col's sums are BLAS's: the page shows its value, and says so where adding the terms in order gives other bits."""
     page.goto((pages / "conv2d.html").as_uri())
@@ -242,3 +256,141 @@ def test_a_rung_that_adds_in_another_order(page: Any, pages: Path) -> None:
         assert note == (number(shown["value"]) != number(shown["sums"][0]["sum"]))
         notes += note
     assert notes
+
+
+# --- the kernel at work ------------------------------------------------------------------------------------------------
+
+
+def partial_sums(xray: Any, name: str) -> list[tuple[str, np.float32]]:
+    """After each addition of the naive run, in its order: the cell that was added to, and what it then held."""
+    recorded, found = xray.tape.arrays[name], []
+    for flat, number in enumerate(recorded.how["naive"]):
+        index = ",".join(map(str, np.unravel_index(flat, recorded.values.shape)))
+        while number is not None:
+            first, second = number.operands
+            if not isinstance(second, Number) and second == 0:
+                break
+            found.append((number.step, f"{name}[{index}]", number.value))
+            chain = isinstance(first, Number) and first.sign == "+"
+            number = first if chain else None
+    return [(cell, np.float32(value)) for _, cell, value in sorted(found)]
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    options: dict[str, Any] = {"size": 4, "channels": 2, "stride": 1}
+    photograph = photo.load(None, None)
+    path = write_page("conv2d", photograph, tmp_path_factory.mktemp("small") / "conv2d.html", **options)
+    return OPERATIONS["conv2d"](photograph, **options), path
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("name", ["out", "grad_x"])
+def test_the_kernel_runs_to_its_end(page: Any, small: Any, name: str, width: int, scheme: Any) -> None:
+    xray, path = small
+    page.set_viewport_size({"width": width, "height": 850})
+    page.emulate_media(color_scheme=scheme)
+    page.goto(path.as_uri())
+    expected = partial_sums(xray, name)
+    player = page.locator(f'.player[data-array="{name}"]')
+    for cell, value in expected[:30]:
+        player.get_by_role("button", name="Step").click()
+        shown = seen(page)
+        assert (shown["name"], number(shown["value"])) == (cell, value), "the sum on the page is the naive run's, to the bit"
+    player.get_by_role("slider").fill("6")
+    player.get_by_role("button", name="Play").click()
+    player.get_by_text("to the bit ✓").wait_for()
+    assert player.locator("output").text_content().startswith(f"All {len(expected):,} steps")
+    cell, value = expected[-1]
+    assert (seen(page)["name"], number(seen(page)["value"])) == (cell, value)
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_the_kernel_is_driven_by_the_keyboard(page: Any, small: Any) -> None:
+    _, path = small
+    page.goto(path.as_uri())
+    page.keyboard.press("n")
+    page.keyboard.press("n")
+    status = page.locator('.player[data-array="out"] output')
+    assert status.text_content().startswith("2 of")
+    page.keyboard.press("+")
+    assert page.locator('.player[data-array="out"] input').input_value() == "2"
+    page.keyboard.press("p")
+    assert page.locator('.player[data-array="out"]').get_by_role("button", name="Pause").count() == 1
+    page.wait_for_function("document.querySelector('.player output').textContent.startsWith('8 of')")
+    page.keyboard.press("p")
+    paused = status.text_content()
+    page.wait_for_timeout(150)
+    assert status.text_content() == paused
+    page.keyboard.press("Escape")
+    assert status.text_content() == ""
+
+
+def test_nothing_moves_by_itself_where_motion_is_not_wanted(page: Any, small: Any) -> None:
+    xray, path = small
+    page.emulate_media(reduced_motion="reduce")
+    page.goto(path.as_uri())
+    page.locator('.player[data-array="out"]').get_by_role("button", name="Play").click()
+    first = [cell for cell, _ in partial_sums(xray, "out")].count("out[0,0,0,0]")
+    assert page.locator('.player[data-array="out"] output').text_content().startswith(f"{first} of")
+    page.wait_for_timeout(200)
+    assert page.locator('.player[data-array="out"] output').text_content().startswith(f"{first} of")
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_every_operation_can_be_played(page: Any, pages: Path, operation: str) -> None:
+    page.goto((pages / f"{operation}.html").as_uri())
+    for player in page.locator(".player").all():
+        player.get_by_role("slider").fill("6")
+        player.get_by_role("button", name="Play").click()
+        player.get_by_text("to the bit ✓").wait_for()
+
+
+def test_input_weight_and_output_are_on_the_screen_together(page: Any, pages: Path) -> None:
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.goto((pages / "conv2d.html").as_uri())
+    for names in (["x", "weight", "out"], ["grad_out", "weight turned", "grad_x"]):
+        boxes = [page.locator(f'[data-array="{name}"].array').bounding_box() for name in names]
+        assert len({box["y"] for box in boxes}) == 1
+        assert all(left["x"] + left["width"] <= right["x"] for left, right in itertools.pairwise(boxes))
+    assert not page.locator('[data-array="columns"]').is_visible()
+    page.locator('#rungs label:has([value="im2col"])').click()
+    assert page.locator('[data-array="columns"]').is_visible()
+
+
+def test_on_a_phone_the_panel_covers_nothing_that_it_talks_about(page: Any, pages: Path) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto((pages / "conv2d.html").as_uri())
+    for cell in cells_of(page)["grad_x"][::40]:
+        hold(page, cell)
+        page.wait_for_timeout(50)
+        selected = page.locator(f'.cell[data-cell="{cell}"]')
+        selected.scroll_into_view_if_needed()
+        hold(page, cell)
+        page.wait_for_timeout(50)
+        assert selected.bounding_box()["y"] + selected.bounding_box()["height"] <= page.locator("#panel").bounding_box()["y"]
+        assert page.locator("#peek").is_visible()
+
+
+def test_a_difference_from_torch_has_a_word(page: Any, pages: Path) -> None:
+    page.goto((pages / "local_response_norm.html").as_uri())
+    words = set()
+    for cell in cells_of(page)["grad_x"][::5]:
+        for _, _, told in hold(page, cell)["rungs"]:
+            words.add(re.sub(r" [−\d].*", "", told))
+    assert words <= {"the same", *(f"rounding only: {part} of what is allowed" for part in PARTS)}
+    assert len(words) > 1
+
+
+PARTS = ("a small part", "a tenth", "a quarter", "a third", "half", "two thirds", "nearly all")
+
+
+def test_the_page_writes_the_command_for_ones_own(page: Any, pages: Path) -> None:
+    page.goto((pages / "conv2d.html").as_uri())
+    page.locator("#yours summary").click()
+    page.get_by_label("--input").fill("my photo.jpg")
+    page.get_by_label("--padding").fill("2")
+    command = "python -m alexnet_from_scratch.xray conv2d --input 'my photo.jpg' --padding 2"
+    assert page.locator("#command").text_content() == command

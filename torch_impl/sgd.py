@@ -17,7 +17,7 @@ class SGD(torch.optim.SGD):
     def __init__(
         self,
         parameters: Iterable[torch.Tensor],
-        lr: float,
+        lr: float = 1e-3,
         momentum: float = 0,
         dampening: float = 0,
         weight_decay: float = 0,

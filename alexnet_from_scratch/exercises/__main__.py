@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from alexnet_from_scratch.exercises.check import STAGES, WrongAnswerError, load, smallest
-from alexnet_from_scratch.exercises.drawing import draw
-from alexnet_from_scratch.exercises.stub import command, page_of, solution, source_of, stub
+from alexnet_from_scratch.exercises.answers import Function, WrongAnswerError, load
+from alexnet_from_scratch.exercises.drawing import draw, side_by_side
+from alexnet_from_scratch.exercises.judging import EDGES, MATHEMATICS, Stage, first_look, several_calls, smallest
+from alexnet_from_scratch.exercises.mistakes import name_of
+from alexnet_from_scratch.exercises.stub import PACKAGES, command, page_of, solution, stub
 from alexnet_from_scratch.exercises.table import EXERCISES
 from alexnet_from_scratch.runs.screen import failing_plainly
 from alexnet_from_scratch.text import CommandLine, shown
 
-CASES = 150  # of each kind; together as many as the parity suite's default
+CASES = 150  # of each kind; together more than the parity suite's default
+COMPARED = 30  # with each known mistake, to name the reader's
 
 
 def main(arguments: Sequence[str] | None = None, console: Console | None = None) -> int:
@@ -38,34 +40,71 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
         path.write_text(stub(options.operation), encoding="utf-8")
         console.print(f"Written: {shown(path)}", markup=False, soft_wrap=True)
         console.print(f"Fill in [bold]{solution(options.operation).__name__}[/] at its end, then run this again.\n")
-    return check(options.operation, path, options.cases, console)
-
-
-def check(operation: str, path: Path, cases: int, console: Console) -> int:
-    """Run the file's backward pass on increasingly difficult input, and print the result."""
     try:
-        yours = load(path, solution(operation).__name__)
-        for stage in STAGES:
-            failure = smallest(operation, yours, stage, cases)
-            if failure:
-                console.print(draw(operation, failure))
-                console.print(f"\nNo smaller input was found that shows it, among {stage.title}.")
-                way = f"The way there: {page_of(operation)}, Backward. To begin anew, delete {shown(path)}"
-                console.print(way, markup=False, soft_wrap=True)
-                return 1
-            console.print(f"[green]✓[/] {stage.title}")
+        if judge(options.operation, load(path, solution(options.operation).__name__), options.cases, console):
+            return 0
     except WrongAnswerError as error:
         console.print(shown(error, lines=True), style="bold red", markup=False)
-        return 1
     except KeyboardInterrupt:
         console.print("Stopped before an answer was found.")
         return 1
-    _, line = inspect.getsourcelines(solution(operation))
-    console.print(f"\n[bold green]Right:[/] torch and the definition agree with your backward pass of {operation}.")
-    console.print(f"The shipped one is in {source_of(operation)}:{line}; what makes it fast is in {page_of(operation)}.")
+    way = f"The way there: {page_of(options.operation)}. To begin anew, delete {shown(path)}"
+    console.print(way, markup=False, soft_wrap=True)
+    return 1
+
+
+def judge(operation: str, yours: Function, cases: int, console: Console) -> bool:
+    """Print what is right and what is wrong with the reader's function; return whether its mathematics is right.
+
+    Raises:
+        WrongAnswerError: the function raises an error on the first example, or its results have another form than they must.
+    """
+    failure = first_look(operation, yours, [])
+    if failure:
+        console.print(draw(operation, failure))
+        return False
+    failure = smallest(operation, yours, MATHEMATICS, cases)
+    if failure:
+        console.print(draw(operation, failure))
+        mistake = None if failure.message else name_of(operation, several_calls(operation, yours, COMPARED))
+        if mistake:
+            console.print(f"\nThis is what {mistake} gives.", style="bold", markup=False)
+        console.print("\nNo smaller input was found that shows it.")
+        return False
+    console.print(f"[green]✓[/] {MATHEMATICS.title}")
+    different = [stage for stage in EDGES if not _as_torch_has_it(operation, yours, stage, cases, console)]
+    asked = EXERCISES[operation].asked
+    console.print(f"\n[bold green]Right:[/] torch and the definition agree with your {asked} of {operation}.")
+    if different:
+        kinds = " and ".join(stage.title for stage in different)
+        console.print(
+            f"At an edge ({kinds}) yours differs from torch. The mathematics does not decide that; the page above does."
+        )
+    console.print(side_by_side(operation, yours))
+    console.print(f"What makes it fast is in {page_of(operation)}.")
     later = list(EXERCISES)[list(EXERCISES).index(operation) + 1 :]
     console.print(f"Next: {command(later[0])}" if later else "That was the last exercise.")
-    return 0
+    return True
+
+
+def _as_torch_has_it(operation: str, yours: Function, stage: Stage, cases: int, console: Console) -> bool:
+    """Whether the function does what torch does at this edge; if not, print where it differs, and the line that explains it."""
+    failure = smallest(operation, yours, stage, cases)
+    if failure is None:
+        console.print(f"[green]✓[/] {stage.title}")
+        return True
+    console.print(f"[yellow]≠[/] {stage.title}, not as torch has it. Why: {explained(operation, stage)}\n")
+    console.print(draw(operation, failure))
+    return False
+
+
+def explained(operation: str, stage: Stage) -> str:
+    """Where the operation's page explains the edge, with the line if this is a clone."""
+    name = page_of(operation)
+    page = PACKAGES / name
+    lines = page.read_text(encoding="utf-8").splitlines() if page.exists() else []
+    where = [i for i, line in enumerate(lines, 1) if line.startswith(f"- **{stage.mark}.**")]
+    return f"{name}:{where[0]}, {stage.mark}" if where else f"{name}, At the edges, {stage.mark}"
 
 
 def _overview(folder: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -18,8 +18,9 @@ WIDTH = 120
 
 
 def solution(operation: str) -> Any:
-    """The shipped version of what the reader will write: the lowest rung's backward pass."""
-    return import_module(f"scratch.{operation}").RUNGS["naive"].backward
+    """The shipped version of what the reader will write: the lowest rung's backward pass, or its update."""
+    naive = import_module(f"scratch.{operation}").RUNGS["naive"]
+    return naive.forward if EXERCISES[operation].in_place else naive.backward
 
 
 def source_of(operation: str) -> Path:
@@ -38,22 +39,23 @@ def command(operation: str) -> str:
 
 
 def stub(operation: str) -> str:
-    """All of forward; for backward the signature, its arguments, its results and a hint."""
+    """All of forward; for the function to write its signature, its arguments, its results and a hint."""
+    exercise = EXERCISES[operation]
     module = import_module(f"scratch.{operation}")
-    forward, backward = module.RUNGS["naive"].forward.__name__, solution(operation).__name__
+    forward, asked = module.RUNGS["naive"].forward.__name__, solution(operation).__name__
     source = inspect.getsource(module)
     tree = ast.parse(source)
     defined = {name: node for node in tree.body for name in _defines(node)}
 
-    needed = _reach({forward, backward}, defined)
+    needed = _reach({forward, asked}, defined)
     own = [node for node in tree.body if needed & set(_defines(node))]
     imports = [node for node in own if isinstance(node, ast.Import | ast.ImportFrom)]
-    given = [ast.get_source_segment(source, node) for node in own if node not in imports and node is not defined[backward]]
+    given = [ast.get_source_segment(source, node) for node in own if node not in imports and node is not defined[asked]]
     return "\n".join(
         (
-            f'"""Exercise {list(EXERCISES).index(operation) + 1}: the backward pass of {operation}.',
+            f'"""Exercise {list(EXERCISES).index(operation) + 1}: the {exercise.asked} of {operation}.',
             "",
-            f"Fill in {backward} at the end of this file, then see with  {command(operation)}",
+            f"Fill in {asked} at the end of this file, then see with  {command(operation)}",
             "",
             _forward_of(module),
             '"""',
@@ -63,19 +65,23 @@ def stub(operation: str) -> str:
             *(_import(node, needed) for node in imports),
             "",
             "",
-            "# --- given: the shipped forward pass and what it calls; a change here changes nothing in what is checked",
-            "",
-            *(f"\n{text}\n" for text in given),
-            "",
+            *(_given(given) if given else ()),
             "# --- yours",
             "",
             "",
-            _signature(source, defined[backward]),
+            _signature(source, defined[asked]),
             textwrap.indent(_docstring(operation), "    "),
-            '    raise NotImplementedError("fill in the backward pass")',
+            f'    raise NotImplementedError("fill in the {exercise.asked}")',
             "",
         )
     )
+
+
+def _given(texts: Sequence[str | None]) -> Iterator[str]:
+    yield "# --- given: shipped, as it is; a change here changes nothing in what is checked"
+    yield ""
+    yield from (f"\n{text}\n" for text in texts)
+    yield ""
 
 
 def _defines(node: ast.stmt) -> Iterator[str]:
@@ -116,8 +122,10 @@ def _signature(source: str, function: ast.stmt) -> str:
 
 
 def _forward_of(module: ModuleType) -> str:
-    """The file's docstring without its part about backward, whose formula would give the solution away."""
+    """The file's docstring without the formula that would give the solution away: backward's, or all of an update."""
     text = inspect.getdoc(module) or ""
+    if "Backward" not in text:
+        return text.partition("\n")[0]
     shapes = [paragraph for paragraph in text.split("\n\n") if paragraph.startswith("Shapes:")]
     return "\n\n".join([text[: text.index("Backward")].rstrip(), *shapes])
 
@@ -127,7 +135,7 @@ def _docstring(operation: str) -> str:
     arguments = [_block(f"{name}: {exercise.arguments[name]}", 1) for name in inspect.signature(solution(operation)).parameters]
     return "\n".join(
         (
-            '"""The gradients of forward\'s arrays.',
+            '"""One step of the optimizer.' if exercise.in_place else '"""The gradients of forward\'s arrays.',
             "",
             "Args:",
             *arguments,

@@ -1,4 +1,4 @@
-"""The exercises in order: what backward gets, and a first hint. Everything else comes from the shipped source."""
+"""The exercises in order: what the function gets, and a first hint. Everything else comes from the shipped source."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Exercise:
-    """``arguments`` explains naive_backward's arguments by name, ``returns`` the tuple that it returns."""
+    """``arguments`` explains the function's arguments by name, ``returns`` what it returns."""
 
     arguments: dict[str, str]
     returns: str
     hint: str
+    in_place: bool = False  # an optimizer's update, which changes data and velocity; all others are backward passes
+
+    @property
+    def asked(self) -> str:
+        """What the reader writes."""
+        return "update" if self.in_place else "backward pass"
 
 
 _GRAD_X = "``(grad_x,)``, of x's shape and dtype."
@@ -105,5 +111,20 @@ EXERCISES = {
         },
         "``(grad_x,)`` (N,C,D) for classes, ``(grad_x, grad_t)`` for probabilities.",
         "The loss is a plain sum over logp. So find the gradient of logp first; from there on it is the exercise before.",
+    ),
+    "sgd": Exercise(
+        {
+            "data": "the parameter, any shape; to be changed in place.",
+            "grad": "the loss's gradient, same shape.",
+            "velocity": "same shape, to be changed in place; None without momentum.",
+            "rule": "six numbers. keep: how much of the old velocity stays, momentum or at the first step 0. momentum: for "
+            "nesterov. gain: the factor with which the gradient enters the velocity. rate: the factor of the step, minus the "
+            "learning rate, or 1 in the paper's form. weight_decay: how much of the parameter is added to its gradient. "
+            "nesterov: whether to step by the gradient and the next velocity.",
+            "maximize": "whether to go up: then the gradient counts with the other sign.",
+        },
+        "Nothing: ``data`` and ``velocity`` are changed in place.",
+        "Write three lines: the gradient with its decay, the new velocity, the step. The learning rate is inside gain and rate.",
+        in_place=True,
     ),
 }

@@ -51,12 +51,15 @@ def conv2d(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes =
     # Large ones fill a panel of kernels, almost fill it, or begin the next.
     c_group, oc_group = draw(st.integers(1, 3)), draw(choice(1, 13, 14, 15, 20, 29) if large else choice(1, 2))
     if for_winograd:
-        KH, KW = draw(choice((3, 3), (5, 5), (3, 5), (5, 6)))
+        KH, KW = draw(choice((3, 3), (5, 5), (3, 5), (5, 6), (6, 5), (3, 6), (6, 3)))
     else:
         KH, KW = draw(st.integers(1, 3)), draw(st.integers(1, 4))
+        if draw(choice(False, False, False, False, True)):
+            KH, KW = KH + 4, KW + 2  # up to seven rows
     dilation = 1 if for_winograd else draw(int_or_pair(1, 2))
     word = draw(choice(None, None, "same", "valid"))
-    padding = word or draw(int_or_pair(0, min(KH, KW) - 1 if for_winograd else 2))
+    # Some paddings are so wide that a window misses x altogether.
+    padding = word or draw(st.one_of(int_or_pair(0, min(2, KH, KW)), st.tuples(st.integers(0, KH + 1), st.integers(0, KW + 1))))
     stride = 1 if for_winograd or padding == "same" else draw(int_or_pair(1, 3))
     frame = (9, 9) if padding == "same" else (0, 0) if padding == "valid" else _both(padding)
     # As small as the window allows, or up to four cells more: some sizes are multiples of the stride, others not. Large ones
@@ -76,7 +79,7 @@ def conv2d(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes =
 
 
 def conv2d_for_winograd(dtype: Dtype, large: bool = False, palettes: Palettes = None) -> st.SearchStrategy[Case]:
-    """What winograd takes: windows 3, 5 or 6 cells high and wide at stride 1, none entirely outside x."""
+    """Most of these winograd takes: windows 3, 5 or 6 cells high and wide at stride 1; some are entirely outside x."""
     return conv2d(dtype, large, palettes, for_winograd=True)
 
 
@@ -113,7 +116,10 @@ def max_pool2d(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palett
         for k, d, p in zip(kernel, reach, padding, strict=True)
     )
     C = draw(choice(16, 19) if many else st.integers(1, 2))
-    x, palette = draw_arrays(draw, dtype, _batch(draw, C, H, W), palettes=palettes)
+    shape = _batch(draw, C, H, W)
+    if large and not many and draw(choice(False, False, False, True)):
+        shape = (1, 258, 256)  # more cells than 16 bits can count
+    x, palette = draw_arrays(draw, dtype, shape, palettes=palettes)
     params = {
         "kernel_size": kernel_size,
         "stride": draw(st.one_of(st.none(), int_or_pair(1, 3))),
@@ -142,9 +148,9 @@ def local_response_norm(draw: DrawFn, dtype: Dtype, large: bool = False, palette
     x, palette = draw_arrays(draw, dtype, shape, palettes=palettes)
     params = {
         "size": draw(st.integers(1, 9)),  # odd and even, smaller and larger than C
-        "alpha": draw(choice(1.0, 2.0, 0.3, 1e-4, 0.0)),  # 1e-4 alone would hardly reveal a wrong sum
+        "alpha": draw(choice(1.0, 2.0, 0.3, 1e-4, 0.0, -0.3, math.inf)),  # 1e-4 alone would hardly reveal a wrong sum
         "beta": draw(choice(1.0, 0.75, 0.5, 1.3, 2.0, 0.0)),
-        "k": draw(choice(1.0, 2.0, 0.1, 0.0)),
+        "k": draw(choice(1.0, 2.0, 0.1, 0.0, -1.5, math.inf)),
     }
     return Case((x,), params, palette)
 
@@ -169,12 +175,15 @@ def cross_entropy(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Pal
     if draw(choice(False, False, True)):
         target = draw(values(dtype, shape, "after relu"))
     else:
-        params["ignore_index"] = draw(choice(-100, 0, 1))
+        params["ignore_index"] = ignored = draw(choice(-100, 0, 1, C, C + 7))
         # torch takes uint8 in the plain cases only.
         bytes_too = not rest and (weight is None or smoothing == 0)
         kind = draw(choice(np.int64, np.uint8) if bytes_too else choice(np.int64))
         raw = draw(st.binary(min_size=math.prod(positions), max_size=math.prod(positions)))
-        target = (np.frombuffer(raw, np.uint8) % C).astype(kind).reshape(positions)
+        numbers = np.frombuffer(raw, np.uint8).astype(np.int64)
+        # Every sixth or so is ignored, even where that number is no class.
+        classes = np.where((numbers >= 216) & (kind == np.int64 or ignored >= 0), ignored, numbers % C)
+        target = classes.astype(kind).reshape(positions)
     return Case((logits, target), params, palette)
 
 
@@ -184,7 +193,7 @@ def dropout(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes 
     x, palette = draw_arrays(draw, dtype, shape, palettes=palettes)
     kept = draw(values(dtype, shape, "integers")) >= 0
     params = {
-        "p": draw(choice(0.5, 0.1, 0.9, 0.0, 1.0)),
+        "p": draw(choice(0.5, 0.1, 0.9, 0.0, 1.0, 1e-6, 0.001, 0.999)),
         "training": draw(st.booleans()),
         "mask": np.asarray(kept),
     }

@@ -36,6 +36,7 @@ def _palettes(dtype: np.dtype[Any]) -> dict[str, np.ndarray]:
     # A sum of nine products of two such numbers is just below the largest float; a longer sum may be on either side of it.
     near_the_root = np.ldexp(reals, info.maxexp // 2 - 3)
     near_the_largest = np.ldexp(reals, info.maxexp - 2 - steps % 5)
+    few_large = np.where(steps < 240, reals, np.ldexp(reals, scale + steps % 16 * (info.maxexp - 6 - scale) // 15))
     few_special = np.where(steps < 240, reals, odd)
     many_special = np.where(steps < 128, integers, odd)
     mostly_special = np.where(steps % 4 < 3, -np.inf, integers)  # as in masks; whole windows and rows of -inf
@@ -47,6 +48,7 @@ def _palettes(dtype: np.dtype[Any]) -> dict[str, np.ndarray]:
         "huge": np.ldexp(reals, scale).astype(dtype),
         "near the root": near_the_root.astype(dtype),
         "near the largest": near_the_largest.astype(dtype),
+        "near the largest here and there": few_large.astype(dtype),
         "tiny": np.ldexp(reals, -scale).astype(dtype),
         "subnormal": (np.round(reals * 8) * info.smallest_subnormal).astype(dtype),
         "few special": few_special.astype(dtype),
@@ -164,14 +166,16 @@ def draw_arrays(
     """An array for each shape (None for None), then the palette's name; one palette for all, as in real data.
 
     Special numbers are an exception: they may be in the first array alone, since an infinite weight would hide their effect.
-    With ``products`` of two arrays the numbers may also be so large that these are near the largest float.
+    With ``products`` of two arrays the numbers may also be so large that these are near the largest float. If only a few are,
+    they are in a single array.
     """
     palette = draw(choice(*(palettes or [name for name in PALETTES[dtype] if products or not name.startswith("near")])))
-    others = draw(choice("reals", palette)) if "special" in palette else palette
-    first, *rest = (
-        None if shape is None else draw(values(dtype, shape, others if i else palette)) for i, shape in enumerate(shapes)
+    others = draw(choice("reals", palette)) if "special" in palette else "reals" if "here" in palette else palette
+    at = draw(st.integers(0, len(shapes) - 1)) if "here" in palette else 0
+    arrays = (
+        None if shape is None else draw(values(dtype, shape, palette if i == at else others)) for i, shape in enumerate(shapes)
     )
-    return first, *rest, palette
+    return *arrays, palette
 
 
 layouts = st.sampled_from(list(LAYOUTS))

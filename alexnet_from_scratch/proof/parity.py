@@ -6,12 +6,14 @@ needed: without it some planted mistake would pass.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from hypothesis import strategies as st
 
 import scratch
 from alexnet_from_scratch.proof.bounds import Bounded, Rounding
@@ -73,7 +75,8 @@ def examine(
     layout = draw(layouts)
 
     given = [lay_out(array, layout) for array in originals]
-    params = {name: lay_out(value, layout) for name, value in case.params.items()}
+    said = _said(spec, case) if draw(st.booleans()) else case.params
+    params = {name: lay_out(value, layout) for name, value in said.items()}
     with scratch.use_rung(rung):
         out, cache = scratch_module.forward(*given[:-1], **params)
         outs = out if isinstance(out, tuple) else (out,)
@@ -84,7 +87,7 @@ def examine(
 
     out, torch_cache = torch_module.forward(
         *(to_torch(array, device) for array in case.arrays),
-        **{name: to_torch(value, device) for name, value in case.params.items()},
+        **{name: to_torch(value, device) for name, value in said.items()},
     )
     torch_outs = out if isinstance(out, tuple) else (out,)
     torch_gradients = torch_module.backward(to_torch(grad_out, device), torch_cache)
@@ -98,7 +101,7 @@ def examine(
         ran=cache.rung.name,
         declined=spec.declines(rung, case),
         given=(*given, *params.values()),
-        originals=(*originals, *case.params.values()),
+        originals=(*originals, *said.values()),
         results=tuple(results),
         kept=(*outs, *gradients),
         again=(*outs, *again),
@@ -106,6 +109,17 @@ def examine(
         reference=expected,
         outputs=len(outs),
     )
+
+
+def _said(spec: Spec, case: Case) -> dict[str, Any]:
+    """The case's parameters without those that are torch_impl's defaults, so that scratch must have the same ones."""
+    defaults = {name: parameter.default for name, parameter in inspect.signature(spec.torch.forward).parameters.items()}
+    plain = (type(None), bool, int, float, str)
+    return {
+        name: value
+        for name, value in case.params.items()
+        if not isinstance(value, plain) or value != defaults.get(name, inspect.Parameter.empty)
+    }
 
 
 def lay_out(value: Any, layout: str) -> Any:

@@ -41,6 +41,7 @@ HELP = {
     "update": "'torch' or 'paper'",
     "variant": "of the network: one_tower, paper, torchvision or mini",
     "weight_decay": "how much of the weight is added to its gradient",
+    "weights": "a run's weights.safetensors; mini has the shipped network's by default, the others' are drawn at random",
     "window": "channels in a window",
 }
 
@@ -75,9 +76,31 @@ def write_page(
     """
     xray = PAGES[name](photograph, **options)
     xray.photograph = photograph.name
+    xray.command = _choices(name, options)
+    seen = xray.tape.arrays.get("x")
+    if seen is not None and seen.values.shape == (1, 3, *seen.values.shape[2:]):
+        xray.panel("x").picture = photograph.square(seen.values.shape[2])
     xray.thumbnail = (photograph._replace(region=WHOLE) if name == "network" else photograph).thumbnail()
     chapter = "network" if name == "network" else f"operations/{name}"
     return write(xray, path, siblings, "" if book is None else f"{book}/{chapter}.html")
+
+
+def _choices(name: str, options: dict[str, Any]) -> list[dict[str, Any]]:
+    """The page's options as the form on it shows them: flag, value and help."""
+    parameters = list(inspect.signature(PAGES[name]).parameters.values())[1:]
+    return [
+        {
+            "flag": _flag(parameter.name),
+            "value": options.get(parameter.name, parameter.default),
+            "default": parameter.default,
+            "help": HELP[parameter.name],
+        }
+        for parameter in parameters
+    ]
+
+
+def _flag(option: str) -> str:
+    return "--" + option.replace("_", "-")
 
 
 def _parser() -> tuple[CommandLine, dict[str, CommandLine]]:
@@ -97,7 +120,7 @@ def _parser() -> tuple[CommandLine, dict[str, CommandLine]]:
         )
         command.add_argument("--out", type=Path, default=Path(f"build/xray/{name}.html"), help="file to write")
         for option, parameter in list(inspect.signature(build).parameters.items())[1:]:
-            flag, default = "--" + option.replace("_", "-"), parameter.default
+            flag, default = _flag(option), parameter.default
             if isinstance(default, bool):
                 command.add_argument(flag, action="store_true", default=default, help=HELP[option])
             elif isinstance(default, int):

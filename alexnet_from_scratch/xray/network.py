@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +13,13 @@ from PIL import Image
 
 import torch_impl.alexnet
 import torch_impl.modules
+from alexnet_from_scratch.runs.prediction import SHIPPED, SHOWN
+from alexnet_from_scratch.runs.weights import open_weights
+from alexnet_from_scratch.text import shown
 from alexnet_from_scratch.xray.page import Xray
 from alexnet_from_scratch.xray.photo import Photo, data_uri
 from alexnet_from_scratch.xray.tracing import Tape
-from scratch import data
+from scratch import data, predict, softmax
 from scratch.alexnet import AlexNet
 from scratch.modules import CrossEntropyLoss, Dropout, Sequential
 
@@ -32,16 +37,26 @@ PAGES = {
 }
 
 
-def network(photo: Photo, *, variant: str = "one_tower", classes: int = 1000, label: int = 0, seed: int = 0) -> Xray:
-    """Every layer's output and its gradient, for untrained weights."""
+def network(
+    photo: Photo, *, variant: str = "one_tower", weights: str = "", classes: int = 1000, label: int = 0, seed: int = 0
+) -> Xray:
+    """Every layer's output and its gradient: of a trained network, or of one with weights drawn at random."""
+    file = weights or (str(SHIPPED) if variant == "mini" else "")
     rng = np.random.default_rng(seed)
-    model = AlexNet(variant, classes, rng=rng)
-    image: np.ndarray = data.centre_crop(photo.image, 224).astype(np.float32)[np.newaxis]
-    image -= image.mean()
-    if variant == "mini":
-        image = data.resize(image.mean(axis=1, keepdims=True), (28, 28)) / 128
+    names: Sequence[str]
+    if file:
+        model, preprocessing, names = predict.load(file)
+        image = preprocessing.evaluation([photo.as_the_trainer_reads_it(data.scaled(preprocessing.size))])
+        variant, classes, told = open_weights(file).variant, len(names), f"with the trained weights of {shown(Path(file).name)}"
+    else:
+        model, names = AlexNet(variant, classes, rng=rng), [f"class {c}" for c in range(classes)]
+        image = data.centre_crop(photo.image, 224).astype(np.float32)[np.newaxis]
+        image -= image.mean()
+        told = "with weights drawn at random, so that its answer means nothing"
     theirs = torch_impl.alexnet.AlexNet(variant, classes)
     theirs.load_state_dict({name: torch.from_numpy(array) for name, array in model.state_dict().items()})
+    if file:
+        _without_dropout(model, theirs)
 
     steps = [(name, module) for name, module in model.named_modules() if name and not isinstance(module, Sequential)]
     their_steps = dict(theirs.named_modules())
@@ -67,22 +82,39 @@ def network(photo: Photo, *, variant: str = "one_tower", classes: int = 1000, la
         gradients.insert(0, module.backward(gradients[0]))
 
     layers = [(name, repr(module), PAGES.get(type(module).__name__, "")) for name, module in steps]
-    names = [("image", "the photograph", ""), *layers]
+    described = [("image", "the photograph", ""), *layers]
     strip = [
-        _stop(*described, out, gradient, their_out)
-        for described, out, gradient, their_out in zip(names, outs, gradients, their_outs, strict=True)
+        _stop(*words, out, gradient, their_out)
+        for words, out, gradient, their_out in zip(described, outs, gradients, their_outs, strict=True)
     ]
     return Xray(
         "network",
         "The whole network",
-        f"A photograph's way through AlexNet ({variant}) and the gradient's way back, by the shipped kernels, with weights drawn "
-        f"at random. The loss for class {label} is {figures[0]:.7g}, torch's {figures[1]:.7g}. Each picture has its own scale: "
+        f"A photograph's way through AlexNet ({variant}) and the gradient's way back, by the shipped kernels, {told}. "
+        f"The loss for {shown(names[label])} is {figures[0]:.7g}, torch's {figures[1]:.7g}. Each picture has its own scale: "
         "orange is above zero, blue below.",
         {"variant": variant, "classes": classes, "image": "×".join(map(str, image.shape))},
         Tape(0),
         [],
         strip=strip,
+        answer=_answer(x, their_x, names),
     )
+
+
+def _without_dropout(*models: Any) -> None:
+    """Layers remember what backward needs in training mode alone, so the trained network is in it, and drops nothing."""
+    for model in models:
+        for _, module in model.train().named_modules():
+            if type(module).__name__ == Dropout.__name__:
+                module.p = 0.0
+
+
+def _answer(logits: np.ndarray, theirs: torch.Tensor, names: Sequence[str]) -> list[dict[str, Any]]:
+    """The likeliest classes with their probabilities, and torch's."""
+    (ours,), _ = softmax.forward(logits, dim=1)
+    likeliest = np.argsort(-ours, kind="stable")[:SHOWN]
+    expected = torch.softmax(theirs.detach()[0], 0)
+    return [{"name": shown(names[i]), "probability": float(ours[i]), "torch": float(expected[i])} for i in likeliest]
 
 
 def _stop(name: str, module: str, page: str, out: np.ndarray, gradient: np.ndarray, theirs: torch.Tensor) -> dict[str, Any]:

@@ -41,6 +41,10 @@ class Panel:
     axes: str
     note: str = ""
     between: bool = False  # an intermediate step: written out wherever it is used
+    row: bool = False  # next to the others in the section's first row
+    turned: bool = False  # an array that is shown elsewhere too, here with its windows turned by 180°
+    rung: str = ""  # folded away until this rung is chosen
+    picture: str = ""  # the same in its own colours
     rungs: dict[str, np.ndarray] = field(default_factory=dict)  # the shipped rungs' results
     torch: np.ndarray | None = None
     allowed: np.ndarray | None = None  # how far torch's value may be from a rung's
@@ -67,10 +71,12 @@ class Xray:
     sections: list[Section]
     thumbnail: str = ""
     photograph: str = ""
+    command: list[dict[str, Any]] = field(default_factory=list)  # the page's own options, for the form that writes a command
     strip: list[dict[str, Any]] = field(default_factory=list)
+    answer: list[dict[str, Any]] = field(default_factory=list)  # a network's likeliest classes
 
     def panel(self, name: str) -> Panel:
-        return next(panel for section in self.sections for panel in section.panels if panel.name == name)
+        return next(panel for section in self.sections for panel in section.panels if panel.name == name and not panel.turned)
 
 
 def compare(
@@ -156,7 +162,7 @@ class _Trace:
 
     def as_dict(self) -> dict[str, Any]:
         xray = self.xray
-        shown = {panel.name: panel for section in xray.sections for panel in section.panels}
+        shown = {panel.name: panel for section in xray.sections for panel in section.panels if not panel.turned}
         arrays = [self._array(name, shown.get(name)) for name in xray.tape.arrays]
         return {
             "operation": xray.operation,
@@ -167,11 +173,13 @@ class _Trace:
             "photograph": xray.photograph,
             "torch": torch.__version__,
             "siblings": list(self.siblings),
-            "sections": [{"title": s.title, "text": s.text, "panels": [p.name for p in s.panels]} for s in xray.sections],
+            "sections": [{"title": s.title, "text": s.text, "panels": list(map(_placed, s.panels))} for s in xray.sections],
+            "command": xray.command,
             "arrays": arrays,
             "places": [[[_path(place.file), place.line] for place in places] for places in self.places],
             "sources": _sources(places for key in self.places for places in key),
             "strip": xray.strip,
+            "answer": xray.answer,
         }
 
     def _array(self, name: str, panel: Panel | None) -> dict[str, Any]:
@@ -182,12 +190,14 @@ class _Trace:
             "shape": list(recorded.values.shape),
             "values": _numbers(recorded.values),
             "how": {rung: self._how(numbers, recorded.tests) for rung, numbers in recorded.how.items()},
+            "steps": [_steps(number) for number in recorded.how.get("naive", [])],
         }
         if panel is None:
             return described
         described |= {
             "axes": panel.axes.split(),
             "note": panel.note,
+            "picture": panel.picture,
             "between": panel.between,
             "rungs": {rung: _numbers(values) for rung, values in panel.rungs.items()},
         }
@@ -239,6 +249,26 @@ class _Trace:
 
     def _place(self, *places: Place | None) -> int:
         return self.places.setdefault(tuple(place for place in places if place is not None), len(self.places))
+
+
+def _placed(panel: Panel) -> dict[str, Any]:
+    """Where the page puts an array."""
+    return {"name": panel.name, "row": panel.row, "turned": panel.turned, "rung": panel.rung}
+
+
+def _steps(number: Any) -> list[int]:
+    """When the kernel added each term of a sum, in the order of :meth:`_Trace._terms`; of another number, when it was made."""
+    if not isinstance(number, Number) or not number.sign:
+        return [0]
+    if number.sign not in ("+", MINUS) or len(number.operands) != 2:
+        return [number.step]
+    first, second = number.operands
+    chain = isinstance(first, Number) and first.sign in ("+", MINUS) and len(first.operands) == 2 and first.cell is None
+    if chain:
+        steps = _steps(first)
+    else:
+        steps = [number.step] if isinstance(first, Number) or first != 0 else []
+    return [*steps, number.step] if isinstance(second, Number) or second != 0 else steps
 
 
 def _plain(number: Any) -> Any:

@@ -24,6 +24,7 @@ class Photo(NamedTuple):
     name: str
     image: np.ndarray  # (3,256,256), 0 to 255
     region: tuple[int, int, int]  # top, left, side
+    path: Path | None  # None for the default
 
     def pixels(self, size: int) -> np.ndarray:
         """The square at ``size``·``size`` pixels: (3,size,size) float32, -1 to 1, each a multiple of 1/128.
@@ -36,6 +37,15 @@ class Photo(NamedTuple):
         top, left, side = self.region
         square = data.resize(self.image[:, top : top + side, left : left + side], (size, size))
         return ((square.round() - 128) / 128).astype(np.float32)
+
+    def as_the_trainer_reads_it(self, size: int) -> np.ndarray:
+        """All of the photograph, uint8, for a network whose images are scaled to ``size``."""
+        return photographs()["chelsea"] if self.path is None else read_image(self.path, size)
+
+    def square(self, size: int) -> str:
+        """The square at ``size``·``size`` pixels in its own colours, as a data URI."""
+        shades = (128 * self.pixels(size) + 128).clip(0, 255).astype(np.uint8)
+        return data_uri(Image.fromarray(shades.transpose(1, 2, 0)))
 
     def thumbnail(self) -> str:
         """The photograph with a frame around the square, as a data URI."""
@@ -62,7 +72,7 @@ def load(path: Path | None, region: tuple[int, int, int] | None) -> Photo:
     top, left, side = region or (EYE if path is None else (64, 64, 128))
     if min(top, left) < 0 or side < 1 or max(top, left) + side > 256:
         raise ValueError(f"crop must be TOP LEFT SIDE within 256×256 pixels, got {top} {left} {side}")
-    return Photo(name, data.prepare(pixels), (top, left, side))
+    return Photo(name, data.prepare(pixels), (top, left, side), path)
 
 
 def data_uri(picture: Image.Image, kind: str = "PNG") -> str:

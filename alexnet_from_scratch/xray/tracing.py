@@ -100,13 +100,14 @@ class Tape:
                 number.cell = (name, flat)
         return recorded.numbers
 
-    def step(self) -> None:
-        """Count a step."""
+    def step(self) -> int:
+        """Count a step, and return its number."""
         self._steps += 1
         if self._steps > self.limit:
             raise TooLongError(
                 f"must take at most {self.limit:,} steps to fit on a page, got more: choose smaller sizes (--help lists them)"
             )
+        return self._steps
 
     def test(self, outcome: bool, sign: str, operands: tuple[Any, ...]) -> bool:
         """Record a comparison under the current index of the kernel's loop, unless only parameters are compared."""
@@ -124,12 +125,12 @@ class Tape:
 class Number:
     """A scalar with a memory: a cell of an array, or a sign and its operands."""
 
-    __slots__ = ("cell", "operands", "place", "sign", "tape", "value")
+    __slots__ = ("cell", "operands", "place", "sign", "step", "tape", "value")
 
     def __init__(
         self, tape: Tape, value: Any, sign: str = "", operands: tuple[Any, ...] = (), *, cell: tuple[str, int] | None = None
     ) -> None:
-        tape.step()
+        self.step = tape.step()
         self.tape, self.value, self.sign, self.operands, self.cell = tape, value, sign, operands, cell
         self.place = _place(_kernel_frame()) if sign else None
 

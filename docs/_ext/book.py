@@ -89,10 +89,11 @@ class RungCard(SphinxDirective):
         shown = {"The idea": module.RUNGS[rung].idea, "Errors": evidence.parity(operation, rung)}
         unit = "../" * self.env.docname.count("/") + "numerics.html#a-bound-that-can-be-computed"
         if not optimizer:  # an optimizer is only timed on a whole network
+            shown["AlexNet's size"] = evidence.at_alexnets_size(operation, rung)
             shown["Small image"] = evidence.gain(operation, rung)
         card = nodes.field_list(classes=["rung"])
-        for name in ("The idea", "Small image", "Errors"):
-            if name in shown:
+        for name in ("The idea", "AlexNet's size", "Small image", "Errors"):
+            if shown.get(name):
                 # Mentions of the bound link to its explanation.
                 before, of_the_bound, after = shown[name].partition("of the bound")
                 link = [nodes.reference("", of_the_bound, refuri=unit)] if of_the_bound else []

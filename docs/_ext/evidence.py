@@ -6,6 +6,7 @@ Missing results read "not measured yet": the book can be built before anything w
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -23,10 +24,26 @@ NOTHING = "not measured yet"
 
 
 def gain(operation: str, rung: str) -> str:
-    """The rung's time on the ladder's small image, and how many times as fast it is as the rung before."""
-    rows = [row for path in sorted(RESULTS.glob("*.json")) for row in Report.load(path).rows]
-    rows = [row for row in rows if row.operation == operation and row.group == "ladder" and f"scratch {rung}" in row.sides]
-    return "; ".join(_step(row, phase, operation, rung) for row in rows for phase in row.phases) or NOTHING
+    """The rung's time on the ladder's small image, and how many times as fast it is as the rung before; empty if not timed."""
+    return "; ".join(_steps(operation, rung, "ladder"))
+
+
+def at_alexnets_size(operation: str, rung: str) -> str:
+    """The same on one of AlexNet's own layers; empty for rungs that are too slow to be timed there."""
+    return "; ".join(_steps(operation, rung, "rungs"))
+
+
+def _steps(operation: str, rung: str, group: str) -> Iterator[str]:
+    for row in _rows(operation):
+        if row.group == group and row.rounds and f"scratch {rung}" in row.sides:
+            layer = f"{row.case.removesuffix(' rungs')}, {row.batch} images, " if group == "rungs" else ""
+            yield from (layer + _step(row, phase, operation, rung) for phase in row.phases)
+
+
+def _rows(operation: str) -> list[Row]:
+    """The committed measurements of one operation."""
+    reports = (Report.load(path) for path in sorted(RESULTS.glob("*.json")))
+    return [row for report in reports for row in report.rows if row.operation == operation]
 
 
 def _step(row: Row, phase: str, operation: str, rung: str) -> str:
@@ -47,7 +64,8 @@ def sizes(operation: str) -> str:
     report = Report.load(RESULTS / MAIN) if (RESULTS / MAIN).exists() else Report()
     report = replace(report, rows=[row for row in report.rows if row.operation == operation and row.rounds])
     if not report.rows:
-        return f"*{NOTHING.capitalize()}.*"
+        measured = any(RESULTS.glob("*.json"))
+        return "The benchmark times this operation only inside a whole network." if measured else f"*{NOTHING.capitalize()}.*"
     return tables.comparison(report).markdown() + f"\n\nMade on {tables.machine(report)}."
 
 
@@ -65,7 +83,7 @@ def _parity_rows() -> list[dict[str, Any]]:
 def _errors(row: dict[str, Any]) -> str:
     if not row["scratch_case"]:
         return f"{row['dtype']} without any error in {row['cases']:,} cases"
-    return f"{row['dtype']} {row['scratch']:.3f} of the bound (torch {row['torch']:.3f}) in {row['cases']:,} cases"
+    return f"{row['dtype']} rounding only, {row['scratch']:.3f} of the bound (torch {row['torch']:.3f}) in {row['cases']:,} cases"
 
 
 def parity_table() -> str:
@@ -82,5 +100,6 @@ def parity_table() -> str:
 
 def mutants() -> str:
     """The number of planted mistakes that the suite was tested with."""
-    count = len(json.loads(PARITY.read_text())["mutants"]) if PARITY.exists() else 0
-    return f"{count} planted mistakes, each of them found" if count else NOTHING
+    planted = json.loads(PARITY.read_text())["mutants"] if PARITY.exists() else []
+    found = sum(bool(mutant["by"]) for mutant in planted)
+    return f"{len(planted)} planted mistakes, {'each of them' if found == len(planted) else found} found" if planted else NOTHING

@@ -6,7 +6,9 @@ const trace = JSON.parse(document.getElementById("trace").textContent);
 const arrays = trace.arrays;
 const byName = new Map(arrays.map((array) => [array.name, array]));
 const state = { rung: "naive", cell: -1, held: false, uses: new Map() };
-const cells = new Map(); // number -> its elements: a cell stands on the page once
+const cells = new Map(); // number -> its element
+const twins = new Map(); // number -> its element in an array that is shown a second time, with its windows turned
+const scales = new Map(); // array's name -> how values become colours, and whether they are written into the cells
 
 function make(tag, properties = {}, ...children) {
   const { dataset, style, ...rest } = properties;
@@ -116,8 +118,10 @@ function formula(node, later, inner = true) {
   return bracket([...part(0), ` ${sign === "·" ? "×" : sign} `, ...part(1)]);
 }
 
-function sumTable(node) {
-  const terms = node.slice(3);
+// All terms of a sum, or while it grows the first of them.
+function sumTable(node, count = node.length - 3) {
+  const terms = node.slice(3, 3 + count);
+  const all = node.length - 3;
   const peak = Math.max(...terms.map((term) => Math.abs(nodeValue(term)))) || 1;
   const later = [];
   let sum = 0;
@@ -127,9 +131,10 @@ function sumTable(node) {
     const meter = make("td", { className: value < 0 ? "meter m" : "meter", ariaHidden: "true" }, make("i", { style: { "--t": `${(Math.abs(value) / peak) * 100}%` } }));
     return make("tr", {}, make("td", {}, String(i + 1)), make("td", {}, formula(term, later, false)), meter, make("td", { className: "num term" }, text(value)));
   });
-  const same = sum === Math.fround(node[1]);
-  const foot = make("tr", {}, make("td"), make("td", {}, `the ${terms.length} add up to`, same ? make("span", { className: "good" }, " ✓ to the bit") : ""), make("td"), make("td", { className: "num sum" }, text(Number(shortest(sum)))));
-  const table = make("div", { className: "terms", tabIndex: 0, role: "group", ariaLabel: "Terms" }, make("table", { className: "adds-up", dataset: { value: String(node[1]) } }, make("tbody", {}, rows), make("tfoot", {}, foot)));
+  const same = count === all && sum === Math.fround(node[1]);
+  const words = count === all ? `the ${all} add up to` : `the first ${count} of ${all} add up to`;
+  const foot = make("tr", {}, make("td"), make("td", {}, words, same ? make("span", { className: "good" }, " ✓ to the bit") : ""), make("td"), make("td", { className: "num sum" }, text(shortest(sum))));
+  const table = make("div", { className: "terms", tabIndex: 0, role: "group", ariaLabel: "Terms" }, make("table", { className: "adds-up", dataset: { value: count === all ? String(node[1]) : "" } }, make("tbody", {}, rows), make("tfoot", {}, foot)));
   return [table, ...told(later)];
 }
 
@@ -146,7 +151,7 @@ function shortest(number) {
 
 function explain(node) {
   if (isCell(node)) return [make("p", { className: "expr" }, "= ", reference(node), ", as it is")];
-  if (node[0] === "=") return [make("p", { className: "expr" }, node[1] === 0 ? "Nothing came here: 0" : text(node[1]))];
+  if (node[0] === "=") return [make("p", { className: "expr" }, Object.is(node[1], 0) ? "Nothing came here: 0" : text(node[1]))];
   if (node[0] === "pick") {
     const rows = [];
     for (const [sign, outcome, , ...asked] of node.slice(4)) {
@@ -170,19 +175,32 @@ function explain(node) {
 
 const anchor = (file, line) => `${file}:${line}`;
 
+const PARTS = [[0.04, "a small part"], [0.15, "a tenth"], [0.29, "a quarter"], [0.42, "a third"], [0.58, "half"], [0.8, "two thirds"], [1, "nearly all"]];
+
+// A difference from torch in words; the number comes after it.
+function inWords(difference, allowed) {
+  if (difference === 0) return "the same";
+  if (Math.abs(difference) > allowed) return "more than rounding";
+  const [, part] = PARTS.find(([most]) => Math.abs(difference) / allowed <= most);
+  return `rounding only: ${part} of what is allowed`;
+}
+
 function valueTable(array, flat) {
   if (array.torch === undefined) return [];
-  const row = (name, value, difference) => make("tr", {}, make("td", {}, name), make("td", { className: "num" }, text(value)), make("td", { className: "num" }, difference));
-  const rows = Object.entries(array.rungs).map(([rung, values]) => row(rung, values[flat], text(array.differences[rung][flat])));
+  const allowed = array.allowed[flat];
+  const row = (name, value, difference) => make("tr", {}, make("td", {}, name), make("td", { className: "num" }, text(value)), make("td", { className: "than" }, difference));
+  const rows = Object.entries(array.rungs).map(([rung, values]) => {
+    const difference = array.differences[rung][flat];
+    return row(rung, values[flat], [inWords(difference, allowed), difference === 0 ? "" : make("small", {}, ` ${text(difference)}`)]);
+  });
   const torch = row(`torch ${trace.torch}`, array.torch[flat], "");
   torch.className = "torch";
   torch.children[1].classList.add("theirs");
-  const head = make("tr", {}, ["by", "value", "minus torch"].map((title, i) => make("th", { className: i ? "num" : "" }, title)));
-  const allowed = array.allowed[flat];
+  const head = make("tr", {}, ["by", "value", "compared with torch"].map((title, i) => make("th", { className: ["", "num", "than"][i] }, title)));
   return [
     make("h3", {}, "Every rung, and torch"),
     make("table", { className: "values" }, make("tbody", {}, head, rows, torch)),
-    make("p", { className: "index allowed", dataset: { allowed: String(allowed) } }, allowed === 0 ? "Nothing is rounded here: they must be equal." : `Rounding alone may part them by ${text(allowed)}.`),
+    make("p", { className: "index allowed", dataset: { allowed: String(allowed) } }, allowed === 0 ? "Nothing is rounded here: they must be equal." : `Both sides round. That explains a difference of up to ${text(allowed)}, and no more.`),
   ];
 }
 
@@ -208,6 +226,7 @@ function panel(cell) {
     make("p", { className: "index" }, array.axes.slice(-index.length).map((axis, i) => `${axis} ${index[i]}`).join(" · ")),
     make("p", { className: "value", dataset: { value: String(value) } }, text(value)),
   ];
+  if (Object.is(value, -0)) parts.push(make("p", { className: "index minus" }, "−0 is a zero that kept its sign: it equals 0 and adds up like 0."));
   if (how === null) parts.push(make("p", {}, "Given: part of the input."));
   else {
     parts.push(make("h3", {}, `How ${array.how[state.rung] === undefined ? Object.keys(array.how)[0] : state.rung} made it`), ...explain(how));
@@ -238,14 +257,17 @@ function panel(cell) {
 
 // --- choosing a cell ---------------------------------------------------------------------------------------------------
 
+const NARROW = 960; // px, as in the style
 const MARKS = ["sel", "from", "via", "to", "won", "tie"];
 
 function mark(cell, name) {
   cells.get(cell)?.classList.add(name);
+  twins.get(cell)?.classList.add(name);
 }
 
 function show(cell) {
   if (!cells.has(cell)) return;
+  if (player.array !== null && !player.timer) finish();
   state.cell = cell;
   for (const element of document.querySelectorAll(".cell:is(.sel,.from,.via,.to)")) element.classList.remove(...MARKS);
   for (const element of document.querySelectorAll(".code .ran")) element.classList.remove("ran");
@@ -262,6 +284,7 @@ function show(cell) {
   }
   for (const use of state.uses.get(cell) ?? []) mark(use, "to");
   mark(cell, "sel");
+  peek();
   for (const [file, line] of linesOf(cell)) document.getElementById(anchor(file, line)).classList.add("ran");
   panel(cell);
 }
@@ -271,7 +294,15 @@ function hold(cell) {
   document.getElementById("panel").classList.add("open");
   show(cell);
   focusable(cell);
+  uncover(cells.get(cell));
   history.replaceState(null, "", "#" + encodeURIComponent(nameOf(cell)));
+}
+
+// On a narrow page the panel lies over the lower edge: scroll what it talks about out from under it.
+function uncover(element) {
+  const panel = document.getElementById("panel").getBoundingClientRect();
+  const covered = element.getBoundingClientRect().bottom + 24 - panel.top;
+  if (innerWidth <= NARROW && covered > 0 && panel.top > 0) scrollBy({ top: covered, behavior: "instant" });
 }
 
 // One cell of an array is in the tab order: the last that was looked at.
@@ -299,7 +330,7 @@ function move(array, flat, key) {
 }
 
 function listen(figure, array) {
-  const cellOf = (event) => event.target.closest(".cell")?.dataset.cell;
+  const cellOf = (event) => { const { cell, twin } = event.target.closest(".cell")?.dataset ?? {}; return cell ?? twin; };
   figure.addEventListener("pointerover", (event) => {
     if (event.pointerType === "mouse" && !state.held && cellOf(event) !== undefined) show(Number(cellOf(event)));
   });
@@ -337,48 +368,266 @@ function scaleOf(values) {
   return { low: low < 0 ? -peak : 0, middle: 0, high: high > 0 || low === 0 ? peak : 0, peak };
 }
 
-function plane(array, scale, first, rows, columns, label) {
-  const size = array.values.length > 500 && columns > 14 ? "13px" : columns > 8 || array.values.length > 300 ? "19px" : "30px";
-  const labelled = size === "30px";
+// A cell's colour and label for a value: its own, or while a kernel runs what it holds so far.
+function paint(element, array, value) {
+  const { middle, peak, labelled } = scales.get(array.name);
+  const away = Number(value) - middle;
+  const t = Math.min(1, Math.abs(away) / peak);
+  const loud = (t > 0.55 ? "loud " : "") + (t > (away > 0 ? 0.9 : 0.75) ? "louder" : ""); // where the label changes its colour
+  element.className = `cell ${away > 0 ? "p" : away < 0 ? "m" : ""} ${loud}`;
+  element.style.setProperty("--t", `${t * 100}%`);
+  element.textContent = labelled ? short(Number(value)) : "";
+}
+
+function plane(array, first, rows, columns, label, turned) {
+  const { size } = scales.get(array.name);
+  const last = first + rows * columns - 1;
   const lines = Array.from({ length: rows }, (_, row) => make("div", { role: "row" }, Array.from({ length: columns }, (_, column) => {
-    const flat = first + row * columns + column;
-    const value = Number(array.values[flat]);
-    const away = value - scale.middle;
-    const t = Math.abs(away) / scale.peak;
-    const loud = (t > 0.55 ? "loud " : "") + (t > (away > 0 ? 0.9 : 0.75) ? "louder" : ""); // where the label changes its colour
-    const element = make("div", {
-      className: `cell ${away > 0 ? "p" : away < 0 ? "m" : ""} ${loud}`,
-      role: "gridcell",
-      tabIndex: flat === 0 ? 0 : -1,
-      ariaLabel: `${nameOf(array.offset + flat)} is ${text(array.values[flat])}`,
-      dataset: { cell: String(array.offset + flat) },
-      style: { "--t": `${t * 100}%` },
-    }, labelled ? short(value) : "");
-    cells.set(array.offset + flat, element);
+    const flat = turned ? last - row * columns - column : first + row * columns + column;
+    const number = array.offset + flat;
+    const element = turned
+      ? make("div", { dataset: { twin: String(number) } })
+      : make("div", { role: "gridcell", tabIndex: flat === 0 ? 0 : -1, ariaLabel: `${nameOf(number)} is ${text(array.values[flat])}`, dataset: { cell: String(number) } });
+    paint(element, array, array.values[flat]);
+    (turned ? twins : cells).set(number, element);
     return element;
   })));
   const grid = make("div", { className: "grid", role: "grid", ariaLabel: `${array.name} ${label}`, style: { "--n": columns } }, lines);
   return make("div", { className: "plane", style: { "--n": columns, "--size": size } }, make("small", {}, label), grid);
 }
 
-function figure(array) {
+function figure(array, turned) {
   const { shape } = array;
   const [rows, columns] = shape.length === 1 ? [1, shape[0]] : shape.slice(-2);
   const leading = shape.slice(0, -2);
   const count = leading.reduce((product, size) => product * size, 1);
   const scale = scaleOf(array.values);
+  const size = array.values.length > 500 && columns > 14 ? "13px" : columns > 8 || array.values.length > 300 ? "19px" : "30px";
+  scales.set(array.name, { ...scale, size, labelled: size === "30px" });
   const planes = Array.from({ length: count }, (_, i) => {
     const index = indexOf({ shape: leading }, i);
     const label = index.map((at, axis) => (leading[axis] > 1 ? `${array.axes[axis]} ${at}` : "")).filter(Boolean).join(" ");
-    return plane(array, scale, i * rows * columns, rows, columns, label);
+    return plane(array, i * rows * columns, rows, columns, label, turned);
   });
-  const perRow = leading.length === 2 && leading[0] > 1 ? leading[1] : count;
-  const grouped = perRow === count ? planes : Array.from({ length: count / perRow }, (_, i) => make("div", { className: "row" }, planes.slice(i * perRow, (i + 1) * perRow)));
+  if (array.picture) planes.unshift(make("div", { className: "plane", style: { "--n": columns, "--size": size } }, make("small", {}, "in its own colours"), make("img", { className: "colours", src: array.picture, alt: "The part of the photograph, in its own colours" })));
+  const perRow = leading.length === 2 && leading[0] > 1 ? leading[1] : planes.length;
+  const grouped = perRow === planes.length ? planes : Array.from({ length: count / perRow }, (_, i) => make("div", { className: "row" }, planes.slice(i * perRow, (i + 1) * perRow)));
   const axes = array.axes.map((axis, i) => `${axis} ${shape[i]}`).join(" · ");
-  const caption = make("figcaption", {}, make("b", {}, array.name), " ", make("span", {}, axes), make("small", {}, short(scale.low), make("span", { className: `scale ${scale.low === 0 ? "above" : scale.high === 0 ? "below" : ""}` }), short(scale.high)), array.note ? make("small", {}, array.note) : "");
-  const drawn = make("figure", { className: "array", dataset: { array: array.name } }, caption, make("div", { className: "planes" }, grouped));
+  const name = turned ? `${array.name} turned` : array.name;
+  const note = turned ? "The same weights, each window turned by 180°." : array.note;
+  const caption = make("figcaption", {}, make("b", {}, name), " ", make("span", {}, axes), make("small", {}, short(scale.low), make("span", { className: `scale ${scale.low === 0 ? "above" : scale.high === 0 ? "below" : ""}` }), short(scale.high)), note ? make("small", {}, note) : "");
+  const drawn = make("figure", { className: turned ? "array turned" : "array", dataset: { array: name }, ariaHidden: turned ? "true" : null }, caption, make("div", { className: "planes" }, grouped));
   listen(drawn, array);
   return drawn;
+}
+
+function section({ title, text: words, panels }) {
+  const draw = ({ name, turned, rung }) => {
+    const drawn = figure(byName.get(name), turned);
+    if (rung) drawn.dataset.rung = rung;
+    return drawn;
+  };
+  const [row, rest] = [panels.filter((panel) => panel.row), panels.filter((panel) => !panel.row)];
+  const played = panels.map(({ name }) => byName.get(name)).find((array) => array.torch !== undefined && array.how.naive !== undefined);
+  return make("section", {}, make("h2", {}, title), make("p", {}, words), played ? controls(played) : "",
+    row.length ? make("div", { className: "arrays abreast" }, row.map(draw)) : "",
+    rest.length ? make("div", { className: "arrays" }, rest.map(draw)) : "");
+}
+
+// --- the kernel at work: term by term, in the order in which the naive rung ran ------------------------------------------
+
+const RATES = [2, 5, 15, 60, 300, 1500, 6000]; // terms a second
+const still = matchMedia("(prefers-reduced-motion: reduce)");
+const player = { array: null, steps: [], at: 0, timer: 0, rate: 1, buttons: new Map() };
+
+function stepsOf(array) {
+  const steps = array.how.naive.flatMap((_, flat) => array.steps[flat].map((when, k) => ({ when, cell: array.offset + flat, terms: k + 1 })));
+  return steps.sort((a, b) => a.when - b.when);
+}
+
+const termsOf = (node) => (!isCell(node) && node[0] === "Σ" ? node.slice(3) : [node]);
+
+// What the cell holds after so many terms: the sum of those on the screen, added in float32 as the kernel adds them.
+function soFar(node, count) {
+  const terms = termsOf(node);
+  return terms.length === count && terms.length === 1 ? nodeValue(node) : terms.slice(0, count).reduce((sum, term) => Math.fround(sum + Math.fround(nodeValue(term))), 0);
+}
+
+function load(array) {
+  if (player.array === array) return;
+  finish();
+  Object.assign(player, { array, steps: stepsOf(array), at: 0 });
+  for (let flat = 0; flat < array.values.length; flat++) {
+    const element = cells.get(array.offset + flat);
+    paint(element, array, 0);
+    element.textContent = "";
+  }
+}
+
+// Put the values back that the array has in the end.
+function finish() {
+  pause();
+  const { array } = player;
+  if (array === null) return;
+  array.values.forEach((value, flat) => paint(cells.get(array.offset + flat), array, value));
+  player.array = null;
+  player.at = 0;
+  report(array, "");
+}
+
+function report(array, words) {
+  player.buttons.get(array)?.at(-1).replaceChildren(words);
+}
+
+function advance(count) {
+  const { array, steps } = player;
+  const until = Math.min(steps.length, player.at + count);
+  for (; player.at < until; player.at++) {
+    const { cell, terms } = steps[player.at];
+    paint(cells.get(cell), array, soFar(array.how.naive[cell - array.offset], terms));
+  }
+  look();
+  if (player.at === steps.length) {
+    const sums = array.how.naive.filter((node) => Math.fround(soFar(node, termsOf(node).length)) === Math.fround(nodeValue(node))).length;
+    pause();
+    report(array, `All ${steps.length.toLocaleString("en")} steps: ${sums === array.values.length ? "every value is the kernel's, to the bit ✓" : "the sums differ"}`);
+  }
+}
+
+// Show the last step: which cells met, and the sum up to there.
+function look() {
+  const { array, steps } = player;
+  const { cell, terms } = steps[player.at - 1];
+  const node = array.how.naive[cell - array.offset];
+  const all = termsOf(node);
+  for (const element of document.querySelectorAll(".cell:is(.sel,.from,.via,.to)")) element.classList.remove(...MARKS);
+  for (const term of all) for (const source of madeOf(term)) mark(source, "via");
+  for (const source of madeOf(all[terms - 1])) mark(source, "from");
+  mark(cell, "sel");
+  state.cell = cell;
+  const sum = soFar(node, terms);
+  const told = all.length > 1 ? sumTable(node, terms) : explain(node);
+  document.getElementById("panel").replaceChildren(
+    make("h2", {}, nameOf(cell)),
+    make("p", { className: "index step" }, `step ${player.at.toLocaleString("en")} of ${steps.length.toLocaleString("en")}`),
+    make("p", { className: "value", dataset: { value: String(sum) } }, text(typeof sum === "boolean" ? sum : shortest(Math.fround(sum)))),
+    ...told,
+  );
+  const rows = document.querySelector("#panel .terms");
+  if (rows) rows.scrollTop = rows.scrollHeight;
+  peek();
+  report(array, `${player.at.toLocaleString("en")} of ${steps.length.toLocaleString("en")}`);
+}
+
+function pause() {
+  clearInterval(player.timer);
+  player.timer = 0;
+  for (const [button] of player.buttons.values()) Object.assign(button, { textContent: "▶", ariaLabel: "Play" });
+}
+
+function play(array) {
+  if (player.timer && player.array === array) return pause();
+  pause();
+  load(array);
+  if (player.at === player.steps.length) { finish(); load(array); }
+  begin();
+  if (still.matches) { // no motion by itself: each press ends the sum that is growing
+    const { cell } = player.steps[player.at];
+    let count = 1;
+    while (player.steps[player.at + count]?.cell === cell) count++;
+    return advance(count);
+  }
+  Object.assign(player.buttons.get(array)[0], { textContent: "❚❚", ariaLabel: "Pause" });
+  let [owed, last] = [0, performance.now()];
+  player.timer = setInterval(() => {
+    const now = performance.now();
+    owed += ((now - last) / 1000) * RATES[player.rate];
+    last = now;
+    if (owed >= 1) advance(Math.floor(owed));
+    owed %= 1;
+  }, 33);
+}
+
+function step(array) {
+  pause();
+  load(array);
+  if (player.at < player.steps.length) { begin(); advance(1); }
+}
+
+function begin() {
+  state.held = true; // so that the mouse does not take the panel away
+  choose("naive");
+}
+
+function controls(array) {
+  const button = (label, name, onclick) => make("button", { type: "button", ariaLabel: name, title: name, onclick }, label);
+  const speed = make("input", { type: "range", min: "0", max: String(RATES.length - 1), value: String(player.rate), ariaLabel: "Speed", title: "Speed (+ and −)" });
+  speed.addEventListener("input", () => setRate(Number(speed.value)));
+  const status = make("output", { className: "status" });
+  const parts = [button("▶", "Play", () => play(array)), button("+1", "Step", () => step(array)), button("■", "Stop", () => { finish(); show(array.offset); }), speed, status];
+  player.buttons.set(array, parts);
+  return make("div", { className: "player", role: "group", ariaLabel: `${array.name}, step by step`, dataset: { array: array.name } }, parts);
+}
+
+function setRate(rate) {
+  player.rate = Math.min(RATES.length - 1, Math.max(0, rate));
+  for (const parts of player.buttons.values()) parts[3].value = String(player.rate);
+}
+
+function keys(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, summary")) return;
+  const array = player.array ?? player.buttons.keys().next().value;
+  const action = { p: () => play(array), n: () => step(array), "+": () => setRate(player.rate + 1), "-": () => setRate(player.rate - 1) }[event.key];
+  if (action && array) action();
+}
+
+// --- on a narrow page: a small view of the first array, with what is read from it ----------------------------------------
+
+function peek() {
+  const canvas = document.getElementById("peek");
+  const [array] = arrays;
+  if (array.axes === undefined || array.shape.length < 2) return;
+  const [rows, columns] = array.shape.slice(-2);
+  const planes = Math.min(array.values.length / (rows * columns), 4);
+  const size = Math.max(3, Math.min(9, Math.floor(330 / (planes * (columns + 1)))));
+  const pen = canvas.getContext("2d");
+  Object.assign(canvas, { width: planes * (columns + 1) * size, height: rows * size });
+  for (let flat = 0; flat < planes * rows * columns; flat++) {
+    const element = cells.get(array.offset + flat);
+    const [x, y] = [(Math.floor(flat / (rows * columns)) * (columns + 1) + (flat % columns)) * size, (Math.floor(flat / columns) % rows) * size];
+    pen.fillStyle = getComputedStyle(element).backgroundColor;
+    pen.fillRect(x, y, size, size);
+    if (/ (from|to|sel|via)\b/.test(element.className)) {
+      pen.strokeStyle = getComputedStyle(document.documentElement).getPropertyValue("--from");
+      pen.strokeRect(x + 0.5, y + 0.5, size - 1, size - 1);
+    }
+  }
+}
+
+// --- a page of one's own: a form that writes the command -----------------------------------------------------------------
+
+function yours() {
+  const box = document.getElementById("yours");
+  const wanted = new Map();
+  const line = make("code", { id: "command" });
+  const quoted = (value) => (/^[\w.,/:+-]+$/.test(value) ? value : `'${value.replaceAll("'", "'\\''")}'`);
+  const write = () => { line.textContent = ["python -m alexnet_from_scratch.xray", trace.operation, ...[...wanted].map(([flag, value]) => (value === true ? flag : `${flag} ${quoted(value)}`))].join(" "); };
+  const field = ({ flag, value, default: standard, help }) => {
+    const kind = typeof standard === "boolean" ? "checkbox" : typeof standard === "number" ? "number" : "text";
+    const input = make("input", { type: kind, value: String(value), checked: value === true, step: "any" });
+    const change = () => {
+      const chosen = kind === "checkbox" ? input.checked : input.value;
+      if (chosen === standard || chosen === String(standard) || chosen === "") wanted.delete(flag);
+      else wanted.set(flag, chosen);
+      write();
+    };
+    input.addEventListener("input", change);
+    change();
+    return make("label", {}, make("b", {}, flag), input, make("small", {}, help));
+  };
+  const copy = make("button", { type: "button", onclick: () => navigator.clipboard?.writeText(line.textContent).then(() => { copy.textContent = "copied"; }) }, "copy");
+  const photograph = { flag: "--input", value: "", default: "", help: "a photograph of yours" };
+  box.append(make("div", { className: "fields" }, [photograph, ...trace.command].map(field)), make("p", { className: "command" }, line, copy));
 }
 
 function sources() {
@@ -414,9 +663,18 @@ function rungs() {
   const box = document.getElementById("rungs");
   box.hidden = traced.length < 2;
   for (const rung of traced) {
-    const input = make("input", { type: "radio", name: "rung", value: rung, checked: rung === state.rung, onchange: () => { state.rung = rung; findUses(); if (state.cell >= 0) show(state.cell); } });
+    const input = make("input", { type: "radio", name: "rung", value: rung, onchange: () => { finish(); choose(rung); if (state.cell >= 0) show(state.cell); } });
     box.append(make("label", {}, input, rung));
   }
+}
+
+function choose(rung) {
+  if (state.rung !== rung || state.uses.size === 0) {
+    state.rung = rung;
+    findUses();
+  }
+  for (const input of document.querySelectorAll("#rungs input")) input.checked = input.value === rung;
+  for (const folded of document.querySelectorAll("[data-rung]")) folded.hidden = folded.dataset.rung !== rung;
 }
 
 // --- the network: pictures in place of cells ---------------------------------------------------------------------------
@@ -469,20 +727,24 @@ function start() {
     document.getElementById("photo").append(make("img", { src: trace.thumbnail, alt: "The photograph, with the part that is used framed" }), make("figcaption", {}, trace.photograph));
   }
   sources();
-  for (const { title, text: words, panels } of trace.sections) {
-    document.getElementById("stage").append(make("section", {}, make("h2", {}, title), make("p", {}, words), make("div", { className: "arrays" }, panels.map((name) => figure(byName.get(name))))));
-  }
+  document.getElementById("stage").append(...trace.sections.map(section));
+  yours();
   if (trace.strip.length) {
     const stops = trace.strip.map(stop);
-    document.getElementById("stage").replaceChildren(make("div", { className: "strip" }, stops));
+    const rows = trace.answer.map(({ name, probability, torch }) => make("tr", {}, make("td", {}, name), make("td", { className: "share", ariaHidden: "true" }, make("i", { style: { "--t": `${probability * 100}%` } })), make("td", { className: "num probability", title: `torch: ${torch}` }, `${(probability * 100).toFixed(2)} %`)));
+    const answer = make("section", { className: "answer" }, make("h2", {}, "The answer"), make("table", {}, make("tbody", {}, rows)));
+    document.getElementById("stage").replaceChildren(make("div", { className: "strip" }, stops, answer));
     document.getElementById("sources").remove();
     stops[0].click();
     document.getElementById("panel").classList.remove("open");
     return;
   }
   rungs();
-  findUses();
-  document.addEventListener("keydown", (event) => { if (event.key === "Escape") state.held = false; });
+  choose(state.rung);
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") { state.held = false; finish(); }
+    else keys(event);
+  });
   const asked = cellNamed(decodeURIComponent(location.hash.slice(1)));
   if (asked >= 0) hold(asked);
   else {

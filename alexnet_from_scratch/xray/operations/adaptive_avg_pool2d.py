@@ -29,11 +29,15 @@ def build(photo: Photo, *, size: int = 8, output: int = 3, seed: int = 0) -> Xra
         {"output_size": (output, output)},
         tape,
         [
-            Section("Forward", "Point at an output: its window.", [Panel("x", "N C H W"), Panel("out", "N C OH OW")]),
+            Section(
+                "Forward",
+                "Point at an output: its window.",
+                [Panel("x", "N C H W", row=True), Panel("out", "N C OH OW", row=True)],
+            ),
             Section(
                 "Backward",
                 "Point at grad_x: a share of the gradient of every window that held it.",
-                [Panel("grad_out", "N C OH OW", GRAD_OUT), Panel("grad_x", "N C H W")],
+                [Panel("grad_out", "N C OH OW", GRAD_OUT, row=True), Panel("grad_x", "N C H W", row=True)],
             ),
         ],
     )

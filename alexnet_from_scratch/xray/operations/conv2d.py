@@ -63,8 +63,8 @@ def build(
         "2-D convolution",
         "Every output is a sum of products: the window's cells times the weights. Backward is the same walk, in which what was "
         "read is added to. Choose the rung: naive takes a window at a time; im2col first copies each window into a column, "
-        "so that all sums are one matrix product. Beside each value stand all rungs that take such windows; winograd asks for "
-        "sides of 3, 5 or 6 at stride 1.",
+        "so that all sums are one matrix product. With each value you see those of all rungs that take such windows; winograd "
+        "asks for sides of 3, 5 or 6 at stride 1.",
         {"kernel": f"{kernel}×{kernel}", **params, "groups": 1},
         tape,
         [
@@ -72,21 +72,30 @@ def build(
                 "Forward",
                 "Point at an output: its window lights up in x, with the weights that it met. In the rung im2col it is a column.",
                 [
-                    Panel("x", "N C H W", "The photograph: red, green and blue, 0 in the middle of their scale."),
-                    Panel("weight", "OC C KH KW", "Waves that answer to edges, one direction an output channel."),
+                    Panel("x", "N C H W", "The photograph: red, green and blue, 0 in the middle of their scale.", row=True),
+                    Panel("weight", "OC C KH KW", "Waves that answer to edges, one direction an output channel.", row=True),
+                    Panel("out", "N OC OH OW", row=True),
                     Panel("bias", "OC"),
-                    Panel("columns", "C·KH·KW OH·OW", "im2col: a column a window, so that a cell of x stands in several."),
-                    Panel("out", "N OC OH OW"),
+                    Panel("columns", "C·KH·KW OH·OW", "im2col: a column is a window; a cell of x is in several.", rung="im2col"),
                 ],
             ),
             Section(
                 "Backward",
-                "Point at a pixel of grad_x: every output that had read it sends gradient × weight. At a weight: every pair of "
-                "an input and a gradient that it joined.",
+                "Point at a pixel of grad_x: every output that had read it sends gradient × weight. In the weight turned by 180° "
+                "the taps have the same arrangement as the gradients that they multiply: grad_x is a convolution of grad_out "
+                "with the turned kernel (with a stride, of grad_out with zeros in between). At a weight of grad_weight: every "
+                "pair of an input and a gradient that it joined.",
                 [
-                    Panel("grad_out", "N OC OH OW", GRAD_OUT),
-                    Panel("grad_columns", "C·KH·KW OH·OW", "weightᵀ · grad_out; col2im adds up a cell's copies.", between=True),
-                    Panel("grad_x", "N C H W"),
+                    Panel("grad_out", "N OC OH OW", GRAD_OUT, row=True),
+                    Panel("weight", "OC C KH KW", row=True, turned=True),
+                    Panel("grad_x", "N C H W", row=True),
+                    Panel(
+                        "grad_columns",
+                        "C·KH·KW OH·OW",
+                        "weightᵀ · grad_out; col2im adds up a cell's copies, which overlap.",
+                        between=True,
+                        rung="im2col",
+                    ),
                     Panel("grad_weight", "OC C KH KW"),
                     Panel("grad_bias", "OC"),
                 ],

@@ -34,12 +34,16 @@ def build(photo: Photo, *, size: int = 8, p: float = 0.5, seed: int = 0) -> Xray
             Section(
                 "Forward",
                 "Point at an output: its input, and what the mask said.",
-                [Panel("x", "N C H W"), Panel("mask", "N C H W", "1: kept."), Panel("out", "N C H W")],
+                [
+                    Panel("x", "N C H W", row=True),
+                    Panel("mask", "N C H W", "1: kept.", row=True),
+                    Panel("out", "N C H W", row=True),
+                ],
             ),
             Section(
                 "Backward",
                 "Point at grad_x: nothing passes where the value was dropped.",
-                [Panel("grad_out", "N C H W", GRAD_OUT), Panel("grad_x", "N C H W")],
+                [Panel("grad_out", "N C H W", GRAD_OUT, row=True), Panel("grad_x", "N C H W", row=True)],
             ),
         ],
     )

@@ -38,12 +38,12 @@ def build(
             Section(
                 "Forward",
                 "Point at an output: each cell against the largest so far. ★ won; = is as large, but came later: nothing.",
-                [Panel("x", "N C H W"), Panel("out", "N C OH OW")],
+                [Panel("x", "N C H W", row=True), Panel("out", "N C OH OW", row=True)],
             ),
             Section(
                 "Backward",
                 "Point at a gradient: where it goes. At a pixel of grad_x: the windows that it won, which overlap.",
-                [Panel("grad_out", "N C OH OW", GRAD_OUT), Panel("grad_x", "N C H W")],
+                [Panel("grad_out", "N C OH OW", GRAD_OUT, row=True), Panel("grad_x", "N C H W", row=True)],
             ),
         ],
     )

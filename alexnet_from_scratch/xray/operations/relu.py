@@ -28,11 +28,15 @@ def build(photo: Photo, *, size: int = 10, seed: int = 0) -> Xray:
         {},
         tape,
         [
-            Section("Forward", "Point at an output: it is its input, or 0.", [Panel("x", "N C H W"), Panel("out", "N C H W")]),
+            Section(
+                "Forward",
+                "Point at an output: it is its input, or 0.",
+                [Panel("x", "N C H W", row=True), Panel("out", "N C H W", row=True)],
+            ),
             Section(
                 "Backward",
                 "Point at grad_x: the output of the same place decides. At exactly 0 nothing passes.",
-                [Panel("grad_out", "N C H W", GRAD_OUT), Panel("grad_x", "N C H W")],
+                [Panel("grad_out", "N C H W", GRAD_OUT, row=True), Panel("grad_x", "N C H W", row=True)],
             ),
         ],
     )

@@ -1,0 +1,145 @@
+"""Mistakes in the trainers and in what is around them, each with the check that finds it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from parity_tests.planting import Slip
+from tests.epochs import check_epochs, check_plateau_resumed, check_resumed
+from tests.options_matter import check_option, check_seed
+from tests.runs import SIDES
+
+Check = Callable[[str, Path], None]
+NOTHING = "(lambda *_: None)("
+RUNS, DATA = "alexnet_from_scratch.runs", "alexnet_from_scratch.data"
+
+
+def _in_both(title: str, old: str, new: str, check: Check, *, old_in_torch: str = "", new_in_torch: str = "") -> tuple[Slip, ...]:
+    """The same mistake in both trainers; ``check`` gets the side."""
+    return tuple(
+        Slip(f"{side}.train", title, *texts, partial(check, side))
+        for side, texts in zip(SIDES, ((old, new), (old_in_torch or old, new_in_torch or new)), strict=True)
+    )
+
+
+def _option(name: str) -> Check:
+    return lambda side, folder: check_option(side, name, folder)
+
+
+def _seed(part: str) -> Check:
+    return lambda side, folder: check_seed(side, part, folder)
+
+
+TRAINERS = (
+    *_in_both(
+        "the optimizer keeps its first learning rate",
+        "optimizer.lr = run.schedule.rate",
+        "pass",
+        check_epochs,
+        old_in_torch='optimizer.param_groups[0]["lr"] = run.schedule.rate',
+    ),
+    *_in_both("after an evaluation nothing is dropped any more", "model.train()", "pass", check_epochs),
+    *_in_both("an evaluation drops values too", "model.eval()", "pass", check_epochs),
+    *_in_both("gradients of the step before are kept", "optimizer.zero_grad()", "pass", check_epochs, new_in_torch="pass"),
+    *_in_both("weight_decay is ignored", "weight_decay=options.weight_decay", "weight_decay=5e-4", _option("weight_decay")),
+    *_in_both("momentum is ignored", "options.momentum", "0.9", _option("momentum")),
+    *_in_both("update is ignored", "update=options.update", 'update="torch"', _option("update")),
+    *_in_both("init is ignored", "init=options.init", 'init="torch"', _option("init")),
+    *_in_both("dropout is ignored", "dropout=options.dropout", "dropout=0.5", _option("dropout")),
+    *_in_both("ten_crops is ignored", "ten_crops=options.ten_crops", "ten_crops=False", _option("ten_crops")),
+    *_in_both(
+        "the weights do not depend on the seed",
+        "seeds(options.seed, Purpose.WEIGHTS)",
+        "seeds(0, Purpose.WEIGHTS)",
+        _seed("weights"),
+    ),
+    *_in_both(
+        "the order does not depend on the seed",
+        "options.batch, options.seed, options.workers",
+        "options.batch, 0, options.workers",
+        _seed("order"),
+    ),
+    *_in_both("what is dropped does not depend on the seed", "seeds(seed, Purpose", "seeds(0, Purpose", _seed("dropout")),
+    *_in_both("every step drops the same", "Purpose.DROPOUT, step)", "Purpose.DROPOUT, 0)", check_epochs),
+    *_in_both("the velocities are not restored", '"state": velocities', '"state": {}', check_resumed),
+    *_in_both("a resumed epoch begins anew", "first=run.position.batch", "first=0", check_resumed),
+    *_in_both(
+        "threads are ignored",
+        "set_num_threads(options.threads or get_num_threads())",
+        "set_num_threads(1)",
+        _option("threads"),
+        old_in_torch="torch.set_num_threads(options.threads or torch.get_num_threads())",
+        new_in_torch="torch.set_num_threads(1)",
+    ),
+)
+OF_TORCH = tuple(
+    Slip("torch_impl.train", title, old, new, partial(check, "torch_impl"))
+    for title, old, new, check in (
+        ("--amp is ignored", "enabled=options.amp", "enabled=False", _option("amp")),
+        ("--compile is ignored", "compiled=options.compile", "compiled=False", _option("compile")),
+        ("--channels-last is ignored", "if options.channels_last", "if False", _option("channels_last")),
+        ("a small batch is divided by a full one's size", "world / run.batch_size", "world / options.batch", check_epochs),
+    )
+)
+
+
+def _around(module: str, *rows: tuple[str, str, str, Check]) -> tuple[Slip, ...]:
+    """Mistakes in what both trainers use; both sides' runs must show them, in turn."""
+    return tuple(
+        Slip(module, title, old, new, partial(check, tuple(SIDES)[i % 2])) for i, (title, old, new, check) in enumerate(rows)
+    )
+
+
+AROUND = (
+    *_around(
+        f"{DATA}.loader",
+        ("every epoch has the same order", "[self.seed, epoch]).perm", "[self.seed]).perm", check_epochs),
+        ("every epoch alters alike", "[self.seed, epoch, number]", "[self.seed, 0, number]", check_epochs),
+        ("every batch alters alike", "[self.seed, epoch, number]", "[self.seed, epoch]", check_epochs),
+        ("the last batch is dropped", "-(-len(self.split) // self.batch)", "len(self.split) // self.batch", check_epochs),
+        (
+            "a part's labels are another's",
+            "self.split.labels[indices[part]]",
+            "self.split.labels[indices[part]][::-1]",
+            check_epochs,
+        ),
+        (
+            "workers are ignored",
+            "range(first, len(self)), workers=self.workers",
+            "range(first, len(self)), workers=1",
+            _option("workers"),
+        ),
+    ),
+    *_around(
+        f"{RUNS}.session",
+        ("the loss is over a full batch", "loss / count, accuracy=", "loss / self.options.batch, accuracy=", check_epochs),
+        ("the accuracy is over a full batch", "correct / count, lr=", "correct / self.options.batch, lr=", check_epochs),
+        ("the rate never falls", "self.schedule.after_epoch(", NOTHING, check_epochs),
+        ("the network is not restored", "self.learner.restore(", NOTHING, check_resumed),
+        ("the schedule is not restored", "self.schedule.restore(", NOTHING, check_resumed),
+        ("checkpoint_every is ignored", "% self.options.checkpoint_every", "% 100", _option("checkpoint_every")),
+        ("no_pictures is ignored", "if not self.options.no_pictures", "if False", _option("no_pictures")),
+    ),
+    *_around(
+        f"{RUNS}.schedule",
+        ("the best error is not restored", 'state["best"]', "1.0", check_plateau_resumed),
+        ("the epochs waited are not restored", 'state["waited"]', "0", check_plateau_resumed),
+        ("a drop is to a fifth", "0.1**self", "0.2**self", check_epochs),
+        ("patience waits one epoch more", ">= self.patience", "> self.patience", check_plateau_resumed),
+        ("lr_every is ignored", "(epoch + 1) // self.every", "(epoch + 1) // 1", _option("lr_every")),
+    ),
+    *_around(
+        f"{RUNS}.evaluation",
+        ("top-5 is top-4", "[:, :5]", "[:, :4]", check_epochs),
+        ("the loss is the likeliest class's", "np.arange(len(labels)), labels]", "np.arange(len(labels)), 0]", check_epochs),
+    ),
+    *_around(
+        f"{RUNS}.options",
+        ("a run may go on with anything", "if name not in may_change", "if False", _option("weight_decay")),
+        ("a run may go on with other layouts", "if name not in may_change", 'if name == "lr"', _option("channels_last")),
+    ),
+)
+
+MUTANTS: tuple[Slip, ...] = (*TRAINERS, *OF_TORCH, *AROUND)

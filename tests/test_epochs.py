@@ -1,0 +1,24 @@
+"""More than one epoch, on both sides: what each step does, and what a resumed run repeats (see ``epochs.py``)."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.epochs import check_epochs, check_plateau_resumed, check_resumed
+from tests.runs import side_by_side
+
+
+@side_by_side
+def test_three_epochs_do_what_they_should(side, tmp_path):
+    check_epochs(side, tmp_path)
+
+
+@side_by_side
+@pytest.mark.parametrize("update", ["torch", "paper"])
+def test_a_run_resumed_inside_its_second_epoch_is_the_same(side, update, tmp_path):
+    check_resumed(side, tmp_path, update=update)
+
+
+@side_by_side
+def test_a_plateaus_patience_survives_a_stop(side, tmp_path):
+    check_plateau_resumed(side, tmp_path)
