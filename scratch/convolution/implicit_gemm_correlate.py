@@ -188,7 +188,7 @@ def _pack_kernel(first: int, last: int, rows: Rows, K: int, panel: np.ndarray, w
                 channel, tap = divmod(k, taps) if taps else (0, 0)
                 done = 0
                 while done < steps:  # a run: taps of one channel, or of all channels if they follow each other
-                    length = steps - done if channel_step == taps else min(steps - done, taps - tap)
+                    length = steps - done if in_order and channel_step == taps else min(steps - done, taps - tap)
                     source = group * group_step + m * row_step + channel * channel_step  # weight[group, m, channel]
                     target = r * pitch + done  # panel[r, done]
                     if in_order:
