@@ -21,8 +21,6 @@ IMPLICIT_GEMM = (
         ),
         ("every panel has the first one's rows", "row = min(top + r, count - 1)", "row = min(r, count - 1)"),
         ("every group reads the first group's channels", "channel_at = group * (layout.image // groups)", "channel_at = 0"),
-        ("a block of taps overwrites what the blocks before it gave", "count - top, k > 0", "count - top, False"),
-        ("a block of taps reads the columns of the first one", "taps[k + j]", "taps[j]"),
         ("a panel's runs begin at its first pixel", "runs.j[panel, i] = j", "runs.j[panel, i] = 0"),
         ("cells that share a window use the first one's taps", "which[member, tap + q]", "which[0, tap + q]"),
         module="scratch.convolution.implicit_gemm_correlate",
@@ -91,8 +89,6 @@ WINOGRAD = (
         "conv2d",
         "winograd",
         ("a tile's second row goes without the bias", "2 * NR + right, addend, flat_out", "2 * NR + right, 0 * addend, flat_out"),
-        ("a block of channels overwrites what the blocks before it gave", "rows - m * MR, k > begin", "rows - m * MR, False"),
-        ("every share of the channels is the first one", "channel, channels = begin * MR,", "channel, channels = 0,"),
         ("each piece of a larger window reads the first one's patch", "tiles.patches[k // C]", "tiles.patches[0]"),
         (
             "a piece's taps beyond the window are not zero",
@@ -118,6 +114,25 @@ WINOGRAD = (
             "pieces.needed[piece[:, 0]]",
         ),
         module="scratch.convolution.winograd_grad_weight",
+    ),
+)
+
+# Calls of the generic test are too small for these: test_blocks.py has larger ones.
+SEVERAL_BLOCKS = (
+    *planting(
+        "conv2d",
+        "implicit_gemm",
+        ("a block of taps overwrites what the blocks before it gave", "count - top, k > 0", "count - top, False"),
+        ("a block of taps reads the columns of the first one", "taps[k + j]", "taps[j]"),
+        ("the bias is in every block", "steps + last_block, weights", "steps + 1, weights"),
+        module="scratch.convolution.implicit_gemm_correlate",
+    ),
+    *planting(
+        "conv2d",
+        "winograd",
+        ("a block of channels overwrites what the blocks before it gave", "rows - m * MR, k > begin", "rows - m * MR, False"),
+        ("every share of the channels is the first one", "channel, channels = begin * MR,", "channel, channels = 0,"),
+        module="scratch.convolution.winograd_correlate",
     ),
 )
 

@@ -1,0 +1,120 @@
+"""Blocks of a matrix product: several in every direction, cut for caches of several sizes, and shared by many threads."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+import scratch
+from parity_tests import mutants_compiled
+from parity_tests.mutants import planted
+from scratch.compiled import blocks, threads
+from scratch.compiled.blocks import KC, Caches
+from scratch.compiled.microkernel import MR
+from scratch.convolution.winograd_correlate import SHARE
+
+RUNGS = ("implicit_gemm", "winograd")
+# More taps and channels than a block of K, more channels of the result than a share, and pixels for several panels.
+C, OC = KC + 30, SHARE * MR + 20
+# (N,H,W), window, stride, padding, groups
+SHAPES = [((2, 13, 9), 3, 1, 1, 1), ((1, 12, 11), 5, 1, 2, 2), ((2, 27, 26), 11, 4, 2, 1), ((1, 17, 18), 3, 2, 1, 2)]
+
+
+def arrays(shape: tuple[int, int, int], window: int, groups: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Small integers: every sum of their products is exact in float32, whatever its order."""
+    rng = np.random.default_rng(0)
+    N, H, W = shape
+    channels = C * groups if window <= 5 else 3
+    sizes = (N, channels, H, W), (OC * groups, channels // groups, window, window), (OC * groups,)
+    x, weight, bias = (rng.integers(-2, 3, size).astype(np.float32) for size in sizes)
+    return x, weight, bias
+
+
+def of_scratch(conv2d: ModuleType, rung: str, x, weight, bias, **params):
+    """The output and the gradients; the gradient of the output is the output's sign."""
+    with scratch.use_rung(conv2d=rung):
+        out, cache = conv2d.forward(x, weight, bias, **params)
+        return out, *conv2d.backward(np.sign(out), cache)
+
+
+def of_torch(x, weight, bias, **params):
+    leaves = [torch.from_numpy(array).double().requires_grad_() for array in (x, weight, bias)]
+    out = torch.nn.functional.conv2d(*leaves, **params)
+    out.backward(out.detach().sign())
+    return [each.numpy().astype(np.float32) for each in (out.detach(), *(leaf.grad for leaf in leaves))]
+
+
+def agree(conv2d: ModuleType, rung: str, row) -> bool:
+    shape, window, stride, padding, groups = row
+    given = arrays(shape, window, groups)
+    params = {"stride": stride, "padding": padding, "groups": groups}
+    pairs = zip(of_scratch(conv2d, rung, *given, **params), of_torch(*given, **params), strict=True)
+    return all(np.array_equal(ours, theirs) for ours, theirs in pairs)
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+@pytest.mark.parametrize("row", SHAPES, ids=str)
+def test_integers_are_exact_over_several_blocks(rung, row):
+    assert agree(scratch.conv2d, rung, row)
+
+
+@pytest.mark.parametrize("mutant", mutants_compiled.SEVERAL_BLOCKS, ids=str)
+def test_a_mistake_between_blocks_is_found(mutant):
+    with planted(mutant) as stand_ins:
+        assert not all(agree(stand_ins["scratch_module"], mutant.rung, row) for row in SHAPES)
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+@pytest.mark.parametrize("row", SHAPES, ids=str)
+def test_the_caches_decide_no_bit(rung, row, monkeypatch):
+    shape, window, stride, padding, groups = row
+    x, weight, bias = arrays(shape, window, groups)
+    x, weight = x * np.float32(0.1), weight * np.float32(0.3)  # sums that round
+    results = []
+    for KiB in (64, 256, 1024, 2048, 1 << 16):
+        monkeypatch.setattr(blocks, "caches", lambda KiB=KiB: Caches(KiB << 10, 16 << 20))
+        results.append(of_scratch(scratch.conv2d, rung, x, weight, bias, stride=stride, padding=padding, groups=groups))
+    for arrays_of_one_size in zip(*results, strict=True):
+        assert len({array.tobytes() for array in arrays_of_one_size}) == 1
+
+
+def test_the_caches_sizes_are_read(tmp_path):
+    for index, (level, size) in enumerate([("1", "32K"), ("1", "32K"), ("2", "2048K"), ("3", "32768K")]):
+        folder = tmp_path / f"index{index}"
+        folder.mkdir()
+        (folder / "level").write_text(level + "\n")
+        (folder / "size").write_text(size + "\n")
+    assert blocks._reported(tmp_path) == {"L2": 2 << 20, "L3": 32 << 20}
+
+
+@pytest.mark.parametrize("content", ["", "K", "0K", "-1K", "many"])
+def test_a_cache_of_unknown_size_is_guessed(tmp_path, content):
+    (tmp_path / "index2").mkdir()
+    (tmp_path / "index2/level").write_text("2\n")
+    (tmp_path / "index2/size").write_text(content)
+    assert blocks._reported(tmp_path) == {}
+    assert blocks._reported(tmp_path / "absent") == {}
+
+
+@pytest.mark.parametrize("count", [2, 4, 8, 16])
+@pytest.mark.parametrize("items", [43, 169, 1000])
+def test_the_work_divides_evenly(items, count):
+    """If each thread takes the next range when it is done, none has much more than its share: an item, or a tenth."""
+    bounds = threads._bounds(items, count, None)
+    assert bounds[0] == 0
+    assert bounds[-1] == items
+    done = [0] * count
+    for first, last in itertools.pairwise(bounds):
+        assert first < last
+        heapq.heappush(done, heapq.heappop(done) + last - first)
+    assert max(done) <= max(items / count * 1.1, items // count + 1)
+
+
+def test_ranges_of_one_length():
+    assert threads._bounds(10, 2, 1) == [0, 5, 10]
+    assert threads._bounds(3, 2, 4) == [0, 1, 2, 3]
