@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import scratch
+from alexnet_from_scratch.proof.parity import to_numpy
 from parity_tests import mutants_compiled
 from parity_tests.mutants import planted
 from scratch.compiled import blocks, threads
@@ -43,10 +44,10 @@ def of_scratch(conv2d: ModuleType, rung: str, x, weight, bias, **params):
 
 
 def of_torch(x, weight, bias, **params):
-    leaves = [torch.from_numpy(array).double().requires_grad_() for array in (x, weight, bias)]
-    out = torch.nn.functional.conv2d(*leaves, **params)
+    x, weight, bias = leaves = [torch.from_numpy(array).double().requires_grad_() for array in (x, weight, bias)]
+    out = torch.nn.functional.conv2d(x, weight, bias, **params)
     out.backward(out.detach().sign())
-    return [each.numpy().astype(np.float32) for each in (out.detach(), *(leaf.grad for leaf in leaves))]
+    return [to_numpy(each).astype(np.float32) for each in (out, *(leaf.grad for leaf in leaves))]
 
 
 def agree(conv2d: ModuleType, rung: str, row) -> bool:
