@@ -52,7 +52,7 @@ def caches() -> Caches:
     return Caches(L2, sizes["L3"])
 
 
-def columns_in_l2(column: int, fixed: int) -> int:
+def panels_in_l2(column: int, fixed: int) -> int:
     """How many columns of a block fit into L2: each takes ``column`` bytes there, and ``fixed`` bytes are needed anyway.
 
     A quarter of L2 is left for what streams through it.

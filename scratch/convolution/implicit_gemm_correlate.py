@@ -14,7 +14,7 @@ import numpy as np
 from numba.extending import register_jitable
 
 from scratch.compiled import memory
-from scratch.compiled.blocks import KC, columns_in_l2
+from scratch.compiled.blocks import KC, panels_in_l2
 from scratch.compiled.jit import kernel
 from scratch.compiled.microkernel import MR, NR_VECTORS, micro_kernel
 from scratch.compiled.threads import for_each
@@ -48,7 +48,7 @@ def correlate(padded: PaddedInput, taps: np.ndarray, rows: Rows, grid: Grid, out
     weight_panels = math.ceil(len(rows.cells) / MR)
     NR = NR_VECTORS * lanes(out)
     # For each panel of pixels L2 holds its columns and tiles, and for all of them two panels of weights.
-    most = columns_in_l2((KC + weight_panels * MR) * NR * out.itemsize, 2 * KC * MR * out.itemsize)
+    most = panels_in_l2((KC + weight_panels * MR) * NR * out.itemsize, 2 * KC * MR * out.itemsize)
     weights = memory.workspace(groups * weight_panels * _before(K + 1, 1), out.dtype)
 
     def pack(first: int, last: int) -> None:

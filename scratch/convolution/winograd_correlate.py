@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from scratch.compiled import memory
-from scratch.compiled.blocks import KC, columns_in_l2
+from scratch.compiled.blocks import KC, panels_in_l2
 from scratch.compiled.jit import kernel
 from scratch.compiled.microkernel import MR, NR_VECTORS, micro_kernel
 from scratch.compiled.threads import for_each
@@ -65,7 +65,7 @@ def correlate(x: np.ndarray, top: int, left: int, filters: Filters, bias: np.nda
     transformed = _transformed(filters, pieces.taps, bias, limit)
     NR = NR_VECTORS * lanes(x)
     # U is read once for all panels whose V and products L2 holds.
-    panels = columns_in_l2(ELEMENTS * (K + SHARE * MR) * NR * x.itemsize, 0)
+    panels = panels_in_l2(ELEMENTS * (K + SHARE * MR) * NR * x.itemsize, 0)
 
     def run(first: int, last: int) -> None:
         buffers = TileBuffers(

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from scratch.compiled import memory
+from scratch.compiled.blocks import KC
 from scratch.compiled.jit import kernel
 from scratch.compiled.microkernel import MR, NR_VECTORS, micro_kernel
 from scratch.compiled.threads import for_each
@@ -16,8 +17,6 @@ from scratch.convolution.geometry import Geometry
 from scratch.convolution.packing import Copies, Grid, PaddedInput, new_copies, pad, plan_copies
 from scratch.convolution.winograd_tiles import Pieces, limit_of, patch_of, tile_layout
 from scratch.convolution.winograd_transforms import ELEMENTS, grad_transform, grad_weight_transform, input_transform
-
-TILES = 256  # in one block of the sum: A g Aᵀ and Bᵀ d B of a block stay in the cache
 
 
 class ChannelsLast(NamedTuple):
@@ -49,8 +48,8 @@ class ChannelPanels(NamedTuple):
 class SumBuffers(NamedTuple):
     """A thread's buffers for a range of panels."""
 
-    U: np.ndarray  # (ELEMENTS, ⌈M/MR⌉·MR + 1, TILES): A g Aᵀ; the last row takes what the last vector writes too much
-    V: np.ndarray  # (panels of the range, ELEMENTS, TILES, NR): Bᵀ d B
+    U: np.ndarray  # (ELEMENTS, ⌈M/MR⌉·MR + 1, KC): A g Aᵀ; the last row takes what the last vector writes too much
+    V: np.ndarray  # (panels of the range, ELEMENTS, KC, NR): Bᵀ d B
     sums: np.ndarray  # (panels of the range, ELEMENTS, ⌈M/MR⌉·MR, NR): Σ over the tiles so far
 
 
@@ -76,8 +75,8 @@ def grad_weight_of(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, geom
     def run(first: int, last: int) -> None:
         count = last - first
         buffers = SumBuffers(
-            memory.workspace(ELEMENTS * (M_whole + 1) * TILES, x.dtype),
-            memory.workspace(count * ELEMENTS * TILES * NR, x.dtype),
+            memory.workspace(ELEMENTS * (M_whole + 1) * KC, x.dtype),
+            memory.workspace(count * ELEMENTS * KC * NR, x.dtype),
             memory.workspace(count * ELEMENTS * M_whole * NR, x.dtype),
         )
         buffers.sums[:] = 0
@@ -137,17 +136,17 @@ def _grad_weight_kernel(
     groups: int,
     grad_weight: np.ndarray,
 ) -> None:
-    """A work item is a panel of channels of one group. TILES tiles at a time: transform both sides, multiply, add to the sums."""
+    """A work item is a panel of channels of one group. KC tiles at a time: transform both sides, multiply, add to the sums."""
     M = len(grad_weight) // groups
     N = x_last.cells.size // (x_last.rows * x_last.columns * x_last.depth)
     tiles = N * g_tiles.grid.rows * g_tiles.grid.columns
-    copies = new_copies(TILES)
+    copies = new_copies(KC)
     begin = first
     while begin < last:  # group by group: the items of a group share U
         group = begin // len(panels.channel)
         end = min(last, (group + 1) * len(panels.channel))
-        for t in range(0, tiles, TILES):
-            count = min(TILES, tiles - t)
+        for t in range(0, tiles, KC):
+            count = min(KC, tiles - t)
             _transform_grad(t, count, group * M, M, g_tiles, copies, buffers.U)
             for i in range(begin, end):
                 _transform_x(t, count, group, i % len(panels.channel), i - first, g_tiles.grid, x_last, panels, groups, buffers.V)
@@ -162,14 +161,14 @@ def _grad_weight_kernel(
 
 @kernel
 def _transform_grad(t: int, count: int, channel: int, M: int, g_tiles: GradTiles, copies: Copies, U: np.ndarray) -> None:
-    """A g Aᵀ of ``count`` tiles from tile ``t`` on, M channels from ``channel`` on -> U (ELEMENTS, ⌈M/MR⌉·MR + 1, TILES)."""
+    """A g Aᵀ of ``count`` tiles from tile ``t`` on, M channels from ``channel`` on -> U (ELEMENTS, ⌈M/MR⌉·MR + 1, KC)."""
     cells, layout = g_tiles.padded
     vectors = plan_copies(t, count, g_tiles.grid, layout, lanes(cells), channel * layout.plane, 0, copies, 0)
-    step = ((M + MR - 1) // MR * MR + 1) * TILES  # from U[element] to U[element + 1]
+    step = ((M + MR - 1) // MR * MR + 1) * KC  # from U[element] to U[element + 1]
     for m in range(M):
         for v in range(vectors):
             source = copies.source[v] + m * layout.plane
-            grad_transform(cells, source, g_tiles.patch, U, m * TILES + copies.target[v], step)  # U[:, m, v]
+            grad_transform(cells, source, g_tiles.patch, U, m * KC + copies.target[v], step)  # U[:, m, v]
 
 
 @kernel
@@ -185,7 +184,7 @@ def _transform_x(
     groups: int,
     V: np.ndarray,
 ) -> None:
-    """Bᵀ d B of ``count`` tiles from tile ``t`` on, for one panel of channels -> V[item] (ELEMENTS, TILES, NR)."""
+    """Bᵀ d B of ``count`` tiles from tile ``t`` on, for one panel of channels -> V[item] (ELEMENTS, KC, NR)."""
     width = lanes(x_last.cells)
     NR = NR_VECTORS * width
     C = (x_last.depth - NR) // groups
@@ -194,8 +193,8 @@ def _transform_x(
         h, w = p // grid.columns * 2, p % grid.columns * 2
         cell = ((n * x_last.rows + h) * x_last.columns + w) * x_last.depth + group * C  # x_last[n, h, w, the group's first]
         for v in range(NR_VECTORS):
-            target = (item * ELEMENTS * TILES + j) * NR + v * width  # V[item, :, j, v]
-            input_transform(x_last.cells, cell, panels.patches[panel, v], V, target, TILES * NR)
+            target = (item * ELEMENTS * KC + j) * NR + v * width  # V[item, :, j, v]
+            input_transform(x_last.cells, cell, panels.patches[panel, v], V, target, KC * NR)
 
 
 @kernel
@@ -204,11 +203,11 @@ def _multiply(count: int, element: int, item: int, M: int, buffers: SumBuffers) 
     U, V, sums = buffers
     NR = NR_VECTORS * lanes(U)
     M_panels = (M + MR - 1) // MR
-    b_at = (item * ELEMENTS + element) * TILES * NR  # V[item, element]
+    b_at = (item * ELEMENTS + element) * KC * NR  # V[item, element]
     for m in range(M_panels):
-        a_at = (element * (M_panels * MR + 1) + m * MR) * TILES  # U[element, m·MR]
+        a_at = (element * (M_panels * MR + 1) + m * MR) * KC  # U[element, m·MR]
         c_at = ((item * ELEMENTS + element) * M_panels + m) * MR * NR  # sums[item, element, m·MR]
-        micro_kernel(count, U, a_at, 1, TILES, V, b_at, NR, sums, c_at, NR, M - m * MR, True)
+        micro_kernel(count, U, a_at, 1, KC, V, b_at, NR, sums, c_at, NR, M - m * MR, True)
 
 
 @kernel
