@@ -274,7 +274,7 @@ def test_a_rung_chosen_by_name_runs_work_of_any_size(spec, rung):
     """With the generic test's draws: most are too small for the rung to pay off, and it runs all that it can compute."""
     reached = []
 
-    @settings(max_examples=60, derandomize=True, database=None)
+    @settings(max_examples=100, derandomize=True, database=None)
     @given(data=st.data())
     def draw(data: Any) -> None:
         case = spec.call(data.draw, rung, np.dtype(np.float32))

@@ -33,7 +33,7 @@ for n, d in np.ndindex(N, D):
     for c, factor in _factors(t, n, d, options):
         a[n, c, d] += factor
 """
-_GRAD_T = "grad_t[...] = -(g[:, None] * options.own * options.weight[:, None] * logp)\n"
+_GRAD_T = "grad_t[...] = -(g[:, None] * options.factors.own * options.factors.weight[:, None] * logp)\n"
 _CE_END = "return (grad_x,) if t.ndim == 2 else (grad_x, grad_t)"
 _RULE = "keep, momentum, gain, rate, weight_decay, nesterov = rule\n"
 _D = "d = -grad if maximize else grad\nd = d + weight_decay * data\n"
@@ -280,13 +280,14 @@ RIGHT: dict[str, tuple[str, ...]] = {
             "    grad_x[n, c, d] = g[n, d] * (np.exp(logp[n, c, d]) * sum(a[n, :, d]) - a[n, c, d])",
             "grad_x = g[:, None] * np.exp(logp) * a.sum(1, keepdims=True) - g[:, None] * a\n"
             "for n, c, d in np.ndindex(logp.shape):\n"
-            "    grad_t[n, c, d] = -g[n, d] * options.own * options.weight[c] * logp[n, c, d]",
+            "    grad_t[n, c, d] = -g[n, d] * options.factors.own * options.factors.weight[c] * logp[n, c, d]",
             "grad_x = -(g[:, None] * a) + np.exp(logp) * (g[:, None] * a).sum(1, keepdims=True)\n"
-            "for c, w in enumerate(options.weight):\n    grad_t[:, c] = -g * w * options.own * logp[:, c]",
+            "for c, w in enumerate(options.factors.weight):\n    grad_t[:, c] = -g * w * options.factors.own * logp[:, c]",
             "b = g[:, None] * a\ngrad_x = np.exp(logp) * b.sum(axis=1, keepdims=True) - b\n"
-            "grad_t = -(options.weight[:, None] * options.own * g[:, None] * logp).astype(logp.dtype)",
+            "grad_t = -(options.factors.weight[:, None] * options.factors.own * g[:, None] * logp).astype(logp.dtype)",
             "grad_x = log_softmax.numpy_backward(-(g[:, None] * a), logp, 1)[0]\n"
-            "for n, d in np.ndindex(N, D):\n    grad_t[n, :, d] = -g[n, d] * options.own * options.weight * logp[n, :, d]",
+            "for n, d in np.ndindex(N, D):\n"
+            "    grad_t[n, :, d] = -g[n, d] * options.factors.own * options.factors.weight * logp[n, :, d]",
         )
     ),
     "sgd": tuple(

@@ -137,7 +137,7 @@ def is_refused_later(side: str, name: str, first: Outcome, second: Outcome) -> N
 def _refused(side: str, name: str, first: Outcome) -> None:
     before = contents(first.folder)
     flags = {**BASE, **ROWS[name].given, name: ROWS[name].value}
-    with pytest.raises(ValueError, match=rf"is of a run with .*{spelled(name)} .*: what is learned cannot change"):
+    with pytest.raises(ValueError, match=rf"belongs to a run with .*{spelled(name)} .*cannot change"):
         run(side, first.folder, resume=True, **flags)
     assert contents(first.folder) == before
 

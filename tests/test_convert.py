@@ -244,11 +244,11 @@ def test_torchvisions_layers_trained_here_keep_their_pixels(converted, tmp_path)
         (("{safe}", "{new}"), "got a safetensors file.*--to-torch"),
         (("{safe}", "{safe}", "--to-torch"), "must not be the file that"),
         (("{pth}", "{pth}"), "must not be the file that"),
-        (("{pth}", "{folder}"), "{folder}: Is a directory"),
+        (("{pth}", "{folder}"), "{folder}: must be a file, got a folder"),
         (("{pth}", "{folder}/none/out"), "{folder}/none/out: No such file or directory"),
         (("{safe}", "{folder}/none/out", "--to-torch"), "{folder}/none/out: No such file or directory"),
         (("{safe}", "{new}", "--to-torch", "--classes", "{pth}"), "--classes .*--to-torch"),
-        (("{pth}", "{new}", "--classes", "{pth}"), "{pth}: must have at most .* a name on each line"),
+        (("{pth}", "{new}", "--classes", "{pth}"), "{pth}: must have at most .* bytes, one name a line"),
         (("{pth}", "{new}", "--classes", "{folder}"), "{folder}: Is a directory"),
     ],
 )

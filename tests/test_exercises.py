@@ -82,7 +82,7 @@ def verdict_on(operation: str, yours: Any) -> str:
     """What the reader of a wrong answer is told, without the drawing."""
     try:
         assert first_look(operation, yours, []) is None
-        failure = hunt(operation, yours, MATHEMATICS, 80, shrink=False)
+        failure = hunt(operation, yours, MATHEMATICS, 200, shrink=False)
         assert failure, "the answer is taken for a right one"
         return (
             failure.message.partition(" ")[2].partition(" ")[2]

@@ -83,7 +83,7 @@ def test_the_network_is_the_one_that_the_flags_name(side, variant, monkeypatch):
 
 def test_scratch_runs_on_the_cpu_alone_and_torch_where_it_is_told(tmp_path):
     with dataset(data_of()):
-        with pytest.raises(ValueError, match="--device must be cpu, where scratch runs, got 'cuda'"):
+        with pytest.raises(ValueError, match="--device must be cpu, the only device of scratch, got 'cuda'"):
             run("scratch", tmp_path / "scratch", device="cuda")
         if not torch.cuda.is_available():
             with pytest.raises(ValueError, match="--device must be cpu, or cuda where torch finds a GPU, got 'cuda'"):

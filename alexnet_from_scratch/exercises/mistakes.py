@@ -182,7 +182,7 @@ MISTAKES: dict[str, tuple[Mistake, ...]] = {
         Mistake("the path through the scale alone, without out's own slope,", "direct + x[n, j", "x[n, j"),
         Mistake(
             "out's own slope alone, without the path through the scale,",
-            "direct + x[n, j, *place] * (2 * window.alpha * pulls)",
+            "direct + x[n, j, *position] * (2 * window.alpha * pulls)",
             "direct",
         ),
         Mistake(
@@ -191,7 +191,7 @@ MISTAKES: dict[str, tuple[Mistake, ...]] = {
             "pull_of(grad_out[i], x[i], scale[i], window.beta) / window.beta",
         ),
         Mistake("the wrong sign for the path through the scale", "direct + x[n, j", "direct - x[n, j"),
-        Mistake("forgetting that the neighbours pull on x[j], so that its x is left out,", "x[n, j, *place] * (2", "(2"),
+        Mistake("forgetting that the neighbours pull on x[j], so that its x is left out,", "x[n, j, *position] * (2", "(2"),
         Mistake(
             "the channel's own pull alone, without its neighbours',",
             "range(max(0, j - window.after), min(C, j + window.before + 1))",
@@ -200,8 +200,8 @@ MISTAKES: dict[str, tuple[Mistake, ...]] = {
         Mistake("the window cut one channel short", "j + window.before + 1)", "j + window.before)"),
         Mistake(
             "multiplying by the power of the scale instead of dividing",
-            "grad_out[n, j, *place] / _power",
-            "grad_out[n, j, *place] * _power",
+            "grad_out[n, j, *position] / _power",
+            "grad_out[n, j, *position] * _power",
         ),
     ),
     "softmax": (
@@ -254,9 +254,9 @@ MISTAKES: dict[str, tuple[Mistake, ...]] = {
             "grad_logp[n, c, d] = -g[n, d]",
         ),
         Mistake("stopping at the gradient of logp", "log_softmax.naive_backward(grad_logp, logp, 1)", "(grad_logp,)"),
-        Mistake("the wrong sign in grad_t", "= -g[n, d] * (options.own", "= g[n, d] * (options.own"),
-        Mistake("leaving out the smoothing in grad_t", "(options.own * options.weight[c] * logp", "(options.weight[c] * logp"),
-        Mistake("leaving out the classes' weights in grad_t", "(options.own * options.weight[c] * logp", "(options.own * logp"),
+        Mistake("the wrong sign in grad_t", "= -g[n, d] * (own", "= g[n, d] * (own"),
+        Mistake("leaving out the smoothing in grad_t", "(own * weight[c] * logp", "(weight[c] * logp"),
+        Mistake("leaving out the classes' weights in grad_t", "(own * weight[c] * logp", "(own * logp"),
         Mistake("leaving out the classes' weights and the smoothing", "g[n, d] * factor", "g[n, d]"),
         Mistake(
             "softmax's backward pass for log_softmax's",
