@@ -86,7 +86,7 @@ def verdict_on(operation: str, yours: Any) -> str:
         assert failure, "the answer is taken for a right one"
         return (
             failure.message.partition(" ")[2].partition(" ")[2]
-            or f"named {name_of(operation, several_calls(operation, yours, 30)) or ''}"
+            or f"named {name_of(operation, several_calls(operation, yours, 100)) or ''}"
         )
     except WrongAnswerError as error:
         return str(error).partition(" ")[2].partition(" ")[2]
