@@ -21,7 +21,7 @@ IMPLICIT_GEMM = (
         ),
         ("every panel has the first one's rows", "row = min(top + r, count - 1)", "row = min(r, count - 1)"),
         ("every group reads the first group's channels", "channel_at = group * (layout.image // groups)", "channel_at = 0"),
-        ("a panel's runs begin at its first pixel", "runs.j[panel, i] = j", "runs.j[panel, i] = 0"),
+        ("a panel's stretches begin at its first pixel", "stretches.j[panel, i] = j", "stretches.j[panel, i] = 0"),
         ("cells that share a window use the first one's taps", "which[member, tap + q]", "which[0, tap + q]"),
         module="scratch.convolution.implicit_gemm_correlate",
     ),
@@ -147,7 +147,7 @@ OTHERS = (
         "linear",
         "numba",
         ("of a few rows each is multiplied like the first", "row * IN, IN)", "0, IN)"),
-        ("a block of the sum overwrites those before", "tiles, tile, columns, MR, k > 0,", "tiles, tile, columns, MR, False,"),
+        ("a block of the sum overwrites those before", "tiles, tile, NR, MR, k > 0,", "tiles, tile, NR, MR, False,"),
         (
             "the last tile begins after its first row",
             "block_at = min(t * MR, here - MR)",
@@ -155,8 +155,8 @@ OTHERS = (
         ),
         (
             "the last panel of features is an early one",
-            "min(panel * columns, K - columns)",
-            "panel * columns % (K - columns + 1)",
+            "min(panel * NR, K - NR)",
+            "panel * NR % (K - NR + 1)",
         ),
         ("every piece multiplies the first rows of weight", "left * width + k, KC, here", "k, KC, here"),
         ("every piece writes to the first columns", "m = left + min(t * MR, here - MR)", "m = min(t * MR, here - MR)"),

@@ -15,7 +15,7 @@ from alexnet_from_scratch.proof.parity import to_numpy
 from parity_tests import mutants_compiled
 from parity_tests.mutants import planted
 from scratch.compiled import blocks, threads
-from scratch.compiled.blocks import KC, Caches
+from scratch.compiled.blocks import KC
 from scratch.compiled.microkernel import MR
 from scratch.convolution.winograd_correlate import SHARE
 
@@ -78,19 +78,19 @@ def test_the_caches_decide_no_bit(rung, row, monkeypatch):
     x, weight = x * np.float32(0.1), weight * np.float32(0.3)  # sums that round
     results = []
     for KiB in (64, 256, 1024, 2048, 1 << 16):
-        monkeypatch.setattr(blocks, "caches", lambda KiB=KiB: Caches(KiB << 10, 16 << 20))
+        monkeypatch.setattr(blocks, "size_of_l2", lambda KiB=KiB: KiB << 10)
         results.append(of_scratch(scratch.conv2d, rung, x, weight, bias, stride=stride, padding=padding, groups=groups))
     for arrays_of_one_size in zip(*results, strict=True):
         assert len({array.tobytes() for array in arrays_of_one_size}) == 1
 
 
-def test_the_caches_sizes_are_read(tmp_path):
+def test_the_size_of_l2_is_read(tmp_path):
     for index, (level, size) in enumerate([("1", "32K"), ("1", "32K"), ("2", "2048K"), ("3", "32768K")]):
         folder = tmp_path / f"index{index}"
         folder.mkdir()
         (folder / "level").write_text(level + "\n")
         (folder / "size").write_text(size + "\n")
-    assert blocks._reported(tmp_path) == {"L2": 2 << 20, "L3": 32 << 20}
+    assert blocks._reported(tmp_path) == 2 << 20
 
 
 @pytest.mark.parametrize("content", ["", "K", "0K", "-1K", "many"])
@@ -98,8 +98,8 @@ def test_a_cache_of_unknown_size_is_guessed(tmp_path, content):
     (tmp_path / "index2").mkdir()
     (tmp_path / "index2/level").write_text("2\n")
     (tmp_path / "index2/size").write_text(content)
-    assert blocks._reported(tmp_path) == {}
-    assert blocks._reported(tmp_path / "absent") == {}
+    assert blocks._reported(tmp_path) == 0
+    assert blocks._reported(tmp_path / "absent") == 0
 
 
 @pytest.mark.parametrize("count", [2, 4, 8, 16])

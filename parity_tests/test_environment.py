@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import scratch
-from scratch.compiled import emission, environment, threads
+from scratch.compiled import blocks, emission, environment, threads
 from scratch.compiled.jit import JIT_OFF
 from torch_impl import train
 
@@ -20,9 +20,17 @@ ROOT = Path(__file__).parent.parent
 TRAINED = "alexnet_from_scratch/networks/mini-fashion-mnist"
 COMPUTE = "import numpy, scratch; print(scratch.relu.forward(numpy.array([-1.0, 2.0]))[0].tolist())"
 GIL_OFF = "import sys; sys._is_gil_enabled = lambda: False\n"  # what a free-threaded Python returns
-WANTED = {"SCRATCH_NUM_THREADS": "a positive int", "SCRATCH_VECTOR_BITS": "128, 256 or 512"}
+WANTED = {
+    "SCRATCH_NUM_THREADS": "a positive int",
+    "SCRATCH_VECTOR_BITS": "128, 256 or 512",
+    "SCRATCH_L2_KIB": "an int from 64 to 1048576",
+}
 WRONG = ("abc", "0", "-128", "64.0", "", " 128", "9" * 5000, "1e3", "²")
-CHOICES = {"SCRATCH_NUM_THREADS": threads._threads_at_the_start, "SCRATCH_VECTOR_BITS": emission._vector_bits}
+CHOICES = {
+    "SCRATCH_NUM_THREADS": threads._threads_at_the_start,
+    "SCRATCH_VECTOR_BITS": emission._vector_bits,
+    "SCRATCH_L2_KIB": blocks._forced_l2,
+}
 
 
 def start(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

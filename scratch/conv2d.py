@@ -310,16 +310,17 @@ def _col2im_kernel(first: int, last: int, columns: np.ndarray, geometry: Geometr
 
 # --- which rung the default takes -------------------------------------------------------------------------------------
 
-# The last two rungs have a fixed cost at any size: they pad the image and pack the weight, in forward and for each gradient;
-# winograd also transforms the weight. "python -m benchmarks crossing" shows from which size on this pays.
-FRAMED = 1 << 22  # multiplications in forward, by the definition
+# The last two rungs have a fixed cost at any size: they pad an image and pack a weight or grad_out, in forward and for each
+# gradient; winograd also transforms the weight. "python -m benchmarks crossing" shows from which size on this pays.
+PACKED = 1 << 22  # multiplications in forward, by the definition
 TRANSFORMED = 1 << 25
-IMAGES = 8  # numba has a fixed cost for each image: from this many images on it is the higher one
+# numba pays a fixed cost for every image. From this many images on, that exceeds the fixed cost of implicit_gemm.
+IMAGES = 8
 CHANNELS = 16  # with fewer channels, in or out, each transformed number is used too rarely
 
 
-def _worth_framing(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, geometry: Geometry) -> bool:
-    return len(x) >= IMAGES or _multiplications(x, weight, geometry) >= FRAMED
+def _worth_packing(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, geometry: Geometry) -> bool:
+    return len(x) >= IMAGES or _multiplications(x, weight, geometry) >= PACKED
 
 
 def _worth_transforming(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, geometry: Geometry) -> bool:
@@ -336,6 +337,6 @@ RUNGS = Ladder(
     Rung("naive", naive_forward, naive_backward),
     Rung("im2col", im2col_forward, im2col_backward),
     Rung("numba", numba_forward, numba_backward),
-    Rung("implicit_gemm", implicit_gemm_forward, implicit_gemm_backward, _worth_framing),
+    Rung("implicit_gemm", implicit_gemm_forward, implicit_gemm_backward, _worth_packing),
     Rung("winograd", winograd_forward, winograd_backward, _worth_transforming),
 )

@@ -134,7 +134,8 @@ def numpy_backward(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, has_
 # With few rows of x, each number of weight is used too rarely for all this: then a row of weight is multiplied in place.
 FEW = 8  # rows of x from which on the micro-kernel is faster
 GROUP = 8  # MR × NR tiles, one below the other, that share a block
-ONE_THREAD = 1 << 18  # multiplications up to which BLAS neither packs panels nor wakes threads, so it is faster than packing here
+# With no more multiplications than this, BLAS packs nothing and wakes no thread, and is faster than this rung.
+ONE_THREAD = 1 << 18
 
 
 def numba_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> tuple[np.ndarray, tuple[Any, ...]]:
@@ -199,9 +200,9 @@ def _rows_kernel(first: int, last: int, x: np.ndarray, weight: np.ndarray, out: 
 def _batch_panels(matrix: np.ndarray) -> np.ndarray:
     """(rows,K) -> packed panels, flat (⌈rows/NR⌉, K, NR), with zeros beyond the last row."""
     rows, K = matrix.shape
-    columns = NR_VECTORS * lanes(matrix)  # NR
-    panels = memory.workspace(math.ceil(rows / columns) * K * columns, matrix.dtype)
-    for_each(_batch_panels_kernel, math.ceil(rows / columns) * K, matrix, panels, values=columns)
+    NR = NR_VECTORS * lanes(matrix)
+    panels = memory.workspace(math.ceil(rows / NR) * K * NR, matrix.dtype)
+    for_each(_batch_panels_kernel, math.ceil(rows / NR) * K, matrix, panels, values=NR)
     return panels
 
 
@@ -209,38 +210,39 @@ def _batch_panels(matrix: np.ndarray) -> np.ndarray:
 def _batch_panels_kernel(first: int, last: int, matrix: np.ndarray, panels: np.ndarray) -> None:
     """A work item is one feature of a panel's rows. It transposes squares: rows 4,096 bytes apart would evict each other."""
     rows, K = matrix.shape
-    columns = NR_VECTORS * lanes(matrix)  # NR
-    flat, offsets = matrix.reshape(rows * K), np.arange(columns) * K
+    NR = NR_VECTORS * lanes(matrix)
+    flat, offsets = matrix.reshape(rows * K), np.arange(NR) * K
     i = first
     while i < last:
         panel, k = divmod(i, K)  # matrix[panel·NR, k] -> panels[panel, k], which begins at i·NR
-        count, here = min(last - i, K - k), min(columns, rows - panel * columns)
-        transpose(flat, panel * columns * K + k, offsets[:here], count, panels, i * columns, columns)
+        count, here = min(last - i, K - k), min(NR, rows - panel * NR)
+        transpose(flat, panel * NR * K + k, offsets[:here], count, panels, i * NR, NR)
         for j in range(i, i + count):
-            panels[j * columns + here : (j + 1) * columns] = 0  # panels[panel, k + j - i, here:]
+            panels[j * NR + here : (j + 1) * NR] = 0  # panels[panel, k + j - i, here:]
         i += count
 
 
 def _feature_panels(matrix: np.ndarray) -> np.ndarray:
     """(rows,K) -> packed panels, flat (⌈K/NR⌉, rows, NR). The last panel is moved back until it is full."""
     rows, K = matrix.shape
-    columns = NR_VECTORS * lanes(matrix)  # NR
-    count = math.ceil(K / columns)
-    panels = memory.workspace(count * rows * columns, matrix.dtype)
-    for_each(_feature_panels_kernel, count, matrix, panels, values=rows * columns)
+    NR = NR_VECTORS * lanes(matrix)
+    count = math.ceil(K / NR)
+    panels = memory.workspace(count * rows * NR, matrix.dtype)
+    for_each(_feature_panels_kernel, count, matrix, panels, values=rows * NR)
     return panels
 
 
 @kernel
 def _feature_panels_kernel(first: int, last: int, matrix: np.ndarray, panels: np.ndarray) -> None:
+    """(rows,K) -> (⌈K/NR⌉, rows, NR): a work item is one panel."""
     rows, K = matrix.shape
-    columns = NR_VECTORS * lanes(matrix)  # NR
+    NR = NR_VECTORS * lanes(matrix)
     flat = matrix.reshape(rows * K)
     for panel in range(first, last):
-        left = min(panel * columns, K - columns)
+        left = min(panel * NR, K - NR)
         for row in range(rows):
-            for j in range(0, columns, lanes(matrix)):  # matrix[row, left + j] -> panels[panel, row, j]
-                copy_vector(flat, row * K + left + j, panels, (panel * rows + row) * columns + j)
+            for j in range(0, NR, lanes(matrix)):  # matrix[row, left + j] -> panels[panel, row, j]
+                copy_vector(flat, row * K + left + j, panels, (panel * rows + row) * NR + j)
 
 
 def _product(weight: np.ndarray, transposed: bool, panels: np.ndarray, result: np.ndarray) -> None:
@@ -267,20 +269,27 @@ def _product_kernel(
     tiles: np.ndarray,
     result: np.ndarray,
 ) -> None:
-    """A work item is GROUP·MR columns of the result, for the whole batch: GROUP tiles for each packed panel of the batch."""
-    columns = NR_VECTORS * lanes(result)  # NR
+    """A work item is GROUP·MR columns of the result, for the whole batch: GROUP tiles for each packed panel of the batch.
+
+    panels (⌈rows/NR⌉, K, NR), block (GROUP·MR, KC) and tiles (GROUP, ⌈rows/NR⌉, MR, NR) are flat.
+    """
+    NR = NR_VECTORS * lanes(result)
     rows, M = result.shape
     K, width = weight.size // M, weight.shape[1]
     flat = weight.reshape(weight.size)
-    batch_panels = (rows + columns - 1) // columns
+    batch_panels = (rows + NR - 1) // NR
     for i in range(first, last):
         left = min(i * GROUP * MR, M - MR)
         here = min(M - left, GROUP * MR)
         count = (here + MR - 1) // MR
         for k in range(0, K, KC):
             steps = min(KC, K - k)
-            # at: the block's first element in weight. ahead: from there to the next block, if there is one.
-            # lines, length: its lines and their contiguous elements. step, across: in the copy, from k to k + 1, from m to m + 1.
+            # at: the block's first element in weight.
+            # ahead: elements from there to the next block, if there is one.
+            # lines: how many lines the block has.
+            # length: contiguous elements of a line.
+            # step: in the copy, elements from k to k + 1.
+            # across: in the copy, elements from m to m + 1.
             if transposed:  # weight[k, left] -> block (steps, here)
                 at, ahead, lines, length, step, across = k * width + left, KC * width, steps, here, here, 1
             else:  # weight[left, k] -> block (here, steps)
@@ -296,37 +305,40 @@ def _product_kernel(
                 # The last tile is moved back until it is full, and computes some columns again.
                 block_at = min(t * MR, here - MR) * across  # the first step of the tile's first row in block
                 for b in range(batch_panels):
-                    tile = (t * batch_panels + b) * MR * columns  # tiles[t, b]; below, panels[b, k]
+                    tile = (t * batch_panels + b) * MR * NR  # tiles[t, b]; below, panels[b, k]
                     micro_kernel(
-                        steps, block, block_at, step, across, panels, (b * K + k) * columns, columns,
-                        tiles, tile, columns, MR, k > 0,
+                        steps, block, block_at, step, across, panels, (b * K + k) * NR, NR,
+                        tiles, tile, NR, MR, k > 0,
                     )  # fmt: skip
         for row in range(rows):
             for t in range(count):
                 m = left + min(t * MR, here - MR)
                 # tiles[t, row // NR, :, row % NR]
-                tile = (t * batch_panels + row // columns) * MR * columns + row % columns
+                tile = (t * batch_panels + row // NR) * MR * NR + row % NR
                 for r in range(MR):
-                    result[row, m + r] = tiles[tile + r * columns]
+                    result[row, m + r] = tiles[tile + r * NR]
 
 
 @kernel
 def _grad_weight_kernel(
     first: int, last: int, g: np.ndarray, g_panel: np.ndarray, panels: np.ndarray, grad_weight: np.ndarray
 ) -> None:
-    """grad_weight (OUT,IN) = g' (OUT, rows) · x (rows, IN): a work item is MR rows of OUT."""
+    """grad_weight (OUT,IN) = g' (OUT, rows) · x (rows, IN): a work item is MR rows of OUT.
+
+    g_panel (rows, MR) and panels (⌈IN/NR⌉, rows, NR) are flat.
+    """
     rows, OUT = g.shape
     IN = grad_weight.shape[1]
-    columns = NR_VECTORS * lanes(g)  # NR
+    NR = NR_VECTORS * lanes(g)
     flat = grad_weight.reshape(OUT * IN)
     for i in range(first, last):
         o = min(i * MR, OUT - MR)
         for row in range(rows):
             for r in range(MR):
                 g_panel[row * MR + r] = g[row, o + r]  # g_panel[row, r]
-        for panel in range((IN + columns - 1) // columns):
-            j = min(panel * columns, IN - columns)  # panels[panel] -> grad_weight[o, j]
-            micro_kernel(rows, g_panel, 0, MR, 1, panels, panel * rows * columns, columns, flat, o * IN + j, IN, MR, False)
+        for panel in range((IN + NR - 1) // NR):
+            j = min(panel * NR, IN - NR)  # panels[panel] -> grad_weight[o, j]
+            micro_kernel(rows, g_panel, 0, MR, 1, panels, panel * rows * NR, NR, flat, o * IN + j, IN, MR, False)
 
 
 RUNGS = Ladder(

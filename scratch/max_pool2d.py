@@ -30,7 +30,7 @@ from scratch.core import checks
 from scratch.core.ladder import Cache, Ladder, Rung
 from scratch.pooling.window_maximum import window_maximum, window_maximum_of_numbers
 
-AHEAD = 1 << 18  # bytes of the next work item to prefetch meanwhile: a fraction of L2
+AHEAD = 1 << 18  # bytes of the next work item to prefetch while this one is computed: a fraction of L2
 
 
 class Geometry(NamedTuple):

@@ -49,6 +49,15 @@ def test_source_that_a_page_pulls_in_is_there(name: str) -> None:
             assert book.lines_of(DOCS.parent / path, wanted)
 
 
+@pytest.mark.parametrize("name", PAGES)
+def test_every_block_is_closed_before_the_next_begins(name: str) -> None:
+    """Otherwise the heading and the text in between would be part of the block, without a warning."""
+    fences = re.findall(r"^```(.*)$", PAGES[name].read_text(), re.MULTILINE)
+    assert all(fences[::2])
+    assert not any(fences[1::2])
+    assert len(fences) % 2 == 0
+
+
 def test_every_page_of_the_xray_is_linked() -> None:
     linked = {name for page in PAGES.values() for name in re.findall(r"^```{xray} (\w+)$", page.read_text(), re.MULTILINE)}
     assert linked == set(import_module("alexnet_from_scratch.xray.__main__").PAGES)

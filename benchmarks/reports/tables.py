@@ -143,8 +143,8 @@ def conv3(report: Report) -> Table:
             for side, rate in rates.items()
         ],
         f"conv3 of AlexNet, {row.batch} images, forward, on {report.machine['cpu']}. The effective rate counts the "
-        "multiplications and additions of the definition, the share of the peak those that were made: Winograd makes fewer. The "
-        "naive loops are timed on a small convolution.",
+        "definition's multiplications and additions. The share of the peak counts those that were really made; Winograd makes "
+        "fewer. The naive loops are timed on a small convolution.",
     )
 
 
@@ -234,8 +234,8 @@ def growth(report: Report) -> Table:
         "How the cost of a training step grows",
         ["with", "library", "from … to", "milliseconds", "time ∝ ^", "memory ∝ ^"],
         rows,
-        "Exponent b of cost = a·size^b, fitted over all points: 1 is proportional, 0 constant, -1 for threads would be perfect "
-        "scaling, 2 for the image's height and width is proportional to its area.",
+        "Exponent b of cost = a·size^b, fitted over all points. 1 is proportional, 0 is constant. For threads, -1 would be "
+        "perfect scaling. For the image's height and width, 2 is proportional to its area.",
     )
 
 

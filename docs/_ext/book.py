@@ -147,7 +147,7 @@ def mathml(formula: str, display: str) -> str:
     r"""A formula for the page. The code's names are written as in the code: ``grad_x`` is one name, ``s_j`` has an index.
 
     Raises:
-        ValueError: the converter does not know a command.
+        ValueError: the formula has a LaTeX command that the converter does not know.
     """
     tex = _NAMES.sub(lambda found: rf"\text{{{found[1]}}}" if found[1] else found[0], formula)
     converted = convert(tex, display=display)

@@ -121,23 +121,25 @@ def _where(mask: np.ndarray, otherwise: str = "plain") -> Kind:
 
 
 def implicit_gemm() -> Drawing:
-    """The product of weight and columns. The column matrix is dashed: only one panel of it exists; below it a tile of out."""
+    """The product of weight and columns. The column matrix is dashed: only KC taps of a panel exist; below them a tile of out."""
     drawing = Drawing(640, 330)
     drawing.box(250, 20, 340, 130, "ghost")
     drawing.text(475, 75, "columns (K, pixels)", kind="small")
     drawing.text(475, 95, "never written", kind="small")
-    drawing.box(310, 20, 50, 130, "hot")
-    drawing.text(335, 85, "panel", kind="small")
+    drawing.box(310, 20, 50, 130, "ghost")
+    drawing.box(310, 72, 50, 52, "hot")  # KC of the K taps
+    drawing.text(335, 98, "panel", kind="small")
     drawing.box(250, 180, 340, 120, "plain")
     drawing.text(475, 285, "out (OC, pixels)", kind="small")
     drawing.box(310, 215, 50, 30, "hot")
     drawing.text(335, 230, "tile", kind="small")
     drawing.box(50, 180, 160, 120, "plain")
     drawing.text(130, 285, "weight (OC, K)", kind="small")
-    drawing.box(50, 215, 160, 30, "cool")
-    drawing.text(130, 230, "MR channels", kind="small")
+    drawing.box(50, 215, 160, 30, "plain")
+    drawing.box(114, 215, 64, 30, "cool")  # the same taps
+    drawing.text(146, 230, "MR × KC", kind="small")
     drawing.arrow((215, 230), (304, 230))
-    drawing.arrow((335, 153), (335, 210))
+    drawing.arrow((335, 128), (335, 210))
     drawing.box(50, 40, 110, 80, "plain")
     drawing.text(105, 80, "x, padded", kind="small")
     drawing.arrow((164, 80), (304, 80))

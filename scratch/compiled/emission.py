@@ -19,7 +19,8 @@ from numba.extending import intrinsic
 from scratch.compiled import environment
 from scratch.compiled.jit import JIT_OFF
 
-PARTS = 8  # running results of :func:`reduced`: an addition takes several cycles; meanwhile the other parts' may begin
+# How many partial results :func:`reduced` keeps. An addition takes several cycles; in that time the next parts' additions start.
+PARTS = 8
 
 Flat = np.ndarray  # a word's arrays are 1-D and C-contiguous; positions count elements
 

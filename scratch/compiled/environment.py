@@ -34,8 +34,8 @@ def check() -> None:
         raise ValueError(_wrong[0])
 
 
-# Numba raises an error at its import for a number of threads below 1. Of other values that it cannot read, it warns with a
-# traceback.
+# Numba raises an error at its import for a number of threads below 1. For other values that it cannot read, it prints
+# a warning with a traceback.
 if not choice("NUMBA_NUM_THREADS", range(1, 10**9), "a positive int", int):
     os.environ.pop("NUMBA_NUM_THREADS", None)
 with warnings.catch_warnings(record=True) as _warned:

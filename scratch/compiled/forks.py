@@ -23,7 +23,10 @@ _RLock = type(threading.RLock())
 
 
 def _renew(lock: Any) -> None:
-    """In a child: release the lock, or reset it if a thread holds it that is gone, since an interrupt ended the wait for it."""
+    """In a child: release the lock.
+
+    If an interrupt ended the wait for it, a thread that no longer exists holds it. Then reset it.
+    """
     if lock._is_owned():
         lock.release()
     else:

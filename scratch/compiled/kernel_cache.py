@@ -141,7 +141,7 @@ def _read(path: Path, source: Path) -> bytes:
 
 
 def _trusted(path: Path, source: Path) -> bool:
-    """Whether only this user, root, or who can write to the kernel's source can write to a file or a folder.
+    """Whether a file or folder can be written only by this user, root, and the people who can also change the kernel's source.
 
     A file is unpickled, which may run any code, and others must not choose it.
     """

@@ -161,9 +161,10 @@ _shelf = _Shelf()
 
 
 class _Spares(threading.local):
-    """Small workspaces of each thread, in whose cache they are, lent or not: a lease for each would cost small kernels too much.
+    """Each thread's small workspaces, free or in use. They stay with the thread, since they are in its core's cache.
 
-    The references to their memory tell which of them are lent: every array that looks at it is one.
+    They have no lease: that would cost small kernels too much. The references to their memory tell which of them are lent: every
+    array that looks at it is one.
     """
 
     def __init__(self) -> None:
@@ -175,11 +176,11 @@ _spares = _Spares()
 
 
 def _unseen(spares: collections.deque[np.ndarray]) -> np.ndarray | None:
-    """One whose memory no array looks at but itself. It is taken out, so that none will."""
+    """Find a spare that no other array uses, and take it out of the list, so that no other call gets it."""
     try:
         for _ in range(len(spares)):
             spare = spares.pop()
-            if sys.getrefcount(spare.base) == 2:  # of the spare, and of the question
+            if sys.getrefcount(spare.base) == 2:  # the spare's, and getrefcount's own argument
                 return spare
             spares.appendleft(spare)
     except IndexError:  # a signal's handler took the last ones

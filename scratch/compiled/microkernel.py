@@ -11,21 +11,27 @@ A tile has MR rows and NR = NR_VECTORS·lanes columns; NR follows from the dtype
     b[k, j]  at  b_at + k·b_step + j               NR contiguous elements
     c[r, j]  at  c_at + r·c_rows + j               NR contiguous elements
 
-Callers pack a and b into panels, so that the loop reads memory from front to back:
+Callers pack b into panels (K, NR), so that the loop reads it from front to back. They pack a in one of two ways. As (K, MR) it is
+read from front to back, too; as (MR, K), MR rows are read side by side:
 
     packed panel of a (K, MR)                  packed panel of b (K, NR)
     k = 0   a[0,0] a[0,1] … a[0,MR-1]          b[0,0] b[0,1] … … … b[0,NR-1]
     k = 1   a[1,0] a[1,1] … a[1,MR-1]          b[1,0] b[1,1] … … … b[1,NR-1]
     ⋮       a_step = MR, a_rows = 1            b_step = NR
 
-Edges: if the caller wants ``rows`` ≤ MR/2 rows, the tile is the upper half: only MR/2 rows are computed and written. Else it is
-whole. If the result ends within a tile, the rest of the panels holds zeros or any finite numbers, and the caller copies the part
-it needs from a buffer of MR·NR elements.
+    packed panel of a (MR, K)
+    r = 0   a[0,0] a[1,0] … a[K-1,0]
+    r = 1   a[0,1] a[1,1] … a[K-1,1]
+    ⋮       a_step = 1, a_rows = the length of a row
+
+Edges: if ``rows`` is at most MR/2, only the upper half of the tile is computed and written. Otherwise all MR rows are. If the
+result ends within a tile, the rest of the panels may hold anything, since no element of the result depends on it. The caller then
+copies the part it needs from a buffer of MR·NR elements.
 
 Order: each element's sum runs over k in order from zero, one fused multiply-add after the other; c is added last. So an element's
-bits do not depend on its position in a tile. A caller with a long sum calls once for each block of k (``blocks.py`` has the size,
-KC). Then no running sum is longer than a block, and rounding grows with the length of a block and the number of blocks, not with
-their product.
+bits do not depend on its position in a tile. A caller splits a long sum into blocks of k and calls once per block (``blocks.py``
+has the size, KC). Then no running sum is longer than a block, and rounding grows with the length of a block and the number of
+blocks, not with their product.
 
 Why MR × NR: one step of k loads NR elements of b as NR_VECTORS vectors, broadcasts each of MR values of a to a vector, and
 multiplies and adds. That is MR·NR multiply-adds for MR + NR loaded values. With 14×32 float32 a step does 448 multiply-adds with

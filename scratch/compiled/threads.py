@@ -38,7 +38,8 @@ from scratch.compiled.vectors import load_acquire
 from scratch.core import checks
 
 WORTH_A_THREAD = 1 << 17  # values to process: with fewer, one core is done before another has begun
-SHORTEST = 20  # the last ranges take this part of a thread's share: so much longer, at most, may one thread take than another
+# The shortest range is a twentieth of a thread's share. So one thread works at most that much longer than another.
+SHORTEST = 20
 # Loads of a flag before a thread goes to sleep: about 0.2 ms if a load includes a pause (x86), else a few microseconds. Without
 # the JIT it loads once: a loop in Python would hold the GIL that the other threads need.
 LINGER = 1 if JIT_OFF else 1 << 13
@@ -75,9 +76,9 @@ def for_each(
 ) -> None:
     """Call ``run(first, last, *arguments)`` over ranges that together make up ``range(n)``, on all threads at once.
 
-    A thread that is done with a range takes the next one. Ranges get shorter towards the end: the first ones are long, since a
-    kernel may use what is in the cache for all its work items, and the last ones are short, so that all threads end together.
-    ``ranges_per_thread`` asks for that many per thread, all of one length: one, if every range has a fixed cost.
+    A thread that is done with a range takes the next one. The first ranges are long, because work items of one range can share
+    what is in the cache. The last ranges are short, so that all threads finish together. ``ranges_per_thread`` asks for that many
+    per thread, all of one length: one, if every range has a fixed cost.
 
     ``values`` is the number of values that a work item processes; if all items together have too few, other threads are not worth
     it. Without ``values``, every item is worth a thread.
@@ -123,7 +124,8 @@ def _split(run: Callable[..., None], bounds: list[int], arguments: tuple[Any, ..
 
     call = _Call(help_out, helpers)
     # Other threads write to arrays until the end, so no exception may get past it. One may come between any two steps in
-    # Python, but not within a call in C. So the end is one: begin no range, take the places left, wait for the others.
+    # Python, but not within a call in C. So cleaning up is a single call in C. It uses up the ranges and the free
+    # places, then waits for the other threads.
     end = map(list, (ranges, call.taking, call.waiting))
     try:
         try:
@@ -155,7 +157,7 @@ class _Call:
     def __init__(self, help_out: Callable[[], None], places: int) -> None:
         self.help_out = weakref.ref(help_out)
         self.places = iter(range(places))  # hands each out exactly once
-        self.ended = np.zeros(places, np.int64)  # 1 where no thread is at work (any more) or holding the GIL
+        self.ended = np.zeros(places, np.int64)  # 1 at a place once no thread works there, and none holds the GIL
         self.bells: queue.SimpleQueue[None] = queue.SimpleQueue()  # one for each thread that is done
         self.taking = map(self.ended.__setitem__, self.places, itertools.repeat(1))
         # Twice without the JIT, where it is not a call in C, and an exception may end it once.
@@ -179,7 +181,7 @@ class _Pool:
 
     def __init__(self, size: int) -> None:
         self.size = size  # threads, with the one that calls
-        # A seat is the arguments of _begin. Each step of the last takes one and begins a thread, in one call in C.
+        # A seat is a tuple of arguments for _begin. Each next(self.beginning) takes one and begins a thread, in one call in C.
         self.seats = itertools.repeat((self,), size - 1)
         self.returned: collections.deque[tuple[_Pool]] = collections.deque()  # where a thread could not begin
         seats = itertools.chain(self.seats, iter(self.returned.popleft, None))
@@ -278,7 +280,7 @@ class _Thread(threading.Thread):
 
     def run(self) -> None:
         self._help_until_closed()
-        if threading.main_thread() is self:  # it has forked, and in the child no other thread goes on
+        if threading.main_thread() is self:  # this thread has forked: in the child it is the only one
             with contextlib.suppress(Exception):
                 print("error: for_each: a thread of a kernel forked, and the child lacks the one that called it", file=sys.stderr)
             os._exit(1)
@@ -303,7 +305,7 @@ class _Thread(threading.Thread):
             try:
                 pool.idle.remove(rest)
             except ValueError:  # the call that woke it was faster
-                if call is not None:  # that one counts on this thread, which has taken another
+                if call is not None:  # it expects this thread, which took another call: wake one more
                     pool.wake_one()
             self.call = call or pool.next()
             if self.call is None and pool.closed:

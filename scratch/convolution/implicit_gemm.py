@@ -9,17 +9,18 @@ it:
     grad_x       (C, pixels)  = weight' (C, K') · columns of g (K', pixels)         K' = OC/G·KH·KW taps
     grad_weight' (K, OC)      = columns of x (K, pixels) · g' (pixels, OC)          a block of pixels at a time
 
-where pixels run through all images, N·OH·OW or N·H·W. Forward and grad_x share one kernel. grad_x is a transposed convolution: a
-convolution of g with the kernel rotated by 180° and its two channel axes exchanged. Forward's window reads x at h + kh·dilation;
-grad_x's window reads g at h - kh·dilation. With a stride, only every stride-th tap meets an output, and h % stride decides which
-taps these are (:func:`_grad_x`).
+where pixels run through all images, N·OH·OW or N·H·W. Forward and grad_x share one kernel (``implicit_gemm_correlate.py``);
+grad_weight has its own (``implicit_gemm_grad_weight.py``). grad_x is a transposed convolution: a convolution of g with the window
+turned by 180° and its two channel axes exchanged. Forward's window reads x at h + kh·dilation; grad_x's window reads g at
+h - kh·dilation. With a stride, only every stride-th tap meets an output, and h % stride decides which taps these are
+(:func:`_grad_x`).
 
 Three things make packing cheap. The image is first copied with zeros around it (``packing.py``), so no copy has to check for the
 border. Columns that are one stride apart are neighbours there, so for every tap neighbouring windows read neighbouring cells. And
 copies move whole vectors: if one writes too much, the next overwrites it.
 
-Sums run in blocks of KC taps or pixels (``compiled/blocks.py`` says why, and how many panels share a block). So the bits of a
-result depend neither on the threads nor on the caches.
+Sums run in blocks of KC taps, or of at most KC pixels (``compiled/blocks.py`` says why, and how many panels share a block). KC is
+one number for all machines, so the bits depend neither on the threads nor on the caches.
 """
 
 from __future__ import annotations
@@ -45,9 +46,10 @@ def implicit_gemm_forward(
     """Pack panels of im2col's matrix from the image into the cache as needed: the matrix is never written or read back."""
     OC, C_group, KH, KW = weight.shape
     G = geometry.groups
-    # grad_x's windows reach into the padding, and 0 · inf is NaN. A finite sum rules inf out fast; it may overflow without one.
+    # grad_x's windows reach into the padding, and 0 · inf is NaN. Forward decides, since backward runs on the same rung. If the
+    # sum is finite, so is every weight. But it may also overflow; then every weight is checked.
     if x.size == 0 or not (np.isfinite(weight.sum()) or np.isfinite(weight).all()):
-        raise NotTakenError("conv2d: implicit_gemm takes neither empty arrays nor infinite weights")
+        raise NotTakenError("conv2d: implicit_gemm takes neither empty arrays nor weights that are infinite or NaN")
     layout = Layout.around_x(x.shape, geometry)
     out = memory.empty((len(x), OC, geometry.OH, geometry.OW), x.dtype)
     M, K = OC // G, C_group * KH * KW
@@ -67,7 +69,9 @@ def implicit_gemm_backward(
 
 
 def _grad_x(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """Cells that read grad_out through windows of the same shape share a product: the channels of all of them are its rows.
+    """A cell of x gets its gradient from a window of grad_out. Cells whose windows have the same shifts share one product.
+
+    The rows of that product are the channels of all these cells.
 
     Tap kh of output oh reads the cell h with top + h = oh·stride + kh·dilation. So the cells h = h0 + i·stride are read by
     those kh for which the stride divides top + h0 - kh·dilation =: stride·shift. The outputs that read them are oh = i + shift.
@@ -107,7 +111,10 @@ def _grad_x(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, geometry: G
 def _windows(
     size: int, begin: int, stride: int, taps: int, dilation: int
 ) -> list[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
-    """Along one axis, the h0 that share a window: the number of cells of each, the shifts, the h0, and the taps kh of each."""
+    """Along one axis, the h0 < stride in groups of the same shifts.
+
+    For each group: how many cells each h0 has, the shifts, the h0, and for each h0 its taps kh.
+    """
     shared: dict[tuple[int, ...], list[tuple[int, np.ndarray]]] = {}
     for h0 in range(min(stride, size)):
         shift, rest = np.divmod(begin + h0 - np.arange(taps) * dilation, stride)
@@ -130,7 +137,7 @@ def grad_bias_of(grad_out: np.ndarray) -> np.ndarray:
 
 @kernel
 def _grad_bias_kernel(first: int, last: int, g: np.ndarray, grad_bias: np.ndarray) -> None:
-    """(N,OC,P) -> (OC,). First add the images to each other: that is P independent sums, which the compiler vectorizes."""
+    """(N,OC,P) -> (OC,), P the pixels of an image. First add the images: P independent sums, which the compiler vectorizes."""
     N, _, P = g.shape
     for oc in range(first, last):
         total = np.zeros(P, g.dtype)

@@ -1,7 +1,7 @@
 """implicit_gemm's product for forward and grad_x: weights · columns of the image, and where each sum goes in the result.
 
 padded input -> columns (panels, KC, NR)                     packed panels, a block of taps at a time
-weights (⌈rows/MR⌉, MR, KC) · columns -> tiles               (⌈rows/MR⌉, panels, MR, NR) in L2, block after block
+weights (⌈rows/MR⌉, MR, KC) · columns -> tiles               (⌈rows/MR⌉, panels, MR, NR) in L2, where the blocks add up
 tiles -> out                                                 once, when the sum over all blocks is complete
 """
 
@@ -23,11 +23,15 @@ from scratch.convolution.packing import Grid, PaddedInput, new_copies, plan_copi
 
 
 class Rows(NamedTuple):
-    """The rows of a product: M channels of the result, for one member after the other. Forward has one member."""
+    """The rows of a product: M channels of the result, member by member. Row member·M + m is channel m of that member's cell.
+
+    With a stride, grad_x computes several cells (h0,w0) of each stride × stride square in one product: each is a *member*.
+    Forward has one member: every pixel is its own cell.
+    """
 
     weight: np.ndarray  # (G, M, channels, KH·KW) with its axes in any order, flat
     steps: tuple[int, int, int]  # elements of weight from one group to the next, from m to m + 1, from channel to channel
-    which: np.ndarray  # (members, taps): the taps that a member uses
+    which: np.ndarray  # (members, taps): for each member, the index in weight (0 … KH·KW - 1) of each tap that it uses
     bias: np.ndarray  # (G, members·M)
     cells: np.ndarray  # (members·M,): where a row's cell is in the result, counted from the cell of row 0
 
@@ -35,14 +39,15 @@ class Rows(NamedTuple):
 class Buffers(NamedTuple):
     """A thread's buffers for a block of pixels."""
 
-    columns: np.ndarray  # (panels, KC + 1, NR): packed panels
+    columns: np.ndarray  # (panels, KC + 1, NR): packed panels; the last row takes what the last vector writes too much
     tiles: np.ndarray  # (⌈rows/MR⌉, panels, MR, NR): the sums so far
 
 
 def correlate(padded: PaddedInput, taps: np.ndarray, rows: Rows, grid: Grid, out: np.ndarray) -> None:
-    """For each row and each pixel: out = bias[m] + Σ_{k,t} weight[m, k, which[member, t]] · padded[window + taps[k, t]].
+    """For each row and pixel: out = bias[g, row] + Σ_{c,t} weight[g, m, c, which[member, t]] · padded[window + taps[c, t]].
 
-    taps is (channels, taps of a member) flat. The grid has the pixels.
+    g is the group, row is member·M + m. taps is (channels, taps of a member) flat; K counts its pairs (c,t). The grid has the
+    pixels.
     """
     groups, K = len(rows.bias), len(taps)
     weight_panels = math.ceil(len(rows.cells) / MR)
@@ -82,7 +87,8 @@ def _correlate_kernel(
 ) -> None:
     """A work item is NR pixels of one group. Several together are a block: it stays in L2 while the weights stream past.
 
-    padded -> columns (panels, KC, NR); weights · columns -> tiles (⌈rows/MR⌉, panels, MR, NR), for one block of K after the other
+    Block by block of K: padded -> columns (panels, KC + 1, NR); weights · columns -> tiles (⌈rows/MR⌉, panels, MR, NR). ``taps``
+    has the K offsets from a window's first cell; ``weights`` is packed as :func:`_pack_kernel` does it.
     """
     cells, layout = padded
     columns, tiles = buffers
@@ -109,7 +115,7 @@ def _correlate_kernel(
             channel_at = group * (layout.image // groups)  # padded[0, the group's first channel]
             vectors = plan_copies(begin, min(NR, N * P - begin), grid, layout, width, channel_at, b * size, copies, vectors)
         group_at = group * (channels // groups) * H * W  # out[0, the group's first channel]
-        runs = _runs_of(pixel, min(panels * NR, N * P - pixel), NR, grid, out.shape)
+        stretches = _stretches_of(pixel, min(panels * NR, N * P - pixel), NR, grid, out.shape)
         for k in range(0, K + 1, KC):
             last_block = k + KC > K  # the bias is in the last block, which may have no taps: its cell is always 1
             steps = min(KC, K - k)
@@ -130,21 +136,25 @@ def _correlate_kernel(
                     micro_kernel(
                         steps + last_block, weights, a_at, 1, pitch, columns, b * size, NR, tiles, c_at, NR, count - top, k > 0
                     )  # fmt: skip
-                    if last_block:  # complete: stored while the next tile is computed
-                        _store_tile(tiles, c_at, runs, b, rows.cells[top : top + MR], grid.step_w, flat_out, group_at)
+                    if last_block:  # complete: written while it is in L1; the stores overlap with the next tile's products
+                        _store_tile(tiles, c_at, stretches, b, rows.cells[top : top + MR], grid.step_w, flat_out, group_at)
         i += panels
 
 
 @kernel
 def _store_tile(
-    tiles: np.ndarray, tile: int, runs: Runs, b: int, row_cells: np.ndarray, step: int, out: np.ndarray, group_at: int
+    tiles: np.ndarray, tile: int, stretches: Stretches, b: int, row_cells: np.ndarray, step: int, out: np.ndarray, group_at: int
 ) -> None:
-    """One tile (MR,NR), at ``tile``, of panel b -> the cells of its rows and pixels in out."""
+    """One tile (MR,NR), at ``tile``, of panel b -> the cells of its rows and pixels in out.
+
+    ``row_cells`` is rows.cells of these rows, ``step`` leads from pixel to pixel in out, ``group_at`` is out[0, the group's first
+    channel].
+    """
     L = lanes(tiles)
-    for run in range(runs.number[b]):
-        length = runs.length[b, run]
+    for i in range(stretches.number[b]):
+        length = stretches.length[b, i]
         for r in range(len(row_cells)):
-            source, target = tile + r * NR_VECTORS * L + runs.j[b, run], group_at + runs.cell[b, run] + row_cells[r]
+            source, target = tile + r * NR_VECTORS * L + stretches.j[b, i], group_at + stretches.cell[b, i] + row_cells[r]
             if step == 1:
                 for j in range(0, length, L):
                     copy_few(tiles, source + j, out, target + j, length - j)
@@ -155,21 +165,25 @@ def _store_tile(
 
 @register_jitable
 def _pitch(steps: int) -> int:
-    """Elements from one row of a panel of weights to the next: room for a block's taps and the bias, in whole vectors."""
+    """Elements from one row of a panel of weights to the next: a block's taps and the bias, rounded up to 16.
+
+    16 float32 are the widest vector.
+    """
     return (steps + 16) // 16 * 16
 
 
 @register_jitable
 def _before(k: int, panels: int) -> int:
-    """Elements of a group's packed weights before the block of tap k: all of them for k = K + 1."""
+    """Elements of a group's packed weights before the block that begins at tap k. With k = K + 1: the size of all of them."""
     return panels * MR * (k // KC * _pitch(KC) + (_pitch(k % KC - 1) if k % KC else 0))
 
 
 @kernel
 def _pack_kernel(first: int, last: int, rows: Rows, K: int, panel: np.ndarray, weights: np.ndarray) -> None:
-    """(G, M, channels, KH·KW) -> (G, blocks of K, ⌈rows/MR⌉, MR, pitch), with the bias after the last tap.
+    """(G, M, channels, KH·KW) -> (G, blocks of K, ⌈rows/MR⌉, MR, pitch), with the bias after each block's last tap.
 
-    A work item is one packed panel of every block. Rows beyond the last repeat it; what they compute is not used.
+    Only the last block's bias is used. A work item is MR rows of one group: one panel in each block of K. ``panel`` has room for
+    one, (MR, pitch) and a vector. Rows beyond the last repeat it; what they compute is not used.
     """
     weight, (group_step, row_step, channel_step), which, bias, _ = rows
     count, taps = bias.shape[1], which.shape[1]
@@ -187,14 +201,14 @@ def _pack_kernel(first: int, last: int, rows: Rows, K: int, panel: np.ndarray, w
                 member, m = divmod(row, M)
                 channel, tap = divmod(k, taps) if taps else (0, 0)
                 done = 0
-                while done < steps:  # a run: taps of one channel, or of all channels if they follow each other
+                while done < steps:  # a stretch: taps of one channel, or of all channels if they follow each other
                     length = steps - done if in_order and channel_step == taps else min(steps - done, taps - tap)
                     source = group * group_step + m * row_step + channel * channel_step  # weight[group, m, channel]
                     target = r * pitch + done  # panel[r, done]
                     if in_order:
                         for j in range(0, length, lanes(weight)):
                             if source + tap + j + lanes(weight) <= weight.size:
-                                copy_vector(weight, source + tap + j, panel, target + j)  # what is too much is overwritten
+                                copy_vector(weight, source + tap + j, panel, target + j)  # the next overwrites what is too much
                             else:
                                 for q in range(j, length):
                                     panel[target + q] = weight[source + tap + q]
@@ -208,32 +222,32 @@ def _pack_kernel(first: int, last: int, rows: Rows, K: int, panel: np.ndarray, w
             stream(panel, 0, weights, at, MR * pitch)
 
 
-class Runs(NamedTuple):
-    """For each panel, the runs of pixels whose cells in the result are one step apart."""
+class Stretches(NamedTuple):
+    """For each panel, the stretches of pixels whose cells in the result are one step apart."""
 
-    number: np.ndarray  # (panels,): how many runs a panel has
-    j: np.ndarray  # (panels, NR): a run's first pixel
+    number: np.ndarray  # (panels,): how many stretches a panel has
+    j: np.ndarray  # (panels, NR): a stretch's first pixel
     cell: np.ndarray  # (panels, NR): its cell in the result's first channel
     length: np.ndarray  # (panels, NR)
 
 
 @kernel
-def _runs_of(pixel: int, count: int, NR: int, grid: Grid, shape: tuple[int, int, int, int]) -> Runs:
-    """The runs of ``count`` pixels from ``pixel`` on, for a result of that shape."""
+def _stretches_of(pixel: int, count: int, NR: int, grid: Grid, shape: tuple[int, int, int, int]) -> Stretches:
+    """The stretches of ``count`` pixels from ``pixel`` on, counted through all images, for a result (N,C,H,W) of that shape."""
     _, C, H, W = shape
     P = grid.rows * grid.columns
     whole = grid.step_h == 1 and grid.step_w == 1 and grid.columns == W  # then rows follow each other, too
     each = ((count + NR - 1) // NR, NR)
-    runs = Runs(np.zeros(each[0], np.intp), np.empty(each, np.intp), np.empty(each, np.intp), np.empty(each, np.intp))
+    stretches = Stretches(np.zeros(each[0], np.intp), np.empty(each, np.intp), np.empty(each, np.intp), np.empty(each, np.intp))
     done = 0
     while done < count:
         panel, j = divmod(done, NR)
         n, p = divmod(pixel + done, P)
         row, column = divmod(p, grid.columns)
-        i = runs.number[panel]
-        runs.j[panel, i] = j
-        runs.cell[panel, i] = (n * C * H + grid.h + row * grid.step_h) * W + grid.w + column * grid.step_w  # [n, 0, h, w]
-        runs.length[panel, i] = min(count - done, NR - j, P - p if whole else grid.columns - column)
-        done += runs.length[panel, i]
-        runs.number[panel] += 1
-    return runs
+        i = stretches.number[panel]
+        stretches.j[panel, i] = j
+        stretches.cell[panel, i] = (n * C * H + grid.h + row * grid.step_h) * W + grid.w + column * grid.step_w  # [n, 0, h, w]
+        stretches.length[panel, i] = min(count - done, NR - j, P - p if whole else grid.columns - column)
+        done += stretches.length[panel, i]
+        stretches.number[panel] += 1
+    return stretches

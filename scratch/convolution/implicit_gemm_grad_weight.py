@@ -70,7 +70,9 @@ def _grad_weight_kernel(
 ) -> None:
     """A work item is MR taps of one group. For each block of pixels: transpose g, pack the columns, multiply, add to the sums.
 
-    g (OC/G, KC) -> buffers.g (OC/G / NR, KC, NR), shared by all items of a group; padded input -> columns (MR, KC)
+    g (OC/G, KC) -> buffers.g (OC/G / NR, KC, NR), shared by all items of a group; padded input -> columns (MR, KC). ``g`` is
+    (N,OC,P) flat. ``taps`` has offsets from a window's first cell, ``channels`` offsets from a group's first channel in g; both
+    fill whole panels.
     """
     cells, layout = padded
     columns, g_panels, sums = buffers

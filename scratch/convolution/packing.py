@@ -52,7 +52,7 @@ class Layout(NamedTuple):
         return self.taps(C, (np.arange(KH) * geometry.dilation[0])[:, None], w % self.stride * self.columns + w // self.stride)
 
     def taps(self, C: int, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """(C, taps) -> flat: the same for taps at any rows and columns."""
+        """Flat (C, taps): the offsets of the taps at these rows and columns of a window."""
         taps: np.ndarray = np.arange(C)[:, None] * self.plane + (rows * self.row + columns).ravel()
         return taps.ravel()
 
@@ -85,7 +85,10 @@ def pad(batch: np.ndarray, layout: Layout, limit: Any = None) -> PaddedInput:
 def _pad_kernel(
     first: int, last: int, planes: np.ndarray, layout: Layout, limit: Any, cells: np.ndarray, within: np.ndarray
 ) -> None:
-    """(N·C, H, W) -> (N·C, rows, stride, columns): a work item is one plane."""
+    """(N·C, H, W) -> (N·C, rows, stride, columns): a work item is one plane.
+
+    within (N·C,) becomes whether all cells of a plane are numbers within ±limit; a limit of 0 means none.
+    """
     count, H, W = planes.shape
     flat = planes.reshape(count * H * W)
     stride, zero = layout.stride, planes.dtype.type(0)
@@ -102,13 +105,13 @@ def _pad_kernel(
                 target = begin + np.uint64(
                     (layout.top + h) * layout.row + column
                 )  # [top + h, padded_w % stride, padded_w // stride]
-                if stride == 1:  # said twice, since the compiler vectorizes this one
+                if stride == 1:  # the same loop with 1 as a constant: only this one is vectorized
                     for q in range(steps):
                         cells[target + q] = flat[source + q]
                 else:
                     for q in range(steps):
                         cells[target + q] = flat[source + q * np.uint64(stride)]
-        within[i] = limit == 0 or all_within(cells[begin : begin + size], limit, zero)  # 0 means no limit
+        within[i] = limit == 0 or all_within(cells[begin : begin + size], limit, zero)
 
 
 @kernel
@@ -150,11 +153,11 @@ def new_copies(most: int) -> Copies:
 def plan_copies(
     pixel: int, count: int, grid: Grid, layout: Layout, width: int, offset: int, target: int, copies: Copies, planned: int
 ) -> int:
-    """Plan the copies of ``count`` pixels, from ``pixel`` on, into a panel, ``width`` at a time.
+    """Plan the copies of ``count`` pixels, from ``pixel`` on, into a panel, by vectors of ``width`` elements.
 
-    The windows of one row of pixels are neighbours in the padded input, so each row of pixels is one run of vectors. The last
-    vector of a run may write too much; the next run overwrites that. ``offset`` is added to every source. The first pixel goes
-    to ``target``. ``planned`` vectors are in the plan already; returns how many are in it now.
+    The windows of one row of pixels are neighbours in the padded input, so each row of pixels is one stretch of vectors. The last
+    vector of a stretch may write too much; the next stretch overwrites that. ``offset`` is added to every source. The first pixel
+    goes to ``target``. ``planned`` vectors are in the plan already; returns how many are in it now.
     """
     done = 0
     while done < count:

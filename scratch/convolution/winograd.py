@@ -26,9 +26,9 @@ a separate filter, over the patch d that begins kh rows and kw columns later. Al
 sees them as more channels: K = pieces·C instead of C. A piece only two taps wide has g2 = 0, hence no m3. So of a 5×5 window's
 four pieces, one has products for 16 elements, two for 12, and the last, 2×2, for 9.
 
-The price is rounding. V holds differences of cells, so an output's error grows with cells outside its own window, too; the bound
-of this rung (``alexnet_from_scratch/proof/reference_winograd.py``) counts them. Halves and sums are exact for small integers.
-Terms that cancel in the end may overflow on the way: ``winograd_tiles.limit_of`` says which numbers are safe.
+The price is rounding. V holds differences of cells, so an output's rounding error also depends on cells outside its window; the
+bound of this rung (``alexnet_from_scratch/proof/reference_winograd.py``) counts them. Halves and sums are exact for small
+integers. Terms that cancel in the end may overflow on the way: ``winograd_tiles.limit_of`` says which numbers are safe.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from scratch.convolution.winograd_tiles import Filters, Pieces, patch_of, tile_l
 from scratch.convolution.winograd_transforms import ELEMENTS, input_transform, interleave, output_transform, weight_transform
 from scratch.core.ladder import NotTakenError
 
-SHARE = 7  # panels of MR channels in a work item: so few products stay in L2 until they are transformed back
+SHARE = 7  # panels of MR channels in a work item: with only 7, their products stay in L2 until they are transformed back
 
 
 class Tiles(NamedTuple):
@@ -128,7 +128,9 @@ def _weight_kernel(
 ) -> None:
     """A work item is MR channels of the result, one packed panel. A vector holds one tap of several filters.
 
-    weight -> cells (C·KH·KW, whole vectors of MR) -> U (G·⌈M/MR⌉, ELEMENTS, pieces·C + 1, MR)
+    weight -> cells (C·KH·KW, whole vectors of MR) -> U (G·⌈M/MR⌉, ELEMENTS, pieces·C + 1, MR), each panel first in ``panel``.
+    ``taps`` (pieces, 9): the index in a filter of each tap of a piece, or -1. within (G·⌈M/MR⌉,) becomes whether a panel's taps
+    are allowed.
     """
     weight, _, M, C, (group_step, row_step, channel_step), order = filters
     size = order.size  # taps of a filter
@@ -174,7 +176,8 @@ def _correlate_kernel(
 ) -> None:
     """A work item is NR tiles of one group and a share of its channels: transform the tiles, multiply, transform back.
 
-    padded -> V (panels, ELEMENTS, K+1, NR), once for all shares; U · V -> products (panels, ELEMENTS, SHARE·MR, NR) -> out
+    padded -> V (panels, ELEMENTS, K+1, NR), once for all shares; U · V -> products (panels, ELEMENTS, SHARE·MR, NR) -> out. The
+    size of the buffers says how many panels of tiles share a pass over U. ``groups`` are the convolution's.
     """
     width = lanes(padded.cells)
     NR = NR_VECTORS * width
@@ -250,8 +253,8 @@ def _write_outputs(
 ) -> None:
     """The products of ``count`` tiles from tile ``t`` on -> ``channels`` channels of out from ``channel`` on, 2×2 outputs a tile.
 
-    A vector of tiles has its four outputs in four vectors. Two of them, the left and the right outputs of a row, are interleaved
-    into a row of the image. No number is written beyond the outputs.
+    ``b`` is their panel in the buffers. A vector of tiles has its four outputs in four vectors. Two of them, the left and the
+    right outputs of a row, are interleaved into a row of the image. No number is written beyond the outputs.
     """
     _, products, outputs = buffers
     width = lanes(products)
@@ -259,22 +262,22 @@ def _write_outputs(
     N, M_all, H, W = out.shape
     flat_out = out.reshape(N * M_all * H * W)
     elements = (b * ELEMENTS + np.arange(ELEMENTS)) * (SHARE * MR * NR)  # products[b, element]
-    # A run of tiles in a row of the image, one vector at most: its first tile, its cell in out, and the outputs it has.
+    # A stretch of tiles in a row of the image, one vector at most: its first tile, its cell in out, and the outputs it has.
     first, cells, across, below = np.empty(NR, np.intp), np.empty(NR, np.intp), np.empty(NR, np.intp), np.empty(NR, np.bool_)
-    runs = tile = 0
+    stretches = tile = 0
     while tile < count:
         n, p = divmod(t + tile, grid.rows * grid.columns)
         h, w = p // grid.columns * 2, p % grid.columns * 2
         length = min(width, count - tile, grid.columns - p % grid.columns)
-        first[runs], cells[runs] = tile, ((n * M_all + channel) * H + h) * W + w  # out[n, channel, h, w]
-        across[runs], below[runs] = min(2 * length, W - w), h + 1 < H
+        first[stretches], cells[stretches] = tile, ((n * M_all + channel) * H + h) * W + w  # out[n, channel, h, w]
+        across[stretches], below[stretches] = min(2 * length, W - w), h + 1 < H
         tile += length
-        runs += 1
+        stretches += 1
     for m in range(channels):
         for j in range(0, NR, width):
             output_transform(products, m * NR + j, elements, outputs, j, NR)  # products[b, :, m, j] -> outputs[:, j]
         addend = bias[channel + m]
-        for v in range(runs):
+        for v in range(stretches):
             # outputs[0, tile] and outputs[1, tile] -> out[n, channel + m, h, w]
             cell, left, right = cells[v] + m * H * W, first[v], NR + first[v]
             interleave(outputs, left, right, addend, flat_out, cell, across[v])

@@ -184,7 +184,10 @@ def _transform_x(
     groups: int,
     V: np.ndarray,
 ) -> None:
-    """Bᵀ d B of ``count`` tiles from tile ``t`` on, for one panel of channels -> V[item] (ELEMENTS, KC, NR)."""
+    """Bᵀ d B of ``count`` tiles from tile ``t`` on -> V[item] (ELEMENTS, KC, NR).
+
+    ``panel`` counts the group's panels of channels, ``item`` the panels of the thread's range.
+    """
     width = lanes(x_last.cells)
     NR = NR_VECTORS * width
     C = (x_last.depth - NR) // groups
@@ -214,7 +217,10 @@ def _multiply(count: int, element: int, item: int, M: int, buffers: SumBuffers) 
 def _write_grad(
     channel: int, M: int, panel: int, item: int, panels: ChannelPanels, sums: np.ndarray, grad_weight: np.ndarray
 ) -> None:
-    """Gᵀ S G of one panel's sums: S (ELEMENTS, M, NR) -> taps (3·3, NR) -> grad_weight[channel : channel + M]."""
+    """Gᵀ S G of one panel's sums: S (ELEMENTS, M, NR) -> taps (3·3, NR) -> grad_weight[channel : channel + M].
+
+    ``panel`` counts the group's panels of channels; ``item`` is where the panel is in sums.
+    """
     width = lanes(sums)
     NR = NR_VECTORS * width
     _, C, KH, KW = grad_weight.shape

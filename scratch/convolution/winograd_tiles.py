@@ -42,10 +42,10 @@ class Pieces(NamedTuple):
 
     @staticmethod
     def of(KH: int, KW: int) -> Pieces:
-        def low(kh: int) -> bool:  # its g2 is below the window: no products in the square's last row
+        def low(kh: int) -> bool:  # the piece reaches below the window, so its g2 is 0: no products in the square's last row
             return kh + 2 >= KH
 
-        def narrow(kw: int) -> bool:  # its g2 is right of the window: no products in its last column
+        def narrow(kw: int) -> bool:  # likewise on the right: no products in the last column
             return kw + 2 >= KW
 
         # Four kinds, in this order: narrow, neither, low, both. The first two have products in the last row, the second and third
