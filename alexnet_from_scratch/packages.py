@@ -1,18 +1,25 @@
-"""Optional packages, imported when they are needed."""
+"""Optional packages, imported when they are needed, and what to install if they are missing."""
 
 from __future__ import annotations
 
 import importlib
 from types import ModuleType
 
+# For each package: the name to install it by, and which of this project's extras has it.
+EXTRAS = {
+    "hypothesis": ("Hypothesis", "learn"),
+    "matplotlib": ("matplotlib", "train"),
+    "PIL": ("Pillow", "data"),
+    "rich": ("rich", "train"),
+    "safetensors": ("safetensors", "train"),
+    "skimage": ("scikit-image", "data"),
+    "sklearn": ("scikit-learn", "data"),
+    "torch": ("torch", "torch"),
+}
 
-def optional(module: str, distribution: str, *, extra: str = "data") -> ModuleType:
+
+def optional(module: str) -> ModuleType:
     """The module, if it is installed.
-
-    Args:
-        module: its name.
-        distribution: the name to install it by.
-        extra: which of this project's extras has it.
 
     Raises:
         ModuleNotFoundError: it is not installed; the message says what to install.
@@ -20,4 +27,10 @@ def optional(module: str, distribution: str, *, extra: str = "data") -> ModuleTy
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"{distribution} is not installed: pip install 'alexnet-from-scratch[{extra}]'") from error
+        raise ModuleNotFoundError(advice(error, module)) from error
+
+
+def advice(error: ModuleNotFoundError, module: str | None) -> str:
+    """What to install for the module that is missing; the error's own words if it is not one of :data:`EXTRAS`."""
+    distribution, extra = EXTRAS.get((module or "").partition(".")[0], ("", ""))
+    return f"{distribution} is not installed: pip install 'alexnet-from-scratch[{extra}]'" if extra else str(error)

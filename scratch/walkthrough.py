@@ -35,7 +35,7 @@ def main(photograph: Path | None = None, pictures: Path | None = None) -> None:
 
 def draw(x: np.ndarray, stage: str, path: Path) -> None:
     """The first channels of (1,C,H,W) in a row: red is above zero, blue below."""
-    figures = optional("matplotlib.figure", "matplotlib", extra="train")
+    figures = optional("matplotlib.figure")
     figure = figures.Figure(figsize=(1.3 * CHANNELS, 1.8), layout="constrained")
     peak = float(abs(x[0, :CHANNELS]).max()) or 1.0
     for axis, plane in zip(figure.subplots(1, CHANNELS), [*x[0, :CHANNELS], *[None] * CHANNELS], strict=False):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from alexnet_from_scratch.data.images import read_image
+from alexnet_from_scratch.packages import EXTRAS
 from alexnet_from_scratch.runs import files
 from alexnet_from_scratch.runs.options import Options
 from alexnet_from_scratch.runs.screen import complain
@@ -56,6 +57,12 @@ def test_ctrl_c_while_something_is_imported(module, package, tmp_path):
         ("rich", "scratch.predict x.png --weights x.safetensors"),
         ("safetensors", "scratch.train --resume"),
         ("safetensors", "torch_impl.pictures ."),
+        ("torch", "torch_impl.train"),
+        ("torch", "torch_impl.convert a b"),
+        ("hypothesis", "alexnet_from_scratch.exercises relu"),
+        ("hypothesis", "alexnet_from_scratch.xray relu"),
+        ("rich", "alexnet_from_scratch.exercises --help"),
+        ("PIL", "alexnet_from_scratch.xray --help"),
     ],
 )
 def test_a_package_that_is_absent_is_named(package, command, tmp_path):
@@ -65,8 +72,8 @@ def test_a_package_that_is_absent_is_named(package, command, tmp_path):
     assert process.returncode == 1, said
     assert said.startswith("error: ")
     assert said.count("\n") == 1
-    assert package in said
-    assert "is not installed: pip install 'alexnet-from-scratch[train]'" in said
+    assert EXTRAS[package][0] in said
+    assert f"is not installed: pip install 'alexnet-from-scratch[{EXTRAS[package][1]}]'" in said
 
 
 def test_output_that_is_cut_off_is_no_error(tmp_path):

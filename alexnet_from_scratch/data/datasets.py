@@ -127,7 +127,7 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
     Raises:
         ModuleNotFoundError: scikit-learn is not installed.
     """
-    bunch = optional("sklearn.datasets", "scikit-learn").load_digits()
+    bunch = optional("sklearn.datasets").load_digits()
     return np.rint(bunch.images * (255 / 16)).astype(np.uint8), bunch.target.astype(np.int64)
 
 
@@ -137,7 +137,7 @@ def photographs() -> dict[str, np.ndarray]:
     Raises:
         ModuleNotFoundError: scikit-image is not installed.
     """
-    data = optional("skimage.data", "scikit-image")
+    data = optional("skimage.data")
     return {name: getattr(data, name)() for name in PHOTOGRAPHS}
 
 

@@ -76,7 +76,7 @@ def read_image(path: Path | str, for_size: int | None = None) -> np.ndarray:
         OSError: the system does not let it be read, which says nothing about the image.
         ModuleNotFoundError: Pillow is not installed.
     """
-    Image: Any = optional("PIL.Image", "Pillow")
+    Image: Any = optional("PIL.Image")
     limit = _limit()
     if Image.MAX_IMAGE_PIXELS is not None:  # Pillow's own limit must not act first; it is process-wide, and only ever raised
         Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, limit)
@@ -153,7 +153,7 @@ def _open(file: IO[bytes]) -> Any:
     file.seek(0)
     for name, beginning in FORMATS.items():
         if re.match(beginning, start, re.DOTALL):
-            reader = getattr(optional(f"PIL.{name}ImagePlugin", "Pillow"), f"{name}ImageFile")
+            reader = getattr(optional(f"PIL.{name}ImagePlugin"), f"{name}ImageFile")
             break
     else:
         raise BrokenImageError(f"is not an image in a known format ({', '.join(FORMATS).upper()})")

@@ -1,6 +1,6 @@
 """Ctrl-C or a missing package, while a command still imports, gives one line and an exit code, just as it does later.
 
-Both sides' packages import this first, but only if Python is about to run one of their modules: a library must not change how
+The packages import this first, but only if Python is about to run one of their modules: a library must not change how
 errors are printed.
 """
 
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sys
 from types import TracebackType
+
+from alexnet_from_scratch.packages import advice
 
 INTERRUPTED = 130  # the exit code that shells give for Ctrl-C
 
@@ -30,5 +32,5 @@ def _excepthook(kind: type[BaseException], error: BaseException, trace: Tracebac
         raise SystemExit(INTERRUPTED)
     if not isinstance(error, ModuleNotFoundError):
         return sys.__excepthook__(kind, error, trace)
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {advice(error, error.name)}", file=sys.stderr)
     raise SystemExit(1)

@@ -65,7 +65,7 @@ def keep_example(folder: Path, dataset: Dataset) -> None:
         OSError: the file could not be written.
     """
     content = io.BytesIO()
-    optional("PIL.Image", "Pillow").fromarray(dataset.test.image(0)).save(content, "PNG")
+    optional("PIL.Image").fromarray(dataset.test.image(0)).save(content, "PNG")
     files.write_bytes(folder / "example.png", content.getvalue())
 
 
@@ -85,7 +85,7 @@ def draw(folder: Path, stages: Stages, image: Path | str | None = None, out: Pat
         ModuleNotFoundError: matplotlib is not installed.
         FileNotFoundError: the folder holds nothing to draw from.
     """
-    matplotlib = optional("matplotlib", "matplotlib", extra="train")
+    matplotlib = optional("matplotlib")
     weights, metrics, confused = (folder / name for name in ("weights.safetensors", "metrics.jsonl", "confusion.json"))
     example = Path(image or folder / "example.png")
     figures: dict[str, Callable[[], Figure]] = {}
@@ -273,7 +273,7 @@ def command(side: str, stages: Stages) -> None:
 
 
 def _figure(width: float, height: float) -> Figure:
-    return optional("matplotlib.figure", "matplotlib", extra="train").Figure(figsize=(width, height), layout="constrained")  # type: ignore[no-any-return]
+    return optional("matplotlib.figure").Figure(figsize=(width, height), layout="constrained")  # type: ignore[no-any-return]
 
 
 def _lay_out(figure: Figure) -> None:

@@ -31,7 +31,7 @@ def command(side: str, predictor: Predictor) -> None:
     failed = False
     with failing_plainly():
         Console, Table, Text = (
-            getattr(optional(f"rich.{name.lower()}", "rich", extra="train"), name) for name in ("Console", "Table", "Text")
+            getattr(optional(f"rich.{name.lower()}"), name) for name in ("Console", "Table", "Text")
         )
         console = Console()
         probabilities_of, classes = predictor(arguments.weights)

@@ -18,7 +18,7 @@ class ProgressBar:
     """Shows where a run is, how fast it is and how well it does; shows nothing if the output is not a terminal."""
 
     def __init__(self, console: Console, step: int, steps: int) -> None:
-        rich = optional("rich.progress", "rich", extra="train")
+        rich = optional("rich.progress")
         self._progress = rich.Progress(
             rich.TextColumn("epoch {task.fields[epoch]}"),
             rich.BarColumn(),

@@ -26,7 +26,7 @@ def plain_console(*, quiet: bool = False) -> Console:
     Raises:
         ModuleNotFoundError: rich is not installed.
     """
-    console: type[Console] = optional("rich.console", "rich", extra="train").Console
+    console: type[Console] = optional("rich.console").Console
     stream: Any = _Screen(sys.stdout)
     return console(file=stream, quiet=quiet, markup=False, emoji=False, highlight=False, soft_wrap=True)
 

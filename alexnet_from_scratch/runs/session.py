@@ -235,7 +235,7 @@ class Run:
         return round(time.monotonic() - self._started, 3)
 
     def _print(self, summary: Mapping[str, Any]) -> None:
-        table = optional("rich.table", "rich", extra="train").Table(f"python -m {self.side}.train", "")
+        table = optional("rich.table").Table(f"python -m {self.side}.train", "")
         for name, value in summary.items():
             table.add_row(shown(name).replace("_", " "), f"{value:.4g}" if isinstance(value, float) else shown(value))
         self.console.print(shown(self.folder.path))

@@ -17,7 +17,7 @@
 # The tutorial that this project grew from, cell by cell: torch's line, then the same by hand, and how far the two are apart.
 # After that comes what the tutorial announced and never wrote: the module, the forward pass, the training loop.
 #
-# The notebook runs in a clone of the repository, with `pip install --editable '.[train,torch]'`.
+# The notebook runs in a clone of the repository, with `pip install --editable '.[learn]'`.
 
 # %%
 import matplotlib.pyplot as plt

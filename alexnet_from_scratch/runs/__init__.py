@@ -1,0 +1,1 @@
+"""A run: its options, folder, checkpoints, files, evaluation, predictions and pictures."""
