@@ -1,8 +1,8 @@
 """Arrays in files: written whole or not at all, and never trusted when read.
 
 The format is safetensors: a header in JSON with each array's type, shape and position, then the bytes. Reading one executes
-nothing, no matter who wrote it. The header also holds what else belongs to the arrays, as JSON in an entry named after the kind of
-file, so that the two cannot be separated or mixed up with another file's.
+nothing, no matter who wrote it. The header also holds what else belongs to the arrays, as JSON in an entry named after the kind
+of file, so that the two cannot be separated or mixed up with another file's.
 """
 
 from __future__ import annotations

@@ -10,9 +10,9 @@ from dataclasses import Field, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
+from alexnet_from_scratch.data.datasets import NAMES
 from alexnet_from_scratch.runs import schedule
 from alexnet_from_scratch.runs.checkpoints import Checkpoint, Checkpoints
-from alexnet_from_scratch.data.datasets import NAMES
 from alexnet_from_scratch.runs.screen import reason
 from alexnet_from_scratch.runs.state import require_fields
 from alexnet_from_scratch.text import CommandLine
@@ -67,7 +67,7 @@ class Options:
     max_steps: int | None = flag(None, "stop after this many steps", type=int, metavar="N")
     lr: float = flag(0.004, "learning rate at the start", type=float)
     schedule: str = flag(
-        "steps", "when the learning rate falls to a tenth: every few epochs, or when accuracy stops rising", choices=schedule.KINDS
+        "steps", "when the learning rate falls to a tenth: by epochs, or when accuracy stops rising", choices=schedule.KINDS
     )
     patience: int = flag(5, "with plateau: epochs without a better accuracy before the rate falls", type=int, metavar="EPOCHS")
     lr_every: int = flag(20, "with steps: epochs between two falls of the rate", type=int, metavar="EPOCHS")

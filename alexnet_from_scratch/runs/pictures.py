@@ -25,20 +25,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from alexnet_from_scratch.runs import files
-from alexnet_from_scratch.packages import optional
 from alexnet_from_scratch.data.datasets import Dataset
+from alexnet_from_scratch.packages import optional
+from alexnet_from_scratch.runs import files
 from alexnet_from_scratch.runs.run_folder import metrics_of
 from alexnet_from_scratch.runs.screen import failing_plainly
-from alexnet_from_scratch.text import CommandLine, shown
 from alexnet_from_scratch.runs.weights import open_weights
+from alexnet_from_scratch.text import CommandLine, shown
 
 if TYPE_CHECKING:  # a run works without matplotlib where it is not installed
     from matplotlib.figure import Figure
 
 Stages = Callable[[Path | str, Path | str], tuple[list[tuple[str, np.ndarray]], Sequence[str]]]
-"""Takes the paths of an image and of weights; returns each layer's name and output, (C,H,W) or (n,), and the classes' names. The last
-output is the probabilities."""
+"""Takes the paths of an image and of weights; returns each layer's name and output, (C,H,W) or (n,), and the classes' names.
+
+The last output is the probabilities.
+"""
 
 TRAINING, HELD_OUT = "#1d4ed8", "#c2410c"
 CHANNELS = 16  # how many of a layer's channels are shown

@@ -30,9 +30,7 @@ def command(side: str, predictor: Predictor) -> None:
     arguments = parser.parse_args()
     failed = False
     with failing_plainly():
-        Console, Table, Text = (
-            getattr(optional(f"rich.{name.lower()}"), name) for name in ("Console", "Table", "Text")
-        )
+        Console, Table, Text = (getattr(optional(f"rich.{name.lower()}"), name) for name in ("Console", "Table", "Text"))
         console = Console()
         probabilities_of, classes = predictor(arguments.weights)
         for image in arguments.images:

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from alexnet_from_scratch.data.datasets import Dataset
 from alexnet_from_scratch.runs import weights
 from alexnet_from_scratch.runs.checkpoints import Checkpoint
-from alexnet_from_scratch.data.datasets import Dataset
 from alexnet_from_scratch.runs.options import Options, spelled
 from alexnet_from_scratch.runs.run_folder import RunFolder
 from alexnet_from_scratch.runs.schedule import Schedule

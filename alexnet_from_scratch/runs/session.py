@@ -28,9 +28,9 @@ from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 
-from alexnet_from_scratch.runs import files, pictures, resuming, weights
-from alexnet_from_scratch.packages import optional
 from alexnet_from_scratch.data.datasets import Dataset
+from alexnet_from_scratch.packages import optional
+from alexnet_from_scratch.runs import files, pictures, resuming, weights
 from alexnet_from_scratch.runs.evaluation import Evaluation
 from alexnet_from_scratch.runs.interrupts import INTERRUPTED
 from alexnet_from_scratch.runs.options import Options
