@@ -38,8 +38,9 @@ from scratch.compiled.vectors import load_acquire
 from scratch.core import checks
 
 WORTH_A_THREAD = 1 << 17  # values to process: with fewer, one core is done before another has begun
-# The shortest range is a twentieth of a thread's share. So one thread works at most that much longer than another.
-SHORTEST = 20
+# The shortest range is an eighth of a thread's share. So one thread works at most that much longer than another. Each range has a
+# price, some microseconds, so there are not more of them.
+SHORTEST = 8
 # Loads of a flag before a thread goes to sleep: about 0.2 ms if a load includes a pause (x86), else a few microseconds. Without
 # the JIT it loads once: a loop in Python would hold the GIL that the other threads need.
 LINGER = 1 if JIT_OFF else 1 << 13
@@ -99,7 +100,7 @@ def _bounds(n: int, threads: int, ranges_per_thread: int | None) -> list[int]:
     if ranges_per_thread is not None:
         count = min(n, ranges_per_thread * threads)
         return [n * i // count for i in range(count + 1)]
-    shortest = n // (SHORTEST * threads) + 1
+    shortest = max(1, n // (SHORTEST * threads))
     bounds = [0]
     while bounds[-1] < n:  # half of what is left, shared evenly
         bounds.append(min(n, bounds[-1] + max(shortest, (n - bounds[-1]) // (2 * threads))))
