@@ -1,4 +1,4 @@
-"""The notebook: it runs, what is committed is its text with outputs, and the outputs name nobody's machine."""
+"""The notebook runs. The committed file is its text with outputs, and no output holds a path of a machine."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def ask(function: Function, arguments: Arrays, options: dict[str, bool], *, in_p
     try:
         with redirect_stdout(printed):
             return function(*shown, **options), printed.getvalue()
-    except NotImplementedError:
+    except NotImplementedError:  # the stub raises it until the reader fills it in
         raise NothingFilledInError("Nothing is filled in yet. This is what has to come out.") from None
     except (Exception, SystemExit) as error:
         noted = f"\nIt has printed:\n{printed.getvalue().rstrip()}" if printed.getvalue() else ""

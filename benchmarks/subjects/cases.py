@@ -199,7 +199,7 @@ LADDER: tuple[Layer, ...] = (
 # Every rung except the naive one, at a size that the last rungs are made for. Not in a default run: --ops "conv3 rungs".
 AT_SIZE: tuple[Layer, ...] = (_conv("conv3 rungs", (256, 13, 13), 384, 3, source="pool2", group="rungs", padding=1),)
 
-# What users of conv2d run and AlexNet does not: a table of its own, so that nobody is surprised by other shapes.
+# Shapes that users run and AlexNet does not have. They get a separate table: scratch may be slower there.
 SHAPES: tuple[Layer, ...] = (
     _conv("conv1 with the images' gradient", (3, 224, 224), 96, 11, source="", group="shapes", stride=4, padding=2),
     _conv("7×7, stride 2", (3, 224, 224), 64, 7, source="", group="shapes", stride=2, padding=3),
