@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from hypothesis import strategies as st
 
 from alexnet_from_scratch.proof.parity import ASSERTIONS
+from alexnet_from_scratch.proof.search import search
 from parity_tests import mutants_compiled, mutants_convolution, mutants_loss, mutants_pooling, mutants_simple
 from parity_tests.mutants import hunt
 
@@ -39,3 +41,16 @@ def test_without_the_assertion_a_mutant_lives(assertion):
 def test_the_unchanged_source_lives(mutant):
     """Planting nothing changes nothing, so a mutant that dies was killed by its mistake."""
     assert hunt(replace(mutant, new=mutant.old, also=()), ASSERTIONS, shrink=False) is None
+
+
+@pytest.mark.parametrize("shrink", [False, True])
+def test_a_race_that_fails_once_is_found(shrink):
+    """Two threads that write to one place give a wrong result at some calls only."""
+    drawn = []
+
+    def fails_at_its_third_call(draw):
+        drawn.append(draw(st.integers()))
+        assert len(drawn) != 3
+
+    search(fails_at_its_third_call, 10, shrink=shrink)
+    assert 3 < len(drawn) < 10

@@ -16,7 +16,7 @@ from unittest.mock import patch
 
 import numpy as np
 from hypothesis import assume
-from hypothesis.errors import Flaky, Unsatisfiable
+from hypothesis.errors import Unsatisfiable
 
 import scratch
 from alexnet_from_scratch.exercises.answers import Arrays, Call, Function, NothingFilledInError, WrongAnswerError, ask, in_form
@@ -220,7 +220,7 @@ def several_calls(operation: str, yours: Function, cases: int) -> list[Call]:
 
 def _search(test: Callable[[Draw], None], cases: int, *, shrink: bool) -> None:
     # The reader's function may give other results every time; and there may be no smaller case.
-    with warnings.catch_warnings(), suppress(Flaky, Unsatisfiable):
+    with warnings.catch_warnings(), suppress(Unsatisfiable):
         warnings.simplefilter("ignore")  # torch's warning about its own speed
         search(test, max(1, cases), shrink=shrink)
 
