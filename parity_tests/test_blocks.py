@@ -106,7 +106,7 @@ def test_a_cache_of_unknown_size_is_guessed(tmp_path, content):
 @pytest.mark.parametrize("items", [43, 169, 1000])
 def test_the_work_divides_evenly(items, count):
     """If each thread takes the next range when it is done, none has much more than its share: an item, or a tenth."""
-    bounds = threads._bounds(items, count, None)
+    bounds = threads._bounds(items, count, items, None)
     assert bounds[0] == 0
     assert bounds[-1] == items
     done = [0] * count
@@ -117,5 +117,16 @@ def test_the_work_divides_evenly(items, count):
 
 
 def test_ranges_of_one_length():
-    assert threads._bounds(10, 2, 1) == [0, 5, 10]
-    assert threads._bounds(3, 2, 4) == [0, 1, 2, 3]
+    assert threads._bounds(10, 2, 10, 1) == [0, 5, 10]
+    assert threads._bounds(3, 2, 3, 4) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("items", [7, 256, 1000])
+@pytest.mark.parametrize("most", [2, 3, 7])
+@pytest.mark.parametrize("ranges_per_thread", [None, 4])
+def test_small_work_has_few_ranges(items, most, ranges_per_thread):
+    """Each range has a price. If the items together have values for ``most`` threads, there are no more ranges than that."""
+    bounds = threads._bounds(items, 2, most, ranges_per_thread)
+    assert bounds[0] == 0
+    assert bounds[-1] == items
+    assert 2 <= len(bounds) - 1 <= most

@@ -22,7 +22,8 @@ def rows(x: np.ndarray, dim: int) -> np.ndarray:
 def side_by_side(x: np.ndarray) -> np.ndarray:
     """(OUTER,C,INNER) -> (OUTER·INNER, C): each row becomes contiguous, as vector code needs it. A view if INNER is 1."""
     OUTER, C, INNER = x.shape
-    return np.ascontiguousarray(x.swapaxes(1, 2)).reshape(OUTER * INNER, C)
+    turned = x if INNER == 1 else np.ascontiguousarray(x.swapaxes(1, 2))
+    return turned.reshape(OUTER * INNER, C)
 
 
 def spread_out(by_row: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -20,6 +20,7 @@ import collections
 import contextlib
 import contextvars
 import itertools
+import math
 import operator
 import os
 import queue
@@ -39,7 +40,8 @@ from scratch.core import checks
 
 WORTH_A_THREAD = 1 << 17  # values to process: with fewer, one core is done before another has begun
 # The shortest range is an eighth of a thread's share. So one thread works at most that much longer than another. Each range has a
-# price, some microseconds, so there are not more of them.
+# price: some microseconds, and some 0.05 ms if its thread then has to wait for the GIL. So no range is shorter, and none has fewer
+# values than are worth a thread.
 SHORTEST = 8
 # Loads of a flag before a thread goes to sleep: about 0.2 ms if a load includes a pause (x86), else a few microseconds. Without
 # the JIT it loads once: a loop in Python would hold the GIL that the other threads need.
@@ -86,21 +88,20 @@ def for_each(
     """
     environment.check()
     pool = _pools[-1]
-    threads = min(pool.size, n)
-    if values is not None:
-        threads = min(threads, n * values // WORTH_A_THREAD)
+    most = n if values is None else min(n, n * values // WORTH_A_THREAD)
+    threads = min(pool.size, most)
     if threads > 1:
-        _split(run, _bounds(n, threads, ranges_per_thread), arguments, pool, threads - 1)
+        _split(run, _bounds(n, threads, most, ranges_per_thread), arguments, pool, threads - 1)
     elif n > 0:
         run(0, n, *arguments)
 
 
-def _bounds(n: int, threads: int, ranges_per_thread: int | None) -> list[int]:
-    """Where the ranges begin and end."""
+def _bounds(n: int, threads: int, most: int, ranges_per_thread: int | None) -> list[int]:
+    """Where the ranges begin and end; there are ``most`` at most."""
     if ranges_per_thread is not None:
-        count = min(n, ranges_per_thread * threads)
+        count = min(most, ranges_per_thread * threads)
         return [n * i // count for i in range(count + 1)]
-    shortest = max(1, n // (SHORTEST * threads))
+    shortest = max(math.ceil(n / most), n // (SHORTEST * threads))
     bounds = [0]
     while bounds[-1] < n:  # half of what is left, shared evenly
         bounds.append(min(n, bounds[-1] + max(shortest, (n - bounds[-1]) // (2 * threads))))

@@ -60,7 +60,9 @@ def room(operation: str, name: str, value: Any, what: str, shape: tuple[int, ...
     Raises:
         ValueError: it does not fit.
     """
-    size = math.prod(max(length, 1) for length in shape) * dtype.itemsize
+    size = math.prod(shape) * dtype.itemsize
+    if not size:
+        size = math.prod(max(length, 1) for length in shape) * dtype.itemsize
     if size >= LARGE and not _fits(size):
         raise ValueError(f"{operation}: {name} must not make {what} {shape} too large for memory, got {shown(value)}")
 
@@ -119,6 +121,8 @@ def integer(operation: str, name: str, value: Any, *, low: int | None = None) ->
 
 def _is_bool(value: Any) -> bool:
     """Whether ``value`` is a bool: Python's, NumPy's, or a tensor's, which Python would accept as an index."""
+    if type(value) in (int, float):
+        return False
     return isinstance(value, (bool, np.bool_)) or str(getattr(value, "dtype", "")).endswith("bool")
 
 

@@ -98,6 +98,8 @@ class Ladder(Mapping[str, Rung]):
 
     def chosen(self) -> Rung | None:
         """The rung that was chosen by name; None if the default applies."""
+        if not (_context_blocks.get() or _context_choice.get() or _process_blocks or _process_choice):
+            return None  # as nearly always: a microsecond less
         for choice in _choices():
             if name := choice.get(self.operation) or choice.get(""):
                 return self._rungs.get(name)
