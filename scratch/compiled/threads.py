@@ -40,7 +40,7 @@ from scratch.core import checks
 
 WORTH_A_THREAD = 1 << 17  # values to process: with fewer, one core is done before another has begun
 # The shortest range is an eighth of a thread's share. So one thread works at most that much longer than another. Each range has a
-# price: some microseconds, and some 0.05 ms if its thread then has to wait for the GIL. So no range is shorter, and none has fewer
+# price: some microseconds, and 0.05 ms if its thread then has to wait for the GIL. So no range is shorter, and none has fewer
 # values than are worth a thread.
 SHORTEST = 8
 # Loads of a flag before a thread goes to sleep: about 0.2 ms if a load includes a pause (x86), else a few microseconds. Without
