@@ -259,7 +259,11 @@ def _forward_kernel(
     L, outputs = lanes(x), OH * OW
     top, rows = _taps_inside(OH, SH, PH, DH, KH, size // W)
     left, columns = _taps_inside(OW, SW, PW, DW, KW, W)
-    plane_at, output_at = np.arange(L) * size, np.arange(outputs) * L  # x[plane + lane], largest[output]
+    plane_at, output_at = np.empty(L, np.intp), np.empty(outputs, np.intp)
+    for lane in range(L):
+        plane_at[lane] = lane * size  # x[plane + lane]
+    for output in range(outputs):
+        output_at[output] = output * L  # largest[output]
     flat, ahead = x.ravel(), min(L * size, AHEAD // x.itemsize) // OH  # elements for each row of outputs
     flat_out, flat_indices = out.ravel(), indices.ravel()
     for piece in range(first, last):

@@ -261,7 +261,9 @@ def _write_outputs(
     NR = NR_VECTORS * width
     N, M_all, H, W = out.shape
     flat_out = out.reshape(N * M_all * H * W)
-    elements = (b * ELEMENTS + np.arange(ELEMENTS)) * (SHARE * MR * NR)  # products[b, element]
+    elements = np.empty(ELEMENTS, np.intp)
+    for element in range(ELEMENTS):
+        elements[element] = (b * ELEMENTS + element) * (SHARE * MR * NR)  # products[b, element]
     # A stretch of tiles in a row of the image, one vector at most: its first tile, its cell in out, and the outputs it has.
     first, cells, across, below = np.empty(NR, np.intp), np.empty(NR, np.intp), np.empty(NR, np.intp), np.empty(NR, np.bool_)
     stretches = tile = 0

@@ -225,7 +225,9 @@ def _write_grad(
     NR = NR_VECTORS * width
     _, C, KH, KW = grad_weight.shape
     step = (M + MR - 1) // MR * MR * NR  # from sums[item, element] to sums[item, element + 1]
-    elements, taps = np.arange(ELEMENTS) * step, np.empty(9 * NR, sums.dtype)
+    elements, taps = np.empty(ELEMENTS, np.intp), np.empty(9 * NR, sums.dtype)
+    for element in range(ELEMENTS):
+        elements[element] = element * step
     for m in range(M):
         for v in range(NR_VECTORS):
             source = item * ELEMENTS * step + m * NR + v * width  # sums[item, :, m, v]

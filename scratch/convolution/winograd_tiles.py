@@ -29,7 +29,7 @@ class Filters(NamedTuple):
         M, taps = OC // groups, KH * KW
         order = np.arange(taps).reshape(KH, KW)
         if flipped:  # (OC,C/G,KH,KW) -> (G, C/G, OC/G, KH, KW)
-            return Filters(weight.ravel(), groups, C, M, (M * C * taps, taps, C * taps), order[::-1, ::-1])
+            return Filters(weight.ravel(), groups, C, M, (M * C * taps, taps, C * taps), np.ascontiguousarray(order[::-1, ::-1]))
         return Filters(weight.ravel(), groups, M, C, (M * C * taps, C * taps, taps), order)
 
 
