@@ -41,8 +41,9 @@ from scratch.core import checks
 WORTH_A_THREAD = 1 << 17  # values to process: with fewer, one core is done before another has begun
 # The shortest range is an eighth of a thread's share. So one thread works at most that much longer than another. Each range has a
 # price: some microseconds, and 0.05 ms if its thread then has to wait for the GIL. So no range is shorter, and none has fewer
-# values than are worth a thread.
+# values than WORTH_A_RANGE, which take a simple kernel 0.1 ms, unless a thread would get none.
 SHORTEST = 8
+WORTH_A_RANGE = 2 * WORTH_A_THREAD
 # Loads of a flag before a thread goes to sleep: about 0.2 ms if a load includes a pause (x86), else a few microseconds. Without
 # the JIT it loads once: a loop in Python would hold the GIL that the other threads need.
 LINGER = 1 if JIT_OFF else 1 << 13
@@ -88,8 +89,10 @@ def for_each(
     """
     environment.check()
     pool = _pools[-1]
-    most = n if values is None else min(n, n * values // WORTH_A_THREAD)
-    threads = min(pool.size, most)
+    threads, most = min(pool.size, n), n
+    if values is not None:
+        threads = min(threads, n * values // WORTH_A_THREAD)
+        most = min(n, max(threads, n * values // WORTH_A_RANGE))
     if threads > 1:
         _split(run, _bounds(n, threads, most, ranges_per_thread), arguments, pool, threads - 1)
     elif n > 0:
