@@ -84,12 +84,12 @@ LINEAR = (
     *planting(
         "linear",
         "numpy",
-        ("the weight is not transposed", "x @ weight.T", "x @ weight.reshape(weight.shape[::-1])"),
+        ("the weight is not transposed", "matmul(x, weight.T)", "matmul(x, weight.reshape(weight.shape[::-1]))"),
         ("the bias is subtracted", "out += bias", "out -= bias"),
         (
             "grad_weight is the rows' mean",
-            "g.T @ x.reshape(rows, x.shape[-1])",
-            "g.T @ x.reshape(rows, x.shape[-1]) / x.dtype.type(max(rows, 1))",
+            "matmul(g.T, x.reshape(rows, x.shape[-1]))",
+            "matmul(g.T, x.reshape(rows, x.shape[-1])) / x.dtype.type(max(rows, 1))",
         ),
         ("grad_bias is the rows' mean", "g.sum(axis=0)", "g.sum(axis=0) / x.dtype.type(max(rows, 1))"),
         after=NUMPY,

@@ -35,9 +35,10 @@ def conv2d(rung: str) -> list[bytes]:
         return [array.tobytes() for array in (out, *scratch.conv2d.backward(out, cache)) if array is not None]
 
 
-def linear() -> list[bytes]:
-    out, cache = scratch.linear.forward(ROWS, MATRIX)
-    return [array.tobytes() for array in (out, *scratch.linear.backward(out, cache)) if array is not None]
+def linear(rung: str) -> list[bytes]:
+    with scratch.use_rung(rung):
+        out, cache = scratch.linear.forward(ROWS, MATRIX)
+        return [array.tobytes() for array in (out, *scratch.linear.backward(out, cache)) if array is not None]
 
 
 def in_place() -> list[bytes]:
@@ -49,7 +50,9 @@ def in_place() -> list[bytes]:
 WORK: dict[str, Callable[[], list[bytes]]] = {
     "winograd": lambda: conv2d("winograd"),
     "implicit_gemm": lambda: conv2d("implicit_gemm"),
-    "linear": linear,
+    "im2col": lambda: conv2d("im2col"),
+    "linear": lambda: linear("numba"),
+    "numpy": lambda: linear("numpy"),
     "in_place": in_place,
 }
 

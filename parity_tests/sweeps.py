@@ -1,4 +1,4 @@
-"""An exception at every single step of memory.py and threads.py, one run for each: nothing may be left behind.
+"""An exception at every single step of memory.py, threads.py and products.py, one run for each: nothing may be left behind.
 
 ``python -m parity_tests.sweeps NAME`` runs in its own process: a step is an opcode, and tracing opcodes disturbs coverage.
 A signal's handler may raise at most opcodes, and at others in other versions of Python.
@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 
 import scratch
-from scratch.compiled import memory, threads
+from scratch.compiled import memory, products, threads
 
-FILES = (memory.__file__, threads.__file__)
+FILES = (memory.__file__, threads.__file__, products.__file__)
 LIMIT = 60  # seconds for anything that may hang
 
 
@@ -188,6 +188,30 @@ def blocks() -> None:
     shelf.bytes = shelf.limit + 1
     memory.empty((memory.SMALL,), float32)
     assert shelf.bytes == lying()
+
+
+def multiplying() -> None:
+    """No fork waits for a product that is gone, and no product for a fork."""
+
+    def action() -> None:
+        for _ in range(2):
+            products._gate.multiply = products._wait_for_fork  # as a fork leaves it
+            product = products.matmul(np.ones((2, 3)), np.ones((3, 2)))
+            assert (product == 3).all()
+
+    def another() -> None:
+        free.append(products._forking.acquire(blocking=False))
+        products._forking.release()
+
+    free: list[bool] = []
+    for came in interrupted(action):
+        assert came, "an exception was swallowed"
+        products._open()
+        assert sys.getrefcount(products._multiply) == products._UNUSED + 1, "a product that is gone is counted"
+        thread = threading.Thread(target=another)
+        thread.start()
+        thread.join(LIMIT)
+        assert free.pop(), "the lock is still taken"
 
 
 if __name__ == "__main__":

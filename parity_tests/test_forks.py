@@ -94,6 +94,60 @@ for thread in compiling:
     thread.join(60)
 """
 
+MULTIPLY = """
+x = np.linspace(-1, 1, 57_600, dtype=np.float32).reshape(8, 32, 15, 15)
+weight = np.linspace(-1, 1, 13_824, dtype=np.float32).reshape(48, 32, 3, 3)
+rows = x.reshape(200, 288)
+def multiply():
+    with scratch.use_rung(conv2d="im2col", linear="numpy"):
+        out, cache = scratch.conv2d.forward(x, weight, padding=1)
+        grad_x, grad_weight, _ = scratch.conv2d.backward(out, cache)
+        product, cache = scratch.linear.forward(rows, weight.reshape(48, 288))
+        return [array.tobytes() for array in (out, grad_x, grad_weight, product, *scratch.linear.backward(product, cache)[:2])]
+"""
+
+WHILE_THEY_MULTIPLY = MULTIPLY + WHILE_THEY_COMPUTE.replace("compute()", "multiply()")
+
+IN_A_SIGNALS_HANDLER = (
+    MULTIPLY
+    + """
+from scratch.compiled import products
+products.LIMIT = 1e6
+expected, forked = multiply(), []
+def in_child():
+    assert multiply() == expected
+def handle(number, frame):
+    fork(in_child)
+    forked.append(frame.f_code.co_name)
+signal.signal(signal.SIGALRM, handle)
+for i in range(30):
+    signal.setitimer(signal.ITIMER_REAL, 0.0005 * (i + 1))
+    while len(forked) == i:
+        assert multiply() == expected
+"""
+)
+
+WHAT_NEVER_ENDS = (
+    MULTIPLY
+    + """
+from scratch.compiled import products
+expected, computed = multiply(), []
+products.LIMIT = 0.01
+product = products._multiply  # what a product that never ends would keep
+fork(lambda: computed.append(multiply()))
+del product
+products.LIMIT = 1e6
+fork(lambda: computed.append(multiply()))
+products.LIMIT = 0.01
+products._forking.acquire()  # a fork that never ends
+products._close()
+thread = threading.Thread(target=lambda: computed.append(multiply()))
+thread.start()
+thread.join(60)
+assert computed == [expected]
+"""
+)
+
 IN_THE_MIDDLE = """
 count = scratch.get_num_threads()
 together = threading.Barrier(count, timeout=60)
@@ -185,13 +239,26 @@ thread.join(60)
 
 
 def run(code: str, count: int = 2) -> None:
-    environment = {**os.environ, "SCRATCH_NUM_THREADS": str(count)}
+    environment = {**os.environ, "SCRATCH_NUM_THREADS": str(count), "OPENBLAS_NUM_THREADS": "2"}
     process = subprocess.run([sys.executable, "-c", FORK + code], env=environment, capture_output=True, text=True, timeout=600)
     assert (process.returncode, process.stderr) == (0, "")
 
 
 def test_a_child_computes_though_other_threads_were_computing():
     run(WHILE_THEY_COMPUTE)
+
+
+def test_a_child_multiplies_though_other_threads_were_multiplying():
+    """OpenBLAS ends its threads before a fork, even in the middle of a product."""
+    run(WHILE_THEY_MULTIPLY)
+
+
+def test_a_fork_in_a_signals_handler_does_not_wait_for_the_product_that_it_interrupted():
+    run(IN_A_SIGNALS_HANDLER)
+
+
+def test_neither_a_product_nor_a_fork_that_never_ends_is_waited_for():
+    run(WHAT_NEVER_ENDS)
 
 
 @pytest.mark.skipif(jit.JIT_OFF, reason="nothing is compiled")

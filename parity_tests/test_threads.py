@@ -83,7 +83,7 @@ def test_an_interrupt_waits_for_the_others():
     assert len(done) == 2
 
 
-@pytest.mark.parametrize("sweep", ["calls", "errors", "pools", "blocks"])
+@pytest.mark.parametrize("sweep", ["calls", "errors", "pools", "blocks", "multiplying"])
 def test_an_exception_at_any_step_leaves_nothing_behind(sweep):
     run = subprocess.run([sys.executable, "-m", "parity_tests.sweeps", sweep], capture_output=True, text=True, timeout=600)
     assert (run.returncode, run.stderr) == (0, "")

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from scratch.compiled.jit import kernel
+from scratch.compiled.products import matmul
 from scratch.compiled.threads import for_each
 from scratch.convolution.geometry import Geometry, Gradients, geometry_of
 from scratch.convolution.implicit_gemm import implicit_gemm_backward, implicit_gemm_forward
@@ -160,7 +161,7 @@ def im2col_forward(
     """Copy each window's cells into a column of a matrix: then all sums are one matrix product, which BLAS does fast."""
     N, OC = len(x), len(weight)
     # (G, OC/G, C/G·KH·KW) @ (G, C/G·KH·KW, N·OH·OW) -> (G, OC/G, N·OH·OW)
-    out = _weight_matrix(weight, geometry) @ im2col(x, weight.shape, geometry)
+    out = matmul(_weight_matrix(weight, geometry), im2col(x, weight.shape, geometry))
     # (OC, N, OH, OW) -> (N, OC, OH, OW)
     out = np.ascontiguousarray(out.reshape(OC, N, geometry.OH, geometry.OW).swapaxes(0, 1))
     if bias is not None:
@@ -176,10 +177,10 @@ def im2col_backward(
     # (N,OC,OH,OW) -> (G, OC/G, N·OH·OW), the shape of forward's product
     g = grad_out.swapaxes(0, 1).reshape(G, OC // G, N * geometry.OH * geometry.OW)
     # out = weight @ columns, so grad_weight = g @ columnsᵀ and grad_columns = weightᵀ @ g
-    grad_weight = (g @ im2col(x, weight.shape, geometry).swapaxes(1, 2)).reshape(weight.shape)
+    grad_weight = matmul(g, im2col(x, weight.shape, geometry).swapaxes(1, 2)).reshape(weight.shape)
     grad_x = None
     if need_grad_x:
-        grad_x = col2im(_weight_matrix(weight, geometry).swapaxes(1, 2) @ g, x, weight.shape, geometry)
+        grad_x = col2im(matmul(_weight_matrix(weight, geometry).swapaxes(1, 2), g), x, weight.shape, geometry)
     return grad_x, grad_weight, grad_out.sum(axis=(0, 2, 3)) if has_bias else None
 
 
@@ -244,7 +245,7 @@ def numba_forward(
     for n in range(N):
         for_each(_im2col_kernel, columns.shape[0], x[n], geometry, columns, values=columns[:1].size)
         # (G, OC/G, C/G·KH·KW) @ (G, C/G·KH·KW, OH·OW) -> (G, OC/G, OH·OW), in place: out[n] needs no transpose
-        np.matmul(rows, by_group, out=out[n].reshape(G, OC // G, -1))
+        matmul(rows, by_group, out=out[n].reshape(G, OC // G, -1))
     if bias is not None:
         out += bias[:, np.newaxis, np.newaxis]
     return out, (x, weight, bias is not None, geometry)
@@ -263,9 +264,9 @@ def numba_backward(
     for n in range(N):
         g = grad_out[n].reshape(G, OC // G, -1)
         for_each(_im2col_kernel, columns.shape[0], x[n], geometry, columns, values=columns[:1].size)
-        grad_rows += g @ by_group.swapaxes(1, 2)
+        grad_rows += matmul(g, by_group.swapaxes(1, 2))
         if grad_x is not None:
-            np.matmul(rows.swapaxes(1, 2), g, out=by_group)
+            matmul(rows.swapaxes(1, 2), g, out=by_group)
             for_each(_col2im_kernel, columns.shape[0], columns, geometry, grad_x[n], values=columns[:1].size)
     return grad_x, grad_rows.reshape(weight.shape), grad_out.sum(axis=(0, 2, 3)) if has_bias else None
 

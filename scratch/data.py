@@ -24,6 +24,7 @@ import numpy as np
 from alexnet_from_scratch.data.choices import Choices
 from alexnet_from_scratch.data.datasets import PHOTOGRAPHS, photographs
 from scratch import softmax
+from scratch.compiled.products import matmul
 from scratch.core import checks
 
 SMALL = 64  # below this size an image is shifted, not cropped
@@ -89,7 +90,7 @@ class Preprocessing:
             pixels = prepare(image, S, channels)
             total += pixels
             pixels = pixels.reshape(channels, -1)
-            products += pixels @ pixels.T
+            products += matmul(pixels, pixels.T)
             count += 1
         if count == 0:
             raise ValueError("Preprocessing.fit: there must be at least one image, got none")

@@ -21,6 +21,7 @@ from scratch.compiled import memory
 from scratch.compiled.blocks import KC
 from scratch.compiled.jit import kernel
 from scratch.compiled.microkernel import MR, NR_VECTORS, micro_kernel
+from scratch.compiled.products import matmul
 from scratch.compiled.threads import for_each
 from scratch.compiled.vectors import copy_vector, dot, lanes, prefetch, transpose
 from scratch.core import checks
@@ -111,7 +112,7 @@ def naive_backward(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, has_
 
 def numpy_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> tuple[np.ndarray, tuple[Any, ...]]:
     """Write the sums as matrix products: BLAS does them in blocks that stay in the cache."""
-    out = x @ weight.T
+    out = matmul(x, weight.T)
     if bias is not None:
         out += bias
     return out, (x, weight, bias is not None)
@@ -121,8 +122,8 @@ def numpy_backward(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, has_
     # (…,OUT) -> (rows,OUT): the leading axes become rows. Not by reshape(-1), which fails on empty arrays.
     rows = math.prod(x.shape[:-1])
     g = grad_out.reshape(rows, grad_out.shape[-1])
-    grad_weight = g.T @ x.reshape(rows, x.shape[-1])
-    return grad_out @ weight if need_grad_x else None, grad_weight, g.sum(axis=0) if has_bias else None
+    grad_weight = matmul(g.T, x.reshape(rows, x.shape[-1]))
+    return matmul(grad_out, weight) if need_grad_x else None, grad_weight, g.sum(axis=0) if has_bias else None
 
 
 # --- numba ------------------------------------------------------------------------------------------------------------

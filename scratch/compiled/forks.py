@@ -2,7 +2,7 @@
 
 If another thread held a lock, it stays locked forever, and the work under it stays half done. scratch has no such lock, but Numba
 and LLVM have, and they hold theirs for seconds while they compile. So a fork first takes both locks, and thus waits until no
-thread compiles. (``threads.py`` gives the child a new pool.)
+thread compiles. (``products.py`` does the same for BLAS; ``threads.py`` gives the child a new pool.)
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ def _renew(lock: Any) -> None:
         lock._at_fork_reinit()
 
 
-def _hold_through_forks(lock: Any) -> None:
+def hold_through_forks(lock: Any) -> None:
+    """Forks take the lock, so no other thread holds it in a child."""
     # The lock's own methods, not our functions: Python swallows an interrupt that arrives inside a Python function here.
     os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lambda: _renew(lock))
 
@@ -44,4 +45,4 @@ def wait_for_compilers() -> None:
         with contextlib.suppress(ImportError, AttributeError):
             lock = operator.attrgetter(name)(importlib.import_module(module))
             if isinstance(lock, _RLock):
-                _hold_through_forks(lock)
+                hold_through_forks(lock)

@@ -33,7 +33,7 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
-from scratch.compiled import cores, environment, forks
+from scratch.compiled import cores, environment, forks, products
 from scratch.compiled.jit import JIT_OFF, kernel
 from scratch.compiled.vectors import load_acquire
 from scratch.core import checks
@@ -389,4 +389,5 @@ _pools = [_Pool(_threads_at_the_start())]  # the last is in use; a list, whose c
 atexit.register(_end_threads)  # a thread that returns from compiled code after the interpreter is gone would abort
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
-    forks.wait_for_compilers()
+    products.wait_for_products()
+    forks.wait_for_compilers()  # may take seconds; only then products wait too
