@@ -109,11 +109,15 @@ def test_a_users_own_folders_do_no_harm(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("raise RuntimeError('the user's own')")
     (tmp_path / "training.py").write_text("raise RuntimeError('the user's own')")
+    for name in PACKAGES:  # without an __init__.py they come after any package of that name
+        (tmp_path / name).mkdir()
     network = ROOT / "alexnet_from_scratch" / "networks" / "mini-fashion-mnist"
     for side in ("scratch", "torch_impl"):
-        done = subprocess.run(
-            [sys.executable, "-m", f"{side}.predict", str(network / "example.png")],
-            cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False,
-        )  # fmt: skip
-        assert (done.returncode, done.stderr) == (0, ""), side
-        assert "Ankle boot" in done.stdout
+        command = ["-m", f"{side}.predict", str(network / "example.png")]
+        imported = ["-c", f"import {side}; print({side}.relu.forward.__name__)"]
+        for arguments, printed in ((command, "Ankle boot"), (imported, "forward")):
+            done = subprocess.run(
+                [sys.executable, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+            )
+            assert (done.returncode, done.stderr) == (0, ""), side
+            assert printed in done.stdout
