@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import llvmlite.binding as llvm
 import numpy as np
 import pytest
 
@@ -31,6 +32,9 @@ CHOICES = {
     "SCRATCH_VECTOR_BITS": emission._vector_bits,
     "SCRATCH_L2_KIB": blocks._forced_l2,
 }
+
+
+LACKING = next(name for name, there in llvm.get_host_cpu_features().items() if not there)
 
 
 def start(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -115,13 +119,42 @@ def test_the_jit_may_be_off():
     [
         ("NUMBA_NUM_THREADS", "0", "NUMBA_NUM_THREADS must be a positive int, got '0'"),
         ("NUMBA_NUM_THREADS", "abc", "NUMBA_NUM_THREADS must be a positive int, got 'abc'"),
+        (
+            "NUMBA_CPU_FEATURES",
+            "+avx2,junk",
+            "NUMBA_CPU_FEATURES must have + or - before each name, such as +avx2,-fma, got 'junk'",
+        ),
+        ("NUMBA_CPU_FEATURES", f"+{LACKING}", f"NUMBA_CPU_FEATURES must name features of this processor, which has no {LACKING}"),
         ("NUMBA_OPT", "abc", "'NUMBA_OPT' is defined but its associated value 'abc' could not be parsed."),
     ],
 )
 def test_what_numba_cannot_read(name, value, message):
-    """Numba itself raises an error while it is imported, or shows a traceback in a warning."""
+    """Numba itself raises an error while it is imported, or shows a traceback in a warning; LLVM ends the process."""
     run = start("-m", *COMMANDS[0], **{name: value})
     assert "Traceback" not in run.stderr
     assert run.stderr.count("\n") == 1
     assert run.stderr.rstrip().endswith(message)
     assert run.returncode == 1
+
+
+@pytest.mark.parametrize(
+    "command", [("scratch.predict", "--help"), ("torch_impl.predict", "--help"), ("alexnet_from_scratch.xray",)]
+)
+def test_a_working_directory_that_was_deleted(command, tmp_path):
+    """PyTorch and coverage, which Numba imports, cannot be imported there."""
+    run = in_a_deleted_directory(tmp_path, "-m", *command)
+    assert (run.returncode, run.stderr) == (1, "error: the working directory was deleted; change to another one\n")
+
+
+def test_scratch_in_a_working_directory_that_was_deleted(tmp_path):
+    run = in_a_deleted_directory(tmp_path, "-c", "import scratch")
+    assert run.stderr.splitlines()[-1].startswith("FileNotFoundError: scratch: the working directory was deleted")
+
+
+def in_a_deleted_directory(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    folder = tmp_path / "deleted"
+    folder.mkdir()
+    script = 'rmdir "$PWD" && exec "$@"'
+    return subprocess.run(
+        ["sh", "-c", script, "sh", sys.executable, *arguments], cwd=folder, capture_output=True, text=True, timeout=300
+    )

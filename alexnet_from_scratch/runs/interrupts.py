@@ -6,6 +6,7 @@ errors are printed.
 
 from __future__ import annotations
 
+import os
 import sys
 from types import TracebackType
 
@@ -15,8 +16,16 @@ INTERRUPTED = 130  # the exit code that shells give for Ctrl-C
 
 
 def end_plainly() -> None:
-    """From now on, if nothing catches one of these, print no traceback."""
+    """From now on, if nothing catches one of these, print no traceback.
+
+    A working directory that was deleted ends the command at once: not every package can be imported there.
+    """
     sys.excepthook = _excepthook
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        print("error: the working directory was deleted; change to another one", file=sys.stderr)
+        raise SystemExit(1) from None
 
 
 def is_interrupt(error: BaseException | None) -> bool:

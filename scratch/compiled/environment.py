@@ -10,6 +10,9 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Container
+from typing import Any
+
+import llvmlite.binding
 
 _wrong: list[str] = []
 
@@ -34,18 +37,36 @@ def check() -> None:
         raise ValueError(_wrong[0])
 
 
+try:
+    os.getcwd()
+except FileNotFoundError:
+    raise FileNotFoundError("scratch: the working directory was deleted, and Numba compiles nothing without one") from None
+
 # Numba raises an error at its import for a number of threads below 1. For other values that it cannot read, it prints
 # a warning with a traceback.
 if not choice("NUMBA_NUM_THREADS", range(1, 10**9), "a positive int", int):
     os.environ.pop("NUMBA_NUM_THREADS", None)
 with warnings.catch_warnings(record=True) as _warned:
     warnings.simplefilter("always")
-    import numba  # noqa: F401
+    import numba
 for _warning in _warned:
     if str(_warning.message).startswith("Environment variable"):
         _wrong.append(str(_warning.message).splitlines()[0])
     else:
         warnings.warn_explicit(_warning.message, _warning.category, _warning.filename, _warning.lineno)
+
+# For a feature without a sign, LLVM aborts the process as soon as a kernel is defined. An instruction that the processor lacks
+# ends it later.
+_config: Any = numba.config
+for _feature in filter(None, (_config.CPU_FEATURES or "").split(",")):
+    if _feature[0] not in "+-":
+        _wrong.append(f"NUMBA_CPU_FEATURES must have + or - before each name, such as +avx2,-fma, got {_feature!r}")
+    elif _feature[0] == "+" and llvmlite.binding.get_host_cpu_features().get(_feature[1:]) is False:
+        _wrong.append(f"NUMBA_CPU_FEATURES must name features of this processor, which has no {_feature[1:]}")
+    else:
+        continue
+    os.environ.pop("NUMBA_CPU_FEATURES", None)
+    _config.CPU_FEATURES = None
 
 # A list's iterator hands out each range once because only one thread runs Python at a time; much else relies on that, too.
 if not getattr(sys, "_is_gil_enabled", lambda: True)():
