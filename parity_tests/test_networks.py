@@ -39,6 +39,7 @@ import scratch.walkthrough
 import torch_impl.modules
 import torch_impl.walkthrough
 from alexnet_from_scratch.data import datasets
+from alexnet_from_scratch.runs.walk import show
 from alexnet_from_scratch.variants import VARIANTS
 from torch_impl.alexnet import AlexNet as TorchAlexNet
 
@@ -348,9 +349,9 @@ def test_both_walks_show_the_same(capsys):
         assert stage == their_stage
         assert array.shape == tuple(tensor.shape)
         assert np.linalg.norm(array - tensor.numpy()) <= 1e-5 * np.linalg.norm(tensor.numpy()), stage
-    scratch.walkthrough.main()
+    show(ours)
     printed = capsys.readouterr().out
-    torch_impl.walkthrough.main()
+    show(theirs)
     assert [line[:52] for line in printed.splitlines()] == [line[:52] for line in capsys.readouterr().out.splitlines()]
     shapes = [array.shape for _, array in ours]
     assert shapes[:4] == [(1, 3, 32, 32), (1, 8, 32, 32), (1, 8, 32, 32), (1, 8, 15, 15)]

@@ -6,33 +6,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from alexnet_from_scratch.data import datasets
 from alexnet_from_scratch.runs.screen import failing_plainly
-from alexnet_from_scratch.text import CommandLine
+from alexnet_from_scratch.runs.walk import command, photograph
 from torch_impl import conv2d, data, local_response_norm, max_pool2d, relu
 
 
-def main() -> None:
-    """Print shape, mean, standard deviation and maximum of every stage."""
-    print(f"{'stage':<32}{'shape':<20}{'mean':>10}{'std':>10}{'max':>10}")
-    for stage, x in walk():
-        print(f"{stage:<32}{tuple(x.shape)!s:<20}{x.mean():>10.4g}{x.std(correction=0):>10.4g}{x.max():>10.4g}")
-
-
-def walk() -> Iterator[tuple[str, Any]]:
-    """Every stage's name and array, one at a time."""
+def walk(path: Path | None = None) -> Iterator[tuple[str, Any]]:
+    """Every stage's name and tensor, in order, for the photograph at ``path`` or scikit-image's cat."""
     grad: Any
     rng = np.random.default_rng(0)
-    photograph = data.prepare(datasets.photographs()["chelsea"]).float()
-    photograph -= photograph.mean()
+    x = data.prepare(photograph(path)).float()
+    image = x - x.mean()
 
     # A first convolution, forward and backward. The loss is half the sum of the squares of out, so its gradient is out.
-    x = data.resize(photograph, (32, 32))[None]
+    x = data.resize(image, (32, 32))[None]
     yield "photograph at 32×32", x
     weight = torch.from_numpy(rng.normal(0, 0.1, (8, 3, 3, 3))).float()
     x, conv_cache = conv2d.forward(x, weight, padding=1)
@@ -50,7 +43,7 @@ def walk() -> Iterator[tuple[str, Any]]:
     yield "gradient of the weight", grad_weight
 
     # AlexNet's first two layers: 224 → 55 → 27 → 27 → 13. The paper starts weights at N(0, 0.01), biases at 0 and 1.
-    x = data.centre_crop(photograph, 224)[None]
+    x = data.centre_crop(image, 224)[None]
     yield "photograph at 224×224", x
     for layer, (channels, kernel, stride, bias) in enumerate([(96, 11, 4, 0), (256, 5, 1, 1)], start=1):
         weight = torch.from_numpy(rng.normal(0, 0.01, (channels, x.shape[1], kernel, kernel))).float()
@@ -66,5 +59,4 @@ def walk() -> Iterator[tuple[str, Any]]:
 
 if __name__ == "__main__":
     with failing_plainly():
-        CommandLine("python -m torch_impl.walkthrough", "The tutorial that this project grew from, step by step.").parse_args()
-        main()
+        command("torch_impl", walk)

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from alexnet_from_scratch.runs import walk
 from benchmarks.commands import accuracy, parts, peers, selfcheck, traps
 from benchmarks.reports import between, goals, machines, plots, tables, verdict
 from benchmarks.reports.results import Report
@@ -74,7 +75,7 @@ def block(name: str, reports: Sequence[Report], here: Path, pictures: Path) -> s
         return f"![{plots.PLOTS[name].__doc__}]({Path(path).as_posix()})"
     if name == "walkthrough":
         with contextlib.redirect_stdout(io.StringIO()) as printed:
-            walkthrough.main()
+            walk.show(walkthrough.walk())
         return f"```\n{printed.getvalue()}```"
     if name == "trained":
         return trained(json.loads((TRAINED / "summary.json").read_text()))
