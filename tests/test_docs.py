@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from alexnet_from_scratch.proof.specs import RUNGS, Spec
+from benchmarks.measure.run import rungs as rungs_of
 from benchmarks.reports.results import Report, Row
+from benchmarks.subjects.cases import choose
 from docs._ext import book, evidence
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -73,32 +75,60 @@ def no_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_what_was_not_measured_says_so(no_results: Path) -> None:
     for text in (evidence.parity("relu", "numpy"), evidence.mutants()):
         assert text == "not measured yet"
-    assert evidence.gain("relu", "numpy") == "", "a box leaves out what was not timed"
+    assert evidence.at_a_small_size("relu", "numpy") == "", "a box leaves out what was not timed"
     for table in (evidence.sizes("relu"), evidence.parity_table()):
         assert table == "*Not measured yet.*"
 
 
+def measured(folder: Path, group: str, case: str, operation: str, seconds: dict[str, float], **left: str) -> None:
+    """Add a made-up measurement to the folder of results: seconds by rung, and to which other rung one left its work."""
+    row = Row(case, group, operation, 32 if group == "rungs" else 1, ["forward"])
+    row.ran = {f"scratch {rung}": left.get(rung, rung) for rung in seconds}
+    row.rounds = [{f"scratch {rung}": [[[time]], [[time]]] for rung, time in seconds.items()}] * 2
+    Report(rows=[row]).save(folder / f"{case}.json")
+
+
 def test_a_gain_is_the_ratio_to_the_rung_that_ran_before(no_results: Path) -> None:
-    seconds = {"scratch naive": 0.008, "scratch numpy": 0.004, "scratch numba": 0.004}
-    row = Row("small relu", "ladder", "relu", 1, ["forward"], ran={side: side.split()[-1] for side in seconds})
-    row.ran["scratch numba"] = "numpy"
-    row.rounds = [{side: [[[time]], [[time]]] for side, time in seconds.items()}] * 2
-    Report(rows=[row]).save(no_results / "run.json")
-    assert evidence.gain("relu", "naive") == "forward 8.00 ms"
-    assert evidence.gain("relu", "numpy") == "forward 4.00 ms, 2.0× as fast as naive"
-    assert evidence.gain("relu", "numba") == "forward left to the rung below"
+    measured(no_results, "ladder", "small relu", "relu", {"naive": 0.008, "numpy": 0.004, "numba": 0.004}, numba="numpy")
+    assert evidence.at_a_small_size("relu", "naive") == "forward 8.00 ms"
+    assert evidence.at_a_small_size("relu", "numpy") == "forward 4.00 ms, 2.0× as fast as naive"
+    assert evidence.at_a_small_size("relu", "numba") == "forward left to the rung below"
+
+
+def test_alexnets_own_layer_comes_first_and_a_small_size_stays_where_it_teaches(no_results: Path) -> None:
+    small = {"naive": 0.04, "im2col": 0.004, "numba": 0.001, "implicit_gemm": 0.0005, "winograd": 0.001}
+    measured(no_results, "ladder", "small conv", "conv2d", small)
+    large = {"im2col": 0.08, "numba": 0.06, "implicit_gemm": 0.04, "winograd": 0.02}
+    measured(no_results, "rungs", "conv3 rungs", "conv2d", large)
+    assert [evidence.at_alexnets_size("conv2d", rung) for rung in ("naive", "im2col", "winograd")] == [
+        "",
+        "conv3, 32 images: forward 80.0 ms",
+        "conv3, 32 images: forward 20.0 ms, 2.0× as fast as implicit_gemm",
+    ]
+    assert {rung: evidence.at_a_small_size("conv2d", rung) for rung in small} == {
+        "naive": "forward 40.0 ms",  # too slow for conv3
+        "im2col": "forward 4.00 ms, 10.0× as fast as naive",
+        "numba": "",  # faster at both sizes: conv3 says it
+        "implicit_gemm": "",
+        "winograd": "forward 1.00 ms, 0.5× as fast as implicit_gemm. So little work does not repay the rung.",
+    }
+
+
+@pytest.mark.parametrize(
+    ("case", "operation"), [("fc6", "linear"), ("norm1", "local_response_norm"), ("pool1", "max_pool2d"), ("conv3", "conv2d")]
+)
+def test_the_benchmark_times_every_rung_of_the_layer(case: str, operation: str, no_results: Path) -> None:
+    (layer,) = choose(f"{case} rungs", set())
+    assert rungs_of(layer) == [rung for rung in import_module(f"scratch.{operation}").RUNGS if rung != "naive"]
+    measured(no_results, layer.group, layer.name, operation, dict.fromkeys(rungs_of(layer), 0.02))
+    last = rungs_of(layer)[-1]
+    assert re.match(rf"{case}, 32 images: forward 20.0 ms, 1.0× as fast as \w+", evidence.at_alexnets_size(operation, last))
 
 
 @pytest.mark.parametrize(("spec", "rung"), RUNGS, ids=str)
 def test_everything_was_measured(spec: Spec, rung: str) -> None:
-    for said in (evidence.parity(spec.name, rung), evidence.gain(spec.name, rung), evidence.sizes(spec.name)):
+    for said in (evidence.parity(spec.name, rung), evidence.at_a_small_size(spec.name, rung), evidence.sizes(spec.name)):
         assert evidence.NOTHING not in said.lower()
-
-
-def test_a_rung_says_what_it_gains_at_alexnets_size() -> None:
-    said = evidence.at_alexnets_size("conv2d", "winograd")
-    assert re.match(r"conv3, \d+ images, forward [\d.]+ ms, [\d.]+× as fast as implicit_gemm", said)
-    assert evidence.at_alexnets_size("conv2d", "naive") == ""
 
 
 INVENTED = re.compile(r"https?://[\w.-]*(?:github\.io|github\.com|colab\.|mybinder|readthedocs)[^\s)\"']*")

@@ -5,14 +5,11 @@ from __future__ import annotations
 import itertools
 import random
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import sync_playwright
 
 from alexnet_from_scratch.runs.prediction import SHIPPED
 from alexnet_from_scratch.xray import photo
@@ -20,9 +17,9 @@ from alexnet_from_scratch.xray.__main__ import PAGES, write_page
 from alexnet_from_scratch.xray.operations import OPERATIONS
 from alexnet_from_scratch.xray.tracing import Number
 from scratch import predict
+from tests.conftest import needs_chromium
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here")
+pytestmark = needs_chromium
 
 CELLS = 8  # of every array, picked at random
 PHONE = {"width": 360, "height": 740}
@@ -35,28 +32,6 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
         options: dict[str, Any] = {"variant": "mini", "classes": 10} if name == "network" else {}
         write_page(name, photo.load(None, None), folder / f"{name}.html", list(PAGES), **options)
     return folder
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    with sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def page(browser: Any) -> Iterator[Any]:
-    """A page without internet, which must neither log errors nor request anything."""
-    context = browser.new_context(viewport={"width": 1300, "height": 900}, offline=True)
-    page = context.new_page()
-    complaints: list[str] = []
-    page.on("console", lambda message: complaints.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("request", lambda request: complaints.append(request.url) if not re.match("file:|data:", request.url) else None)
-    yield page
-    context.close()
-    assert complaints == []
 
 
 def number(text: str) -> np.float32:

@@ -85,7 +85,8 @@ def growth(report: Report) -> Figure:
 
 def rungs(report: Report) -> Figure:
     """conv2d's ladder on conv3, rung by rung, with the machine's limit and torch."""
-    row = next(row for row in report.rows if row.group == "rungs" and row.rounds)
+    row = tables.conv3_rungs(report)
+    assert row, "asked for only where possible"
     figure = Figure(figsize=(10.5, 3.8), layout="constrained")
     axis = figure.subplots()
     ours = [side for side in row.sides if side.startswith("scratch")]
@@ -119,7 +120,7 @@ def possible(report: Report) -> list[str]:
     has = {
         "roofline": bool(groups & set(tables.LAYERS)),
         "growth-plot": bool(list(tables.series(report))),
-        "rungs-plot": "rungs" in groups,
+        "rungs-plot": tables.conv3_rungs(report) is not None,
     }
     return [name for name in PLOTS if has[name]]
 

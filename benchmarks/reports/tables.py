@@ -122,9 +122,14 @@ def ladder(report: Report) -> Table:
     )
 
 
+def conv3_rungs(report: Report) -> Row | None:
+    """The measurement of conv2d's rungs on conv3."""
+    return next((row for row in report.rows if (row.group, row.operation) == ("rungs", "conv2d") and row.rounds), None)
+
+
 def conv3(report: Report) -> Table:
     """conv3's ladder, rung by rung, and torch; the naive loops' speed is from a small convolution."""
-    row = next((row for row in report.rows if row.group == "rungs" and row.rounds), None)
+    row = conv3_rungs(report)
     small = next((row for row in report.rows if row.group == "ladder" and row.operation == "conv2d" and row.rounds), None)
     if row is None or small is None:
         return Table("", [], [], "")

@@ -196,8 +196,14 @@ LADDER: tuple[Layer, ...] = (
     _layer("small loss", "cross_entropy", (1000,), (), source="fc8", group="ladder", batch=1),
 )
 
-# Every rung except the naive one, at a size that the last rungs are made for. Not in a default run: --ops "conv3 rungs".
-AT_SIZE: tuple[Layer, ...] = (_conv("conv3 rungs", (256, 13, 13), 384, 3, source="pool2", group="rungs", padding=1),)
+# Every rung except the naive one, at the sizes that the last rungs are made for. Not in a default run: --ops "conv3 rungs". The
+# book's boxes show them, from rungs.json.
+AT_SIZE: tuple[Layer, ...] = (
+    _conv("conv3 rungs", (256, 13, 13), 384, 3, source="pool2", group="rungs", padding=1),
+    _linear("fc6 rungs", 256 * 6 * 6, 4096, source="pool5", group="rungs"),
+    _norm("norm1 rungs", (96, 55, 55), source="relu1", group="rungs"),
+    _pool("pool1 rungs", (96, 55, 55), source="norm1", group="rungs"),
+)
 
 # Shapes that users run and AlexNet does not have. They get a separate table: scratch may be slower there.
 SHAPES: tuple[Layer, ...] = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -199,7 +200,8 @@ def test_an_interrupted_run_keeps_what_it_has(tmp_path: Path, monkeypatch: pytes
 def test_the_rungs_picture_has_a_bar_for_every_rung_and_torch(tmp_path: Path) -> None:
     made = made_up()
     row = made.rows[0]
-    row.group, row.flops = "rungs", {"forward": 1e9}
+    row.group, row.operation, row.flops = "rungs", "conv2d", {"forward": 1e9}
+    made.rows.insert(0, replace(row, operation="linear", rounds=row.rounds[:1]))  # another operation's rungs are not in it
     row.rounds = [{"scratch im2col": one["scratch"], **one} for one in row.rounds]
     row.made = {side: {"forward": 1e9} for side in row.sides} | {"scratch": {"forward": 5e8}}
     assert [path.name for path in plots.draw([made], tmp_path)] == ["rungs-plot.svg"]

@@ -6,14 +6,14 @@ naive_forward                     the function's text, pulled in from the file; 
 ```{rung} conv2d im2col           a rung's idea, its measured gain and its parity figures
 ```{computed} layers one_tower    a table that a program computes; see TABLES
 ```{xray} conv2d                  a link to the operation's X-ray
-```{picture} col2im               a drawing of pictures.py; the content is its caption
+```{picture} col2im               a drawing of pictures/; the content is its caption
 """
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,10 @@ from typing import Any
 from docutils import nodes
 from docutils.parsers.rst import directives
 from latex2mathml.converter import convert
+from pygments.formatters import HtmlFormatter
 from sphinx.application import Sphinx
 from sphinx.directives.code import LiteralIncludeReader
+from sphinx.highlighting import PygmentsBridge
 from sphinx.util.docutils import SphinxDirective
 
 from docs._ext import evidence, networks
@@ -90,9 +92,9 @@ class RungCard(SphinxDirective):
         unit = "../" * self.env.docname.count("/") + "numerics.html#a-bound-that-can-be-computed"
         if not optimizer:  # an optimizer is only timed on a whole network
             shown["AlexNet's size"] = evidence.at_alexnets_size(operation, rung)
-            shown["Small image"] = evidence.gain(operation, rung)
+            shown["Small size"] = evidence.at_a_small_size(operation, rung)
         card = nodes.field_list(classes=["rung"])
-        for name in ("The idea", "AlexNet's size", "Small image", "Errors"):
+        for name in ("The idea", "AlexNet's size", "Small size", "Errors"):
             if shown.get(name):
                 # Mentions of the bound link to its explanation.
                 before, of_the_bound, after = shown[name].partition("of the bound")
@@ -139,6 +141,20 @@ class Picture(SphinxDirective):
         return [nodes.container("", drawing, *self.parse_content_to_nodes(), classes=["picture"])]
 
 
+class CodeFormatter(HtmlFormatter[str]):  # type: ignore[misc]
+    """Makes each line of code an element that knows its indent, so that the style sheet can wrap a long line further in."""
+
+    def wrap(self, source: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+        """Pygments' hook: (whether it is a line of the code, its HTML)."""
+        return super().wrap((code, _line(text) if code else text) for code, text in source)  # type: ignore[no-any-return]
+
+
+def _line(text: str) -> str:
+    plain = re.sub(r"<[^>]*>", "", text)
+    indent = len(plain) - len(plain.lstrip(" "))
+    return f'<span class="line" style="--in: {indent + 2}">{text}</span>'
+
+
 # A command with an argument that is not a formula, any other command, or a name of two letters or more.
 _NAMES = re.compile(r"\\(?:begin|end|text|mathrm)\{[^}]*\}|\\[A-Za-z]+|([A-Za-z]{2,}(?:_[A-Za-z]+)*)")
 
@@ -183,5 +199,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("xray", XrayLink)
     app.add_directive("picture", Picture)
     app.connect("doctree-read", _glue)
+    PygmentsBridge.html_formatter = CodeFormatter
     app.add_html_math_renderer("mathml", (_inline, None), (_display, None))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

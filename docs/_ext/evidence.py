@@ -6,7 +6,6 @@ Missing results read "not measured yet": the book can be built before anything w
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -23,40 +22,58 @@ PARITY = ROOT / "docs" / "parity.json"
 NOTHING = "not measured yet"
 
 
-def gain(operation: str, rung: str) -> str:
-    """The rung's time on the ladder's small image, and how many times as fast it is as the rung before; empty if not timed."""
-    return "; ".join(_steps(operation, rung, "ladder"))
-
-
 def at_alexnets_size(operation: str, rung: str) -> str:
-    """The same on one of AlexNet's own layers; empty for rungs that are too slow to be timed there."""
-    return "; ".join(_steps(operation, rung, "rungs"))
+    """The rung's time on one of AlexNet's own layers, and how many times as fast it is as the rung before; empty if not timed."""
+    row = _row(operation, rung, "rungs")
+    return f"{row.case.removesuffix(' rungs')}, {row.batch} images: {_times(row, rung)}" if row else ""
 
 
-def _steps(operation: str, rung: str, group: str) -> Iterator[str]:
-    for row in _rows(operation):
-        if row.group == group and row.rounds and f"scratch {rung}" in row.sides:
-            layer = f"{row.case.removesuffix(' rungs')}, {row.batch} images, " if group == "rungs" else ""
-            yield from (layer + _step(row, phase, operation, rung) for phase in row.phases)
+def at_a_small_size(operation: str, rung: str) -> str:
+    """The same on the ladder's small size, if it was timed there and teaches something.
+
+    It does so where the naive loops are compared, which are too slow for AlexNet's sizes, and where the rung does not pay.
+    """
+    row, large = _row(operation, rung, "ladder"), _row(operation, rung, "rungs")
+    if row is None:
+        return ""
+    gains = [_gain(row, phase, rung) for phase in row.phases]
+    if any(gain is not None and gain < 1 for gain in gains):
+        return f"{_times(row, rung)}. So little work does not repay the rung."
+    compared_at_size = large and all(_gain(large, phase, rung) is not None for phase in large.phases)
+    return "" if compared_at_size else _times(row, rung)
 
 
-def _rows(operation: str) -> list[Row]:
-    """The committed measurements of one operation."""
-    reports = (Report.load(path) for path in sorted(RESULTS.glob("*.json")))
-    return [row for report in reports for row in report.rows if row.operation == operation]
+def _row(operation: str, rung: str, group: str) -> Row | None:
+    """The committed measurement of that group in which the rung was timed."""
+    rows = (row for path in sorted(RESULTS.glob("*.json")) for row in Report.load(path).rows)
+    asked = (row for row in rows if (row.operation, row.group) == (operation, group))
+    return next((row for row in asked if f"scratch {rung}" in row.sides), None)
 
 
-def _step(row: Row, phase: str, operation: str, rung: str) -> str:
-    names = list(import_module(f"scratch.{operation}").RUNGS)
-    ran = [name for name in names if row.ran.get(f"scratch {name}") == name]
+def _ran(row: Row) -> list[str]:
+    """The rungs that were timed and did the work themselves, slowest first."""
+    return [rung for rung in import_module(f"scratch.{row.operation}").RUNGS if row.ran.get(f"scratch {rung}") == rung]
+
+
+def _gain(row: Row, phase: str, rung: str) -> float | None:
+    """How many times as fast the rung is as the one before; None for the first, and for one that left the work to another."""
+    ran = _ran(row)
+    if rung not in ran[1:]:
+        return None
+    return 1 / row.ratio(phase, f"scratch {rung}", f"scratch {ran[ran.index(rung) - 1]}").median
+
+
+def _times(row: Row, rung: str) -> str:
+    return "; ".join(_time(row, phase, rung) for phase in row.phases)
+
+
+def _time(row: Row, phase: str, rung: str) -> str:
+    ran = _ran(row)
     if rung not in ran:
         return f"{phase} left to the rung below"
-    side, number = f"scratch {rung}", ran.index(rung)
-    text = f"{phase} {tables.milliseconds(row.seconds(phase, side))} ms"
-    if number == 0:
-        return text
-    before = ran[number - 1]
-    return f"{text}, {1 / row.ratio(phase, side, f'scratch {before}').median:,.1f}× as fast as {before}"
+    text = f"{phase} {tables.milliseconds(row.seconds(phase, f'scratch {rung}'))} ms"
+    gain = _gain(row, phase, rung)
+    return text if gain is None else f"{text}, {gain:,.1f}× as fast as {ran[ran.index(rung) - 1]}"
 
 
 def sizes(operation: str) -> str:

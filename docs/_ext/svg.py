@@ -28,6 +28,10 @@ class Drawing:
             f"{html.escape(text)}</text>"
         )
 
+    def title(self, x: float, text: str, y: float = 12) -> None:
+        """What the shapes below it are."""
+        self.text(x, y, text, anchor="start")
+
     def box(self, x: float, y: float, width: float, height: float, kind: str = "plain") -> None:
         """A rectangle with its top left corner at (x,y)."""
         self._shapes.append(f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" class="{kind}"/>')
@@ -90,3 +94,13 @@ class Axes:
 def number(value: Any) -> str:
     """The value, written as short as possible."""
     return value if isinstance(value, str) else f"{float(value):.4g}".replace("-", "−")
+
+
+def spotlight(*cells: tuple[int, int]) -> Kind:
+    """These cells of a grid are hot."""
+    return lambda row, column: "hot" if (row, column) in cells else "plain"
+
+
+def where(mask: np.ndarray, otherwise: str = "plain") -> Kind:
+    """The cells of a grid for which the mask is true are hot."""
+    return lambda row, column: "hot" if mask[row, column] else otherwise

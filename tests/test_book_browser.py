@@ -1,0 +1,120 @@
+"""The book in a real browser: it fits the screen, code is not cut off, pictures load, text is readable, links arrive."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from tests.conftest import needs_chromium
+
+pytestmark = needs_chromium
+
+ROOT = Path(__file__).parents[1]
+PHONE, DESKTOP = 390, 1280
+CONTRAST = 4.5  # the least that WCAG 2 asks of text
+OUTSIDE = ("http", "https", "mailto")
+
+
+@pytest.fixture(scope="session")
+def book(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As ``make docs`` builds it."""
+    folder = tmp_path_factory.mktemp("book")
+    for command in (
+        ["sphinx", "-E", "-q", "-W", "--keep-going", "-b", "html", "docs", str(folder)],
+        ["alexnet_from_scratch.xray", "all", "--out", str(folder / "xray"), "--book", ".."],
+    ):
+        subprocess.run([sys.executable, "-m", *command], cwd=ROOT, check=True, timeout=900)
+    return folder
+
+
+def pages_of(book: Path) -> list[Path]:
+    """The pages that were written, without those that Sphinx makes and the X-ray's, which have their own tests."""
+    made = {"genindex.html", "search.html"}
+    return [
+        page for page in sorted(book.rglob("*.html")) if page.name not in made and page.parent.name in (book.name, "operations")
+    ]
+
+
+LOOK = """() => {
+    const all = (selector) => [...document.querySelectorAll(selector)];
+    const height = (element) => element.getBoundingClientRect().height;
+    const shown = (element) => element.checkVisibility();
+    for (const folded of all("details")) folded.open = true;
+    return {
+        width: document.documentElement.scrollWidth,
+        wrapped: all("pre .line").filter(shown)
+            .filter((line) => height(line) > 1.5 * parseFloat(getComputedStyle(line).lineHeight)).map((line) => line.textContent),
+        cut: all("pre").filter(shown).filter((block) => block.scrollWidth > block.clientWidth).map((block) => block.textContent),
+        pictures: [...document.images, ...all(".drawing svg")]
+            .map((picture) => [picture.naturalWidth ?? height(picture), picture.getAttribute("src") ?? picture.ariaLabel]),
+    };
+}"""
+
+
+@pytest.mark.parametrize("width", [PHONE, DESKTOP])
+def test_each_page_fits_the_screen(page: Any, book: Path, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 850})
+    pictures = 0
+    for path in pages_of(book):
+        page.goto(path.as_uri())
+        seen = page.evaluate(LOOK)
+        assert seen["width"] <= width, f"{path.name} moves sideways"
+        assert seen["cut"] == [], f"code on {path.name} is cut off"
+        if width == DESKTOP:
+            assert seen["wrapped"] == [], f"lines of code on {path.name} do not fit"
+        for size, which in seen["pictures"]:
+            assert size > 0, f"{path.name}: {which} is not shown"
+        pictures += len(seen["pictures"])
+    assert pictures > 20
+
+
+TEXTS = ("h1", "article p", "article a", ".drawing text", "pre .line", "dl.rung dt", ".picture > p")
+COLOURS = """(selectors) => selectors.flatMap((selector) =>
+    [...document.querySelectorAll(selector)].slice(0, 3).map((element) => {
+        const style = getComputedStyle(element);
+        const ink = element instanceof SVGElement ? style.fill : style.color;
+        let ground = element;
+        while (/, 0\\)|transparent/.test(getComputedStyle(ground).backgroundColor)) ground = ground.parentElement;
+        return [selector, ink, getComputedStyle(ground).backgroundColor];
+    }))"""
+
+
+def luminance(colour: str) -> float:
+    """Of "rgb(r, g, b)", as WCAG defines it."""
+    shares = [int(part) / 255 for part in colour[colour.index("(") + 1 : -1].split(",")[:3]]
+    red, green, blue = (share / 12.92 if share <= 0.03928 else ((share + 0.055) / 1.055) ** 2.4 for share in shares)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_can_be_read(page: Any, book: Path, scheme: Any) -> None:
+    page.emulate_media(color_scheme=scheme)
+    page.goto((book / "operations" / "conv2d.html").as_uri())
+    found = page.evaluate(COLOURS, TEXTS)
+    assert {selector for selector, *_ in found} == set(TEXTS)
+    for selector, ink, ground in found:
+        dark, light = sorted((luminance(ink), luminance(ground)))
+        assert (light + 0.05) / (dark + 0.05) >= CONTRAST, f"{selector}: {ink} on {ground}"
+        assert (luminance(ground) > 0.5) == (scheme == "light")
+
+
+def test_every_link_arrives(page: Any, book: Path) -> None:
+    targets: dict[Path, set[str]] = {}
+    links: list[tuple[str, str]] = []
+    for path in sorted(book.rglob("*.html")):
+        page.goto(path.as_uri())
+        targets[path] = set(page.evaluate("[...document.querySelectorAll('[id]')].map((element) => element.id)"))
+        links += [(path.name, url) for url in page.evaluate("[...document.querySelectorAll('a[href]')].map((link) => link.href)")]
+    assert len(links) > 500
+    for name, url in links:
+        parts = urlsplit(url)
+        if parts.scheme in OUTSIDE:
+            continue
+        path = Path(unquote(parts.path))
+        assert path in targets, f"{name} links {url}"
+        assert not parts.fragment or unquote(parts.fragment) in targets[path], f"{name} links {url}"
