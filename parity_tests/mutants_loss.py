@@ -94,18 +94,6 @@ CROSS_ENTROPY = (
         "naive",
         ("smoothing ignores the classes' weights", "yield c, share * weight[c]", "yield c, share"),
         ("a class's weight is forgotten", "yield t[n, d], own * weight[t[n, d]]", "yield t[n, d], own"),
-        ("the gradient has the wrong sign", "grad_logp[n, c, d] -= g[n, d] * factor", "grad_logp[n, c, d] += g[n, d] * factor"),
-        (
-            "the gradient is assigned: smoothing overwrites the target's",
-            "grad_logp[n, c, d] -= g[n, d] * factor",
-            "grad_logp[n, c, d] = -g[n, d] * factor",
-        ),
-        ("the target's gradient has the wrong sign", "grad_t[n, c, d] = -g[n, d]", "grad_t[n, c, d] = g[n, d]"),
-        (
-            "the target's gradient forgets the smoothing",
-            "(own * weight[c] * logp[n, c, d])",
-            "(weight[c] * logp[n, c, d])",
-        ),
         after=NAIVE,
     ),
 )

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from alexnet_from_scratch.proof.parity import ASSERTIONS
 from alexnet_from_scratch.proof.search import search
-from parity_tests import mutants_compiled, mutants_convolution, mutants_loss, mutants_pooling, mutants_simple
+from parity_tests import mutants_backward, mutants_compiled, mutants_convolution, mutants_loss, mutants_pooling, mutants_simple
 from parity_tests.mutants import hunt
 
 MUTANTS = tuple(
     mutant
-    for module in (mutants_convolution, mutants_pooling, mutants_loss, mutants_simple, mutants_compiled)
+    for module in (mutants_backward, mutants_convolution, mutants_pooling, mutants_loss, mutants_simple, mutants_compiled)
     for mutant in module.MUTANTS
 )
 

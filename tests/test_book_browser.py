@@ -44,9 +44,13 @@ LOOK = """() => {
     const all = (selector) => [...document.querySelectorAll(selector)];
     const height = (element) => element.getBoundingClientRect().height;
     const shown = (element) => element.checkVisibility();
+    const scrolls = (element) => /auto|scroll/.test(getComputedStyle(element).overflowX);
+    const inScrolling = (element) => element && (scrolls(element) || inScrolling(element.parentElement.closest("article *")));
     for (const folded of all("details")) folded.open = true;
     return {
         width: document.documentElement.scrollWidth,
+        beyond: all("article *").filter(shown).filter((part) => !inScrolling(part))
+            .filter((part) => part.getBoundingClientRect().right > innerWidth).map((part) => part.outerHTML),
         wrapped: all("pre .line").filter(shown)
             .filter((line) => height(line) > 1.5 * parseFloat(getComputedStyle(line).lineHeight)).map((line) => line.textContent),
         cut: all("pre").filter(shown).filter((block) => block.scrollWidth > block.clientWidth).map((block) => block.textContent),
@@ -64,6 +68,7 @@ def test_each_page_fits_the_screen(page: Any, book: Path, width: int) -> None:
         page.goto(path.as_uri())
         seen = page.evaluate(LOOK)
         assert seen["width"] <= width, f"{path.name} moves sideways"
+        assert seen["beyond"] == [], f"{path.name} is wider than the screen"
         assert seen["cut"] == [], f"code on {path.name} is cut off"
         if width == DESKTOP:
             assert seen["wrapped"] == [], f"lines of code on {path.name} do not fit"

@@ -280,7 +280,7 @@ def test_the_page_shows_what_comes_out(tmp_path: Path) -> None:
     (shown,) = re.findall(r"```text\n(.*?)\n```", (ROOT / "docs" / "exercises.md").read_text(), re.DOTALL)
     told = [re.findall(r"^max_pool2d.*|.* must be .*", text, re.MULTILINE) for text in (shown, drawn)]
     assert [form(line) for line in told[0]] == [form(line) for line in told[1]], drawn
-    assert "This is what `=` for `+=` where windows overlap gives." in shown
+    assert "A known mistake gives the same: `=` for `+=` where windows overlap." in shown
 
 
 def form(line: str) -> str:

@@ -19,7 +19,7 @@ def test_the_notebook_runs(tmp_path: Path) -> None:
     (digits,) = (text for text in said.values() if text.startswith("right on"))
     assert float(re.findall(r"right on ([\d.]+)%", digits)[0]) > 70
     (verdict,) = (text for source, text in said.items() if "def my_backward" in source)
-    assert "This is what `=` for `+=` in grad_x" in verdict
+    assert "A known mistake gives the same: `=` for `+=` in grad_x" in verdict
     apart = [float(found) for text in said.values() for found in re.findall(r"apart by (\S+) of", text)]
     assert apart
     assert max(apart) < 1e-5

@@ -1,7 +1,7 @@
 """Mistakes that people make, planted into the shipped source, to tell a reader which of them was made.
 
 A mistake is recognized by what it computes: on the inputs that the reader's function has seen, both give the same arrays. It does
-not matter how the reader's function is written.
+not matter how the reader's function is written. The parity suite plants them all as well (``parity_tests/mutants_backward.py``).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from alexnet_from_scratch.exercises.table import EXERCISES
 
 @dataclass(frozen=True)
 class Mistake:
-    """``old`` in the shipped function becomes ``new``; ``title`` completes "This is what … gives."."""
+    """The first ``old`` in the shipped function becomes ``new``; ``title`` says what the mistake is."""
 
     title: str
     old: str
@@ -45,7 +45,7 @@ def planted(operation: str, mistake: Mistake) -> Function:
     if mistake.old not in source:
         raise LookupError(f"{operation}'s {shipped.__name__} has no {mistake.old!r}")
     names = dict(vars(import_module(f"scratch.{operation}")))
-    exec(source.replace(mistake.old, mistake.new), names)
+    exec(source.replace(mistake.old, mistake.new, 1), names)
     function: Function = names[shipped.__name__]
     return function
 
@@ -73,9 +73,9 @@ def _close(a: Any, b: Any) -> bool:
 MISTAKES: dict[str, tuple[Mistake, ...]] = {
     "relu": (
         Mistake("letting the gradient pass where out is 0", "out[i] <= 0", "out[i] < 0"),
-        Mistake("the slope alone, without grad_out,", "0 if out[i] <= 0 else grad_out[i]", "0 if out[i] <= 0 else 1"),
+        Mistake("the slope alone, without grad_out", "0 if out[i] <= 0 else grad_out[i]", "0 if out[i] <= 0 else 1"),
         Mistake(
-            "multiplying by out, instead of asking whether it is positive,",
+            "multiplying by out, instead of asking whether it is positive",
             "0 if out[i] <= 0 else grad_out[i]",
             "out[i] * grad_out[i]",
         ),
@@ -86,14 +86,14 @@ MISTAKES: dict[str, tuple[Mistake, ...]] = {
         Mistake("the mask without the scale", "(scale if mask[i] else 0)", "(1 if mask[i] else 0)"),
         Mistake("the scale without the mask", "(scale if mask[i] else 0)", "scale"),
         Mistake("scaling twice", "(scale if mask[i] else 0)", "(scale * scale if mask[i] else 0)"),
-        Mistake("keeping what was dropped, and the other way round,", "if mask[i]", "if not mask[i]"),
+        Mistake("keeping what was dropped, and the other way round", "if mask[i]", "if not mask[i]"),
         Mistake("dividing by the scale", "(scale if mask[i] else 0)", "(1 / scale if mask[i] else 0)"),
-        Mistake("the slope alone, without grad_out,", "grad_out[i] * (scale", "(scale"),
+        Mistake("the slope alone, without grad_out", "grad_out[i] * (scale", "(scale"),
         Mistake("letting the gradient pass unchanged", "grad_out[i] * (scale if mask[i] else 0)", "grad_out[i]"),
     ),
     "max_pool2d": (
         Mistake("`=` for `+=` where windows overlap", "] += grad_out", "] = grad_out"),
-        Mistake("counting the windows that a cell wins, without grad_out,", "+= grad_out[n, c, oh, ow]", "+= 1"),
+        Mistake("counting the windows that a cell wins, without grad_out", "+= grad_out[n, c, oh, ow]", "+= 1"),
         Mistake("sharing the gradient in halves", "+= grad_out[n, c, oh, ow]", "+= grad_out[n, c, oh, ow] / 2"),
         Mistake("dividing the index by H instead of W", "int(indices[n, c, oh, ow]), W)", "int(indices[n, c, oh, ow]), H)"),
         Mistake("row and column exchanged", "h, w = divmod", "w, h = divmod"),
@@ -103,11 +103,11 @@ MISTAKES: dict[str, tuple[Mistake, ...]] = {
     ),
     "adaptive_avg_pool2d": (
         Mistake(
-            "handing out the whole gradient to each cell, not divided by the window's size,", " / len(rows) / len(columns)", ""
+            "handing out the whole gradient to each cell, not divided by the window's size", " / len(rows) / len(columns)", ""
         ),
         Mistake("`=` for `+=` where windows overlap", "+= share", "= share"),
         Mistake(
-            "one divisor for all windows, though their sizes differ,", " / len(rows) / len(columns)", " * (OH * OW) / (H * W)"
+            "one divisor for all windows, though their sizes differ", " / len(rows) / len(columns)", " * (OH * OW) / (H * W)"
         ),
         Mistake("dividing by the window's rows alone", " / len(rows) / len(columns)", " / len(rows)"),
         Mistake("dividing by the window's columns alone", " / len(rows) / len(columns)", " / len(columns)"),
@@ -117,14 +117,14 @@ MISTAKES: dict[str, tuple[Mistake, ...]] = {
             "_window(oh, H, OH), _window(ow, W, OW)",
             "range(oh * H // OH, (oh + 1) * H // OH), range(ow * W // OW, (ow + 1) * W // OW)",
         ),
-        Mistake("the shares alone, without grad_out,", "grad_out[n, c, oh, ow] / len(rows)", "1 / len(rows)"),
+        Mistake("the shares alone, without grad_out", "grad_out[n, c, oh, ow] / len(rows)", "1 / len(rows)"),
     ),
     "linear": (
         Mistake(
-            "`=` for `+=` in grad_weight: the last row alone counts, and that", "grad_weight[o, i] +=", "grad_weight[o, i] ="
+            "`=` for `+=` in grad_weight: the last row alone counts", "grad_weight[o, i] +=", "grad_weight[o, i] ="
         ),
-        Mistake("`=` for `+=` in grad_bias: the last row alone counts, and that", "grad_bias[o] +=", "grad_bias[o] ="),
-        Mistake("`=` for `+=` in grad_x: the last output alone counts, and that", "grad_x[*row, i] +=", "grad_x[*row, i] ="),
+        Mistake("`=` for `+=` in grad_bias: the last row alone counts", "grad_bias[o] +=", "grad_bias[o] ="),
+        Mistake("`=` for `+=` in grad_x: the last output alone counts", "grad_x[*row, i] +=", "grad_x[*row, i] ="),
         Mistake(
             "grad_weight as the mean over the batch",
             "+= grad_out[*row, o] * x[*row, i]",
@@ -137,12 +137,12 @@ MISTAKES: dict[str, tuple[Mistake, ...]] = {
         ),
         Mistake("grad_x without the weight", "+= grad_out[*row, o] * weight[o, i]", "+= grad_out[*row, o]"),
         Mistake("grad_weight without x", "+= grad_out[*row, o] * x[*row, i]", "+= grad_out[*row, o]"),
-        Mistake("counting the rows for grad_bias, without grad_out,", "grad_bias[o] += grad_out[*row, o]", "grad_bias[o] += 1"),
+        Mistake("counting the rows for grad_bias, without grad_out", "grad_bias[o] += grad_out[*row, o]", "grad_bias[o] += 1"),
     ),
     "conv2d": (
-        Mistake("`=` for `+=` in grad_x, where windows overlap,", "grad_padded[cell] +=", "grad_padded[cell] ="),
+        Mistake("`=` for `+=` in grad_x, where windows overlap", "grad_padded[cell] +=", "grad_padded[cell] ="),
         Mistake("`=` for `+=` in grad_weight", "grad_weight[oc, c, kh, kw] +=", "grad_weight[oc, c, kh, kw] ="),
-        Mistake("`=` for `+=` in grad_bias: the last place alone counts, and that", "grad_bias[oc] += g", "grad_bias[oc] = g"),
+        Mistake("`=` for `+=` in grad_bias: the last place alone counts", "grad_bias[oc] += g", "grad_bias[oc] = g"),
         Mistake("grad_bias as the mean over the batch", "grad_bias[oc] += g", "grad_bias[oc] += g / len(x)"),
         Mistake(
             "grad_weight as the mean over the batch",
@@ -152,7 +152,7 @@ MISTAKES: dict[str, tuple[Mistake, ...]] = {
         Mistake("grad_x without the weight", "+= g * weight[oc, c, kh, kw]", "+= g"),
         Mistake("grad_weight without x", "+= g * padded[cell]", "+= g"),
         Mistake(
-            "the kernel turned by 180°, which forward does not do,",
+            "the kernel turned by 180°, which forward does not do",
             "+= g * weight[oc, c, kh, kw]",
             "+= g * weight[oc, c, -1 - kh, -1 - kw]",
         ),
@@ -179,9 +179,9 @@ MISTAKES: dict[str, tuple[Mistake, ...]] = {
             "j - window.before), min(C, j + window.after + 1)",
         ),
         Mistake("the square's 2 left out", "2 * window.alpha", "window.alpha"),
-        Mistake("the path through the scale alone, without out's own slope,", "direct + x[n, j", "x[n, j"),
+        Mistake("the path through the scale alone, without out's own slope", "direct + x[n, j", "x[n, j"),
         Mistake(
-            "out's own slope alone, without the path through the scale,",
+            "out's own slope alone, without the path through the scale",
             "direct + x[n, j, *position] * (2 * window.alpha * pulls)",
             "direct",
         ),
@@ -191,9 +191,9 @@ MISTAKES: dict[str, tuple[Mistake, ...]] = {
             "pull_of(grad_out[i], x[i], scale[i], window.beta) / window.beta",
         ),
         Mistake("the wrong sign for the path through the scale", "direct + x[n, j", "direct - x[n, j"),
-        Mistake("forgetting that the neighbours pull on x[j], so that its x is left out,", "x[n, j, *position] * (2", "(2"),
+        Mistake("forgetting that the neighbours pull on x[j], so that its x is left out", "x[n, j, *position] * (2", "(2"),
         Mistake(
-            "the channel's own pull alone, without its neighbours',",
+            "the channel's own pull alone, without its neighbours'",
             "range(max(0, j - window.after), min(C, j + window.before + 1))",
             "[j]",
         ),
@@ -206,10 +206,10 @@ MISTAKES: dict[str, tuple[Mistake, ...]] = {
     ),
     "softmax": (
         Mistake(
-            "the diagonal alone, as if an output depended on its own input only,", "s_c * (g_c - dot)", "s_c * (1 - s_c) * g_c"
+            "the diagonal alone, as if an output depended on its own input only", "s_c * (g_c - dot)", "s_c * (1 - s_c) * g_c"
         ),
         Mistake(
-            "subtracting the sum of grad_out, not weighted by the probabilities,",
+            "subtracting the sum of grad_out, not weighted by the probabilities",
             "sum(g_c * s_c for g_c, s_c in zip(g, s, strict=True))",
             "sum(g)",
         ),
@@ -238,7 +238,7 @@ MISTAKES: dict[str, tuple[Mistake, ...]] = {
         Mistake("leaving out the sum that all outputs share", "g_c - np.exp(log) * total", "g_c"),
         Mistake("the wrong sign inside", "g_c - np.exp(log)", "g_c + np.exp(log)"),
         Mistake("the wrong sign", "g_c - np.exp(log) * total", "np.exp(log) * total - g_c"),
-        Mistake("the probability alone, without the sum of grad_out,", "np.exp(log) * total", "np.exp(log)"),
+        Mistake("the probability alone, without the sum of grad_out", "np.exp(log) * total", "np.exp(log)"),
     ),
     "cross_entropy": (
         Mistake("the wrong sign", "grad_logp[n, c, d] -= ", "grad_logp[n, c, d] += "),
@@ -249,7 +249,7 @@ MISTAKES: dict[str, tuple[Mistake, ...]] = {
         ),
         Mistake("leaving out grad_out", "_spread(grad_out, options, N, D)", "_spread(np.ones_like(grad_out), options, N, D)"),
         Mistake(
-            "`=` for `-=`: smoothing then overwrites the target's part, and that",
+            "`=` for `-=`: smoothing then overwrites the target's part",
             "grad_logp[n, c, d] -= g[n, d]",
             "grad_logp[n, c, d] = -g[n, d]",
         ),
@@ -279,9 +279,9 @@ MISTAKES: dict[str, tuple[Mistake, ...]] = {
         ),
         Mistake("leaving out gain", "gain * d", "d"),
         Mistake("`=` where the step must be added to the parameter", "data[i] += rate * d", "data[i] = rate * d"),
-        Mistake("the wrong sign of the step: rate is already negative, so subtracting it", "data[i] += rate", "data[i] -= rate"),
+        Mistake("the wrong sign of the step: rate is already negative", "data[i] += rate", "data[i] -= rate"),
         Mistake(
-            "stepping by the gradient alone, not by the velocity,",
+            "stepping by the gradient alone, not by the velocity",
             "velocity[i] if nesterov else velocity[i]",
             "velocity[i] if nesterov else d",
         ),
@@ -292,6 +292,6 @@ MISTAKES: dict[str, tuple[Mistake, ...]] = {
             """v = keep * velocity[i] + gain * d
             d = d + momentum * v if nesterov else v""",
         ),
-        Mistake("writing nothing into data: a name was bound to a new array, and that", "data[i] += rate * d", "pass"),
+        Mistake("writing nothing into data: a name was bound to a new array", "data[i] += rate * d", "pass"),
     ),
 }
