@@ -131,6 +131,22 @@ def test_everything_was_measured(spec: Spec, rung: str) -> None:
         assert evidence.NOTHING not in said.lower()
 
 
+def anchors(page: Path) -> set[str]:
+    """What a repository's web page calls the headings of a file: lower case, hyphens for spaces, without punctuation."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("file", ["README.md", "CONTRIBUTING.md", "DECISIONS.md", "CHANGELOG.md"])
+def test_every_link_outside_the_book_arrives(file: str) -> None:
+    """Sphinx checks those of the book's pages."""
+    for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", (DOCS.parent / file).read_text()):
+        path, _, anchor = link.partition("#")
+        target = DOCS.parent / (path or file)
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
 INVENTED = re.compile(r"https?://[\w.-]*(?:github\.io|github\.com|colab\.|mybinder|readthedocs)[^\s)\"']*")
 
 

@@ -412,10 +412,10 @@ function figure(array, turned) {
   if (array.picture) planes.unshift(make("div", { className: "plane", style: { "--n": columns, "--size": size } }, make("small", {}, "in its own colours"), make("img", { className: "colours", src: array.picture, alt: "The part of the photograph, in its own colours" })));
   const perRow = leading.length === 2 && leading[0] > 1 ? leading[1] : planes.length;
   const grouped = perRow === planes.length ? planes : Array.from({ length: count / perRow }, (_, i) => make("div", { className: "row" }, planes.slice(i * perRow, (i + 1) * perRow)));
-  const axes = array.axes.map((axis, i) => `${axis} ${shape[i]}`).join(" · ");
+  const axes = array.axes.map((axis, i) => `${axis}\u00a0${shape[i]}`).join(" · "); // a line ends between axes only
   const name = turned ? `${array.name} turned` : array.name;
   const note = turned ? "The same weights, each window turned by 180°." : array.note;
-  const caption = make("figcaption", {}, make("b", {}, name), " ", make("span", {}, axes), make("small", {}, short(scale.low), make("span", { className: `scale ${scale.low === 0 ? "above" : scale.high === 0 ? "below" : ""}` }), short(scale.high)), note ? make("small", {}, note) : "");
+  const caption = make("figcaption", {}, make("b", {}, name), " ", make("span", {}, axes), make("small", { className: "extent" }, short(scale.low), make("span", { className: `scale ${scale.low === 0 ? "above" : scale.high === 0 ? "below" : ""}` }), short(scale.high)), note ? make("small", {}, note) : "");
   const drawn = make("figure", { className: turned ? "array turned" : "array", dataset: { array: name }, ariaHidden: turned ? "true" : null }, caption, make("div", { className: "planes" }, grouped));
   listen(drawn, array);
   return drawn;
