@@ -13,6 +13,7 @@ if sys.argv[:1] == ["-m"]:  # "python -m" is looking for one of these modules
 
     end_plainly()
 
+from alexnet_from_scratch import __version__
 from scratch import (
     adaptive_avg_pool2d,
     conv2d,
@@ -30,6 +31,7 @@ from scratch.compiled.threads import get_num_threads, set_num_threads
 from scratch.core.ladder import set_rung, use_rung
 
 __all__ = [
+    "__version__",
     "adaptive_avg_pool2d",
     "conv2d",
     "cross_entropy",

@@ -7,6 +7,7 @@ if sys.argv[:1] == ["-m"]:  # "python -m" looks for one of these modules to run
 
     end_plainly()
 
+from alexnet_from_scratch import __version__
 from torch_impl import (
     adaptive_avg_pool2d,
     conv2d,
@@ -22,6 +23,7 @@ from torch_impl import (
 )
 
 __all__ = [
+    "__version__",
     "adaptive_avg_pool2d",
     "conv2d",
     "cross_entropy",

@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import threadpoolctl
 
+from alexnet_from_scratch.hardware import caches, processor
 from benchmarks.measure import isa
 
 
@@ -24,16 +25,6 @@ def cores() -> int:
     from scratch.compiled.cores import available_cores  # here, because torch's processes must not load scratch
 
     return available_cores()
-
-
-def caches() -> dict[str, int]:
-    """The bytes of each cache for data that the first core reaches, by name (L1, L2, L3), where the system says so (Linux)."""
-    sizes = {}
-    for folder in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
-        level, kind, size = ((folder / name).read_text().strip() for name in ("level", "type", "size"))
-        if kind != "Instruction":
-            sizes[f"L{level}"] = int(size.rstrip("K")) * 1024
-    return sizes
 
 
 def cache_bytes() -> int:
@@ -61,7 +52,7 @@ def lanes() -> int:
 def describe() -> dict[str, Any]:
     """The machine and the commit; JSON-ready."""
     return {
-        "cpu": _cpu(),
+        "cpu": processor(),
         "cores": cores(),
         "last_level_cache_bytes": cache_bytes(),
         "caches": caches(),
@@ -119,17 +110,6 @@ def libraries() -> dict[str, Any]:
             facts["gpu"] = torch.cuda.get_device_name()
             facts["tf32"] = torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32
     return facts
-
-
-def _cpu() -> str:
-    """The processor's name, with family and model on x86: virtual machines often say only "AMD EPYC"."""
-    facts = {}
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().partition("\n\n")[0].splitlines():
-            name, _, value = line.partition(":")
-            facts[name.strip()] = value.strip()
-    name = facts.get("model name") or platform.processor() or "unknown"
-    return f"{name} (family {facts['cpu family']}, model {facts['model']})" if {"cpu family", "model"} <= facts.keys() else name
 
 
 def _commit() -> str:

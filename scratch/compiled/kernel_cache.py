@@ -56,7 +56,7 @@ class KernelCache:
         try:
             target_context.refresh()
             name, origin = self._origin(sig, target_context.codegen())
-            for folder in _folders(self._file):
+            for folder in folders(self._file):
                 content = _read(folder / name, self._file)
                 checksum, code = content[:32], content[32:]
                 if checksum == hashlib.sha256(origin + code).digest() and not self._flushed:
@@ -77,7 +77,7 @@ class KernelCache:
             serialize: Any = numba.core.serialize
             code = serialize.dumps(result._reduce())
             refused = []
-            for folder in _folders(self._file):
+            for folder in folders(self._file):
                 try:
                     folder.mkdir(mode=0o755, parents=True, exist_ok=True)
                     if not _trusted(folder, self._file):
@@ -116,7 +116,7 @@ def warn(reason: str) -> None:
         warnings.warn(f"{message} (NUMBA_CACHE_DIR names a folder for them)", RuntimeWarning, stacklevel=2)
 
 
-def _folders(file: Path) -> Iterator[Path]:
+def folders(file: Path) -> Iterator[Path]:
     """The folders to look in for a source file's kernels: the one that NUMBA_CACHE_DIR names, or else these two."""
     own = f"{file.parent.name}-{hashlib.sha256(os.fsencode(file.parent)).hexdigest()[:16]}"
     config: Any = numba.config
