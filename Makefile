@@ -5,9 +5,10 @@ BIN := $(VENV)/bin
 # One process per core, each with one thread for BLAS and torch; kernels keep two threads, or no work would be split.
 WORKERS ?= 2
 PROFILE ?= default
+RESOLUTION ?= lowest-direct
 PYTEST := OMP_NUM_THREADS=1 SCRATCH_NUM_THREADS=2 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help venv check test parity coverage bench bench-machine bench-report docs exercise clean
+.PHONY: help venv check test parity coverage versions dist bench bench-machine bench-report docs exercise clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -24,6 +25,10 @@ check: venv  ## Lint, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/[!c]*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
 	@$(BIN)/python -m parity_tests.sources
 
 test: venv  ## Run the parity suite, PROFILE=quick, default or deep
@@ -38,6 +43,21 @@ coverage: venv  ## Measure which lines and branches of scratch the tests reach, 
 	NUMBA_CACHE_DIR=$$(mktemp -d) $(PYTEST) --cov --cov-append --cov-fail-under=98 \
 		parity_tests/test_networks.py tests/test_training.py tests/test_weights.py \
 		-k "not gradients and not ten_steps and not small_mistakes"
+
+versions:  ## Run the quick profile with the lowest or highest versions that pyproject.toml allows, RESOLUTION=lowest-direct or highest
+	$(PYTHON) -m venv --clear build/$(RESOLUTION)
+	build/$(RESOLUTION)/bin/pip install --quiet uv
+	build/$(RESOLUTION)/bin/uv pip install --quiet --python build/$(RESOLUTION) --resolution $(RESOLUTION) --editable '.[dev]'
+	build/$(RESOLUTION)/bin/python -m scratch.about
+	OMP_NUM_THREADS=1 SCRATCH_NUM_THREADS=2 build/$(RESOLUTION)/bin/python -m pytest -n $(WORKERS) --profile=quick
+
+dist: venv  ## Build sdist and wheel, and check them, also in an empty environment
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[release]'
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+	bash .ci/wheel dist/*.whl
 
 bench: venv  ## Verify, then time scratch against torch
 	$(BIN)/python -m benchmarks
