@@ -26,6 +26,8 @@ from scratch.compiled.threads import for_each
 from scratch.core import checks
 from scratch.core.ladder import Cache, Ladder, Rung
 
+__all__ = ["RUNGS", "backward", "forward"]
+
 
 def forward(x: np.ndarray, *, output_size: int | tuple[int | None, int | None]) -> tuple[np.ndarray, Cache]:
     """Take the mean over OH·OW windows.

@@ -21,6 +21,8 @@ from scratch.core import checks
 from scratch.core.module import Module, random_generator
 from scratch.modules import AdaptiveAvgPool2d, Conv2d, Dropout, Flatten, Linear, LocalResponseNorm, MaxPool2d, ReLU, Sequential
 
+__all__ = ["AlexNet"]
+
 
 class AlexNet(Sequential):
     """``features``, ``avgpool``, ``flatten`` and ``classifier``, one after the other; images (N,C,H,W) to logits (N,classes).

@@ -30,6 +30,8 @@ from scratch.convolution.winograd import winograd_backward, winograd_forward
 from scratch.core import checks
 from scratch.core.ladder import Cache, Ladder, Rung
 
+__all__ = ["RUNGS", "backward", "forward"]
+
 
 def forward(
     x: np.ndarray,

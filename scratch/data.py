@@ -27,6 +27,8 @@ from scratch import softmax
 from scratch.compiled.products import matmul
 from scratch.core import checks
 
+__all__ = ["Preprocessing", "batch", "centre_crop", "mean_probabilities", "prepare", "resize", "scaled"]
+
 SMALL = 64  # below this size an image is shifted, not cropped
 LUMA = (0.299, 0.587, 0.114)  # the weights of red, green and blue in brightness (ITU-R BT.601)
 PIXELS = 256  # bound on numbers computed from pixels of 0 to 255; much larger ones would overflow in the network

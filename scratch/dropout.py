@@ -24,6 +24,8 @@ from scratch.compiled.threads import for_each
 from scratch.core import checks
 from scratch.core.ladder import Cache, Ladder, Rung
 
+__all__ = ["RUNGS", "backward", "forward"]
+
 
 def forward(
     x: np.ndarray,

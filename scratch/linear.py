@@ -27,6 +27,8 @@ from scratch.compiled.vectors import copy_vector, dot, lanes, prefetch, transpos
 from scratch.core import checks
 from scratch.core.ladder import Cache, Ladder, NotTakenError, Rung
 
+__all__ = ["RUNGS", "backward", "forward"]
+
 Gradients = tuple[np.ndarray | None, np.ndarray, np.ndarray | None]
 
 

@@ -29,6 +29,8 @@ from scratch.compiled.vectors import prefetch
 from scratch.core import checks
 from scratch.core.ladder import Cache, Ladder, Rung
 
+__all__ = ["RUNGS", "backward", "forward"]
+
 
 class Window(NamedTuple):
     """The arguments of :func:`forward` in the form that the sums need."""

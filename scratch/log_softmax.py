@@ -24,6 +24,8 @@ from scratch.compiled.rows import exp_row, for_each_row, rows, side_by_side, spr
 from scratch.core import checks
 from scratch.core.ladder import Cache, Ladder, Rung
 
+__all__ = ["RUNGS", "backward", "forward"]
+
 
 def forward(x: np.ndarray, *, dim: int = 1) -> tuple[np.ndarray, Cache]:
     """Turn every row along ``dim`` into the logarithms of probabilities.

@@ -30,6 +30,8 @@ from scratch.core import checks
 from scratch.core.ladder import Cache, Ladder, Rung
 from scratch.pooling.window_maximum import window_maximum, window_maximum_of_numbers
 
+__all__ = ["RUNGS", "backward", "forward"]
+
 AHEAD = 1 << 18  # bytes of the next work item to prefetch while this one is computed: a fraction of L2
 
 

@@ -21,6 +21,8 @@ from scratch.compiled.threads import for_each
 from scratch.core import checks
 from scratch.core.ladder import Cache, Ladder, Rung
 
+__all__ = ["RUNGS", "backward", "forward"]
+
 
 def forward(x: np.ndarray, *, inplace: bool = False) -> tuple[np.ndarray, Cache]:
     """Set negative values to zero; -0.0 and NaN stay as they are, as in torch.

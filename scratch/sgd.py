@@ -30,6 +30,8 @@ from scratch.compiled.threads import for_each
 from scratch.core import checks
 from scratch.core.ladder import Ladder, NotTakenError, Rung
 
+__all__ = ["RUNGS", "SGD"]
+
 UPDATES = ("torch", "paper")
 OPTIONS = ("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize", "update")
 

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from torch_impl.core import autograd
 from torch_impl.core.autograd import Cache
 
+__all__ = ["backward", "forward"]
+
 
 def forward(x: torch.Tensor, *, output_size: int | tuple[int | None, int | None]) -> tuple[torch.Tensor, Cache]:
     """Take the mean over windows of ``x`` (N,C,H,W) or (C,H,W), laid out to give ``output_size``."""

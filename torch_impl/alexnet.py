@@ -21,6 +21,8 @@ from torch_impl.modules import (
     Sequential,
 )
 
+__all__ = ["AlexNet"]
+
 
 class AlexNet(Sequential):
     """``features``, ``avgpool``, ``flatten`` and ``classifier``, one after the other; images (N,C,H,W) to logits (N,classes).

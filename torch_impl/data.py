@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from alexnet_from_scratch.data.choices import Choices
 from alexnet_from_scratch.data.datasets import PHOTOGRAPHS, photographs
 
+__all__ = ["Preprocessing", "batch", "centre_crop", "mean_probabilities", "prepare", "resize", "scaled"]
+
 SMALL = 64
 LUMA = (0.299, 0.587, 0.114)
 PIXELS = 256

@@ -13,6 +13,8 @@ import torch
 from torch_impl.core import autograd
 from torch_impl.core.autograd import Cache
 
+__all__ = ["backward", "forward"]
+
 
 @dataclass(frozen=True, slots=True)
 class DropoutCache(Cache):

@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from torch_impl.core import autograd
 from torch_impl.core.autograd import Cache
 
+__all__ = ["backward", "forward"]
+
 
 def forward(x: torch.Tensor, *, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> tuple[torch.Tensor, Cache]:
     """Normalize every value of ``x`` (N,C,…) by the mean square of its ``size`` neighbouring channels."""

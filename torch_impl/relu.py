@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from torch_impl.core import autograd
 from torch_impl.core.autograd import Cache
 
+__all__ = ["backward", "forward"]
+
 
 def forward(x: torch.Tensor, *, inplace: bool = False) -> tuple[torch.Tensor, Cache]:
     """Set negative elements to zero; with ``inplace``, in ``x`` itself."""

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+__all__ = ["SGD"]
+
 
 class SGD(torch.optim.SGD):
     """``torch.optim.SGD``; with update='paper' the learning rate sits inside the velocity.
