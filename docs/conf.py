@@ -7,8 +7,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 project = "AlexNet from scratch"
 author = "the authors of alexnet-from-scratch"
-extensions = ["myst_parser", "docs._ext.book"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "docs._ext.book"]
 exclude_patterns = ["_ext", "xray", "exercises", "parity.md"]  # numerics.md shows what parity.json holds
+
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
 
 myst_enable_extensions = ["dollarmath", "deflist"]
 myst_heading_anchors = 3

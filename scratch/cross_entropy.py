@@ -35,8 +35,6 @@ from scratch.compiled.rows import exp_row, for_each_row, rows, side_by_side, spr
 from scratch.core import checks
 from scratch.core.ladder import Cache, Ladder, Rung
 
-__all__ = ["RUNGS", "backward", "forward"]
-
 __all__ = ["RUNGS", "backward", "forward", "log_softmax", "softmax"]
 
 REDUCTIONS = ("none", "mean", "sum")

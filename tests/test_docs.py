@@ -6,14 +6,16 @@ import doctest
 import re
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from alexnet_from_scratch.proof.specs import RUNGS, Spec
+from alexnet_from_scratch.proof.specs import RUNGS, SPECS, Spec
 from benchmarks.measure.run import rungs as rungs_of
 from benchmarks.reports.results import Report, Row
 from benchmarks.subjects.cases import choose
 from docs._ext import book, evidence
+from scratch.core.ladder import Ladder
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = {page.relative_to(DOCS).with_suffix("").as_posix(): page for page in sorted(DOCS.rglob("*.md"))}
@@ -63,6 +65,25 @@ def test_every_block_is_closed_before_the_next_begins(name: str) -> None:
 def test_every_page_of_the_xray_is_linked() -> None:
     linked = {name for page in PAGES.values() for name in re.findall(r"^```{xray} (\w+)$", page.read_text(), re.MULTILINE)}
     assert linked == set(import_module("alexnet_from_scratch.xray.__main__").PAGES)
+
+
+PUBLIC = ("modules", "alexnet", "data", *SPECS)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_what_a_caller_may_use_is_explained(name: str) -> None:
+    """The reference has each public name, and each has a docstring; the two sides have the same names, but for the rungs."""
+    module = import_module(f"scratch.{name}")
+    page = PAGES["api"].read_text(encoding="utf-8")
+    for public in module.__all__:
+        found = getattr(module, public)
+        if isinstance(found, Ladder | ModuleType):  # the rungs, and the two operations that cross_entropy consists of
+            continue
+        assert found.__doc__
+        listed = re.search(rf"auto(function|class):: scratch\.{name}\.{public}$", page, re.MULTILINE)
+        assert listed or f"automodule:: scratch.{name}\n   :members:" in page, public
+    ours = {public for public in module.__all__ if public not in ("RUNGS", "IncompatibleKeys")}
+    assert ours == set(import_module(f"torch_impl.{name}").__all__)
 
 
 @pytest.fixture

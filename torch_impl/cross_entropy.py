@@ -9,8 +9,6 @@ from torch_impl import log_softmax, softmax
 from torch_impl.core import autograd
 from torch_impl.core.autograd import Cache
 
-__all__ = ["backward", "forward"]
-
 __all__ = ["backward", "forward", "log_softmax", "softmax"]
 
 
