@@ -8,7 +8,7 @@ PROFILE ?= default
 RESOLUTION ?= lowest-direct
 PYTEST := OMP_NUM_THREADS=1 SCRATCH_NUM_THREADS=2 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: help venv check test parity coverage versions dist bench bench-machine bench-report docs exercise clean
+.PHONY: help venv check test fresh parity coverage versions dist bench bench-machine bench-report docs exercise clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -33,6 +33,9 @@ check: venv  ## Lint, format and types
 
 test: venv  ## Run the parity suite, PROFILE=quick, default or deep
 	$(PYTEST) --profile=$(PROFILE)
+
+fresh: venv  ## Run the generic test on new cases, whatever CI says; the last lines say how to repeat them
+	$(PYTEST) --profile=quick --draws=fresh parity_tests/test_operations.py
 
 parity: venv  ## Write docs/parity.*: the worst error of every rung, and how every planted mistake was found
 	$(PYTEST) --profile=$(PROFILE) --hypothesis-seed=0 --report docs \

@@ -46,17 +46,16 @@ NETWORKS = (
     "test_docs",
     "test_notebook",
 )
-NOT_QUICK = ("test_mutants", "test_exact", "test_long_sums", "test_kernel_cache", "test_environment", *NETWORKS)
-
-for name, examples in PROFILES.items():
-    settings.register_profile(
-        name,
-        max_examples=examples,
-        deadline=None,  # nothing here asserts a time
-        derandomize="CI" in os.environ,  # CI asks the same every time; a run by hand searches anew
-        print_blob=True,  # a failure's one-line recipe
-        suppress_health_check=[HealthCheck.too_slow],
-    )
+NOT_QUICK = (
+    "test_mutants",
+    "test_core_mutants",
+    "test_exact",
+    "test_long_sums",
+    "test_kernel_cache",
+    "test_environment",
+    "test_narrow_vectors",  # they compile everything again
+    *NETWORKS,
+)
 
 REPORT = pytest.StashKey[Report]()
 
@@ -64,6 +63,12 @@ REPORT = pytest.StashKey[Report]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("parity")
     group.addoption("--profile", choices=PROFILES, default="default", help="how many cases: quick, default or deep")
+    group.addoption(
+        "--draws",
+        choices=("same", "fresh"),
+        default="same" if "CI" in os.environ else "fresh",
+        help="whether the cases are those of every run, or new ones; by default the same in CI, and new by hand",
+    )
     group.addoption("--device", choices=("cpu", "cuda"), default="cpu", help="where torch computes its side")
     group.addoption("--report", type=Path, help="folder for parity.md, parity.json and parity.svg; also shrinks the mutants")
 
@@ -71,13 +76,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)  # before Hypothesis looks for its seed
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "planted: plants a mistake; the default profile draws a third of them by its seed")
+    same = config.getoption("--draws") == "same"
     if hasattr(config, "workerinput"):
         config.option.hypothesis_seed = config.workerinput["seed"]
     elif config.getoption("--hypothesis-seed") in (None, "random"):
-        config.option.hypothesis_seed = "0" if "CI" in os.environ else str(random.SystemRandom().randrange(2**32))
+        config.option.hypothesis_seed = "0" if same else str(random.SystemRandom().randrange(2**32))
     # torch warns once about its own speed
     config.addinivalue_line("filterwarnings", "ignore:Using padding='same' with even kernel lengths:UserWarning")
-    settings.load_profile(config.getoption("--profile"))
+    settings.register_profile(
+        "chosen",
+        max_examples=PROFILES[config.getoption("--profile")],
+        deadline=None,  # nothing here asserts a time
+        derandomize=same,
+        print_blob=True,  # a failure's one-line recipe
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+    settings.load_profile("chosen")
     # On a GPU: float32 all the way, and no cuDNN, whose faster algorithms (Winograd, FFT) keep to no elementwise bound.
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.enabled = False
@@ -115,7 +129,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Ite
     versions = f"torch {torch.__version__}, NumPy {np.__version__}"
     terminalreporter.write_line(
         f"{versions}, vectors of {VECTOR_BITS} bits, {get_num_threads()} threads, profile {profile}; to repeat the draws: "
-        f"--hypothesis-seed={seed}"
+        f"--draws={config.getoption('--draws')} --hypothesis-seed={seed}"
     )
     reasons = Counter(each.longrepr[2].removeprefix("Skipped: ") for each in terminalreporter.getreports("skipped"))
     skipped = "; ".join(f"{count} ({reason})" for reason, count in reasons.most_common())

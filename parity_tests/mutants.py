@@ -19,6 +19,7 @@ from typing import Any
 import numba
 import numpy as np
 
+from alexnet_from_scratch.proof.guards import OverrunError
 from alexnet_from_scratch.proof.parity import Evidence, examine
 from alexnet_from_scratch.proof.search import Draw, search
 from alexnet_from_scratch.proof.specs import SPECS, Spec
@@ -170,8 +171,17 @@ def planted(mutant: Mutant) -> Iterator[dict[str, Any]]:
     yield stand_ins
 
 
-def hunt(mutant: Mutant, assertions: tuple[Assertion, ...], *, shrink: bool) -> Kill | None:
-    """Run the generic test on the mutant until it dies; return how, or None if it lives. The same at every run."""
+def hunt(
+    mutant: Mutant,
+    assertions: tuple[Assertion, ...],
+    *,
+    shrink: bool,
+    announce: Callable[[int, str, int], None] = lambda *case: None,
+) -> Kill | None:
+    """Run the generic test on the mutant until it dies; return how, or None if it lives. The same at every run.
+
+    ``announce`` gets each case before it runs: its number, the case, and how small it is.
+    """
     cases = 0
     last: Kill | None = None
     with planted(mutant) as stand_ins:
@@ -181,12 +191,14 @@ def hunt(mutant: Mutant, assertions: tuple[Assertion, ...], *, shrink: bool) -> 
             cases += last is None
             case = mutant.spec.call(draw, mutant.rung, np.dtype(np.float32))
             by = "an exception"
+            announce(cases, str(case), case.elements)
             try:
                 evidence = examine(mutant.spec, case, draw, rung=mutant.rung, **stand_ins)
                 for assertion in assertions:
                     by = assertion.__name__
                     assertion(evidence)
             except (AssertionError, ArithmeticError, LookupError, TypeError, ValueError, RuntimeError, Warning) as error:
+                by = "a guard word" if isinstance(error, OverrunError) else by
                 last = Kill(by, cases, str(case), case.elements)
                 raise AssertionError(by) from error
 

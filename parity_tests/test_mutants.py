@@ -9,12 +9,29 @@ from hypothesis import strategies as st
 
 from alexnet_from_scratch.proof.parity import ASSERTIONS
 from alexnet_from_scratch.proof.search import search
-from parity_tests import mutants_backward, mutants_compiled, mutants_convolution, mutants_loss, mutants_pooling, mutants_simple
+from parity_tests import (
+    apart,
+    mutants_backward,
+    mutants_compiled,
+    mutants_convolution,
+    mutants_declining,
+    mutants_loss,
+    mutants_pooling,
+    mutants_simple,
+)
 from parity_tests.mutants import hunt
 
 MUTANTS = tuple(
     mutant
-    for module in (mutants_backward, mutants_convolution, mutants_pooling, mutants_loss, mutants_simple, mutants_compiled)
+    for module in (
+        mutants_backward,
+        mutants_convolution,
+        mutants_pooling,
+        mutants_loss,
+        mutants_simple,
+        mutants_compiled,
+        mutants_declining,
+    )
     for mutant in module.MUTANTS
 )
 
@@ -26,6 +43,14 @@ def test_the_generic_test_kills_the_mutant(mutant, report, request):
     report.add_kill(mutant, kill)
     assert kill, f"{mutant} lives"
     assert kill.by == (mutant.only or kill.by)
+
+
+@pytest.mark.planted
+@pytest.mark.parametrize("mutant", apart.MUTANTS, ids=str)
+def test_the_generic_test_kills_the_mutant_that_leaves_its_arrays(mutant, report):
+    kill = apart.hunt_apart(mutant)
+    report.add_kill(mutant, kill)
+    assert kill, f"{mutant} lives"
 
 
 @pytest.mark.parametrize("assertion", ASSERTIONS, ids=lambda assertion: assertion.__name__)

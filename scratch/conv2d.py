@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from scratch.compiled import memory
 from scratch.compiled.jit import kernel
 from scratch.compiled.products import matmul
 from scratch.compiled.threads import for_each
@@ -240,7 +241,7 @@ def numba_forward(
     """Copy the columns of one image at a time, in compiled loops: they are still in the cache when they are multiplied."""
     N, OC = len(x), len(weight)
     G = geometry.groups
-    out = np.empty((N, OC, geometry.OH, geometry.OW), x.dtype)
+    out = memory.empty((N, OC, geometry.OH, geometry.OW), x.dtype)
     rows = _weight_matrix(weight, geometry)
     columns = _columns_of_one_image(x, weight, geometry)
     by_group = columns.reshape(G, rows.shape[2], geometry.OH * geometry.OW)
@@ -275,7 +276,7 @@ def numba_backward(
 
 def _columns_of_one_image(x: np.ndarray, weight: np.ndarray, geometry: Geometry) -> np.ndarray:
     _, _, KH, KW = weight.shape
-    return np.empty((x.shape[1], KH, KW, geometry.OH, geometry.OW), x.dtype)
+    return memory.empty((x.shape[1], KH, KW, geometry.OH, geometry.OW), x.dtype)
 
 
 @kernel

@@ -276,7 +276,7 @@ def numba_forward(x: np.ndarray, t: np.ndarray, options: Options) -> tuple[np.nd
     """Take one position at a time, in vector code and on all cores: exp, the expensive part, is computed once for both passes."""
     N, _, D = x.shape
     logits, targets, losses = side_by_side(x), _by_position(t), np.zeros((N, D), x.dtype)
-    parts = Parts(memory.empty_like(logits), np.empty((N * D, 2), x.dtype))
+    parts = Parts(memory.empty_like(logits), memory.empty((N * D, 2), x.dtype))
     for_each_row(_forward_kernel, logits, targets, options.factors, parts, losses.reshape(N * D))
     return _reduced(losses, options), (options, logits, targets, parts, x.shape)
 

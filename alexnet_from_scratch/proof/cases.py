@@ -49,7 +49,7 @@ def relu(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes = N
 def conv2d(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes = None, *, for_winograd: bool = False) -> Case:
     groups = draw(st.integers(1, 3))
     # Large ones fill a panel of kernels, almost fill it, or begin the next.
-    c_group, oc_group = draw(st.integers(1, 3)), draw(choice(1, 13, 14, 15, 20, 29) if large else choice(1, 2))
+    c_group, oc_group = draw(st.integers(1, 3)), draw(choice(1, 12, 13, 14, 15, 20, 29) if large else choice(1, 2))
     if for_winograd:
         KH, KW = draw(choice((3, 3), (5, 5), (3, 5), (5, 6), (6, 5), (3, 6), (6, 3)))
     else:
@@ -64,11 +64,18 @@ def conv2d(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes =
     frame = (9, 9) if padding == "same" else (0, 0) if padding == "valid" else _both(padding)
     # As small as the window allows, or up to four cells more: some sizes are multiples of the stride, others not. Large ones
     # often have more output pixels than a block of a sum over them: in many rows, or in a few long ones.
-    cells = draw(choice(((14, 28), (14, 28)), ((0, 3), (120, 240)))) if large else ((0, 4), (0, 4))
-    H, W = (
-        max(1, reach * (k - 1) + 1 - 2 * p) + draw(st.integers(*more))
-        for reach, k, p, more in zip(_both(dilation), (KH, KW), frame, cells, strict=True)
-    )
+    cells = draw(choice(((14, 28), (14, 28)), ((0, 3), (120, 240)), None)) if large else ((0, 4), (0, 4))
+    if cells:
+        H, W = (
+            max(1, reach * (k - 1) + 1 - 2 * p) + draw(st.integers(*more))
+            for reach, k, p, more in zip(_both(dilation), (KH, KW), frame, cells, strict=True)
+        )
+    else:  # or they nearly fill a block: its last vector then reaches past it
+        outputs = draw(choice((15, 17), (17, 15), (18, 14), (1, 255), (18, 28), *([(30, 34)] if for_winograd else [])))
+        H, W = (
+            out if padding == "same" else max(1, step * (out - 1) + reach * (k - 1) + 1 - 2 * p)
+            for out, step, reach, k, p in zip(outputs, _both(stride), _both(dilation), (KH, KW), frame, strict=True)
+        )
     shape = _batch(draw, groups * c_group, H, W)
     bias = (groups * oc_group,) if draw(st.booleans()) else None
     x, weight, bias, palette = draw_arrays(
@@ -90,7 +97,11 @@ def linear(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes =
         leading, IN = [draw(st.integers(8, 40))], draw(st.integers(32, 150))
         OUT = draw(st.one_of(st.integers(14, 40), st.integers(113, 240)))
     else:
-        leading, IN, OUT = draw(st.lists(st.integers(0, 4), max_size=3)), draw(st.integers(1, 6)), draw(st.integers(1, 5))
+        leading = draw(st.lists(st.integers(0, 4), max_size=3))
+        # A few are about as large as a tile, or one smaller, at each width of vectors: numba takes tiles only.
+        tile = draw(choice(False, False, False, True))
+        IN = draw(choice(4, 3, 5, 6, 7, 8, 13, 14, 15, 16, 31, 32) if tile else st.integers(1, 6))
+        OUT = draw(choice(5, 6, 13, 14) if tile else st.integers(1, 5))
     bias = (OUT,) if draw(st.booleans()) else None
     x, weight, bias, palette = draw_arrays(draw, dtype, (*leading, IN), (OUT, IN), bias, palettes=palettes, products=True)
     return Case((x, weight, bias), {}, palette)

@@ -18,6 +18,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
+from alexnet_from_scratch.proof.guards import CAN_FENCE, MEMORIES, fenced, fenced_off
+
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
@@ -37,6 +39,7 @@ def _palettes(dtype: np.dtype[Any]) -> dict[str, np.ndarray]:
     near_the_root = np.ldexp(reals, info.maxexp // 2 - 3)
     near_the_largest = np.ldexp(reals, info.maxexp - 2 - steps % 5)
     few_large = np.where(steps < 240, reals, np.ldexp(reals, scale + steps % 16 * (info.maxexp - 6 - scale) // 15))
+    few_large[254:] = np.ldexp(reals[254:], info.maxexp - 1)  # more than half of the largest
     few_special = np.where(steps < 240, reals, odd)
     many_special = np.where(steps < 128, integers, odd)
     mostly_special = np.where(steps % 4 < 3, -np.inf, integers)  # as in masks; whole windows and rows of -inf
@@ -104,7 +107,22 @@ def _unaligned(array: np.ndarray) -> np.ndarray:
     return view
 
 
-# The same numbers at other positions.
+def _placed(array: np.ndarray, place: np.ndarray) -> np.ndarray:
+    view = place.view(array.dtype).reshape(array.shape)
+    view[...] = array
+    return view
+
+
+def _before_a_fence(array: np.ndarray) -> np.ndarray:
+    block, begin = fenced(array.nbytes)
+    return _placed(array, block[begin:])
+
+
+def _after_a_fence(array: np.ndarray) -> np.ndarray:
+    return _placed(array, fenced_off(array.nbytes))
+
+
+# The same numbers at other positions. A kernel that reads past a fence, a page that cannot be read, ends the process.
 LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "C": lambda array: array.copy(),
     "Fortran": lambda array: array.copy(order="F"),
@@ -113,6 +131,7 @@ LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "read-only": _read_only,
     "foreign byte order": lambda array: array.astype(array.dtype.newbyteorder()),
     "unaligned": _unaligned,
+    **({"before a fence": _before_a_fence, "after a fence": _after_a_fence} if CAN_FENCE else {}),
 }
 
 
@@ -179,3 +198,4 @@ def draw_arrays(
 
 
 layouts = st.sampled_from(list(LAYOUTS))
+memories = st.sampled_from(("reused", *MEMORIES))  # a half is as always, the rest takes longer

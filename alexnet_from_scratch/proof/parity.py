@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 import scratch
 from alexnet_from_scratch.proof.bounds import Bounded, Rounding
-from alexnet_from_scratch.proof.draws import LAYOUTS, Case, layouts, values
+from alexnet_from_scratch.proof.draws import LAYOUTS, Case, layouts, memories, values
+from alexnet_from_scratch.proof.guards import watched
 from alexnet_from_scratch.proof.specs import Draw, Spec
 
 Arrays = tuple[Any, ...]
@@ -29,12 +30,13 @@ class Evidence:
 
     case: Case
     layout: str
+    memory: str  # how results and workspaces were allocated
     exact: bool  # whether the spec calls the operation exact
     wavers: bool  # whether torch's own code paths differ on NaN
     hands_back: bool  # whether the spec says that the input itself comes out
     asked: str  # the rung that was to run
     ran: str  # the rung that did run
-    declined: bool  # whether the spec lets the rung pass this case on
+    declined: bool  # whether the spec says that the rung passes this case on
     given: Arrays  # the arrays that scratch got, including grad_out, after it ran
     originals: Arrays  # the same numbers, never shown to scratch
     results: Arrays  # scratch's, copied immediately
@@ -48,7 +50,7 @@ class Evidence:
         return f"output {i}" if i < self.outputs else f"gradient {i - self.outputs}"
 
     def __str__(self) -> str:
-        return f"{self.case}, laid out {self.layout}"
+        return f"{self.case}, laid out {self.layout}, memory {self.memory}"
 
 
 def examine(
@@ -77,7 +79,8 @@ def examine(
     given = [lay_out(array, layout) for array in originals]
     said = _said(spec, case) if draw(st.booleans()) else case.params
     params = {name: lay_out(value, layout) for name, value in said.items()}
-    with scratch.use_rung(rung):
+    memory = draw(memories)
+    with scratch.use_rung(rung), watched(memory):
         out, cache = scratch_module.forward(*given[:-1], **params)
         outs = out if isinstance(out, tuple) else (out,)
         results: list[Any] = [np.copy(array) for array in outs]
@@ -94,6 +97,7 @@ def examine(
     return Evidence(
         case=case,
         layout=layout,
+        memory=memory,
         exact=spec.exact,
         wavers=spec.wavers(case),
         hands_back=spec.hands_back(case),
@@ -141,8 +145,8 @@ def to_numpy(value: Any) -> Any:
 
 
 def assert_rung_ran(e: Evidence) -> None:
-    """Otherwise a rung that hands every case to the rung below would pass untested."""
-    assert e.ran == e.asked or e.declined, f"{e.asked} was asked and {e.ran} ran: {e}"
+    """If and only if it takes the case: a rung that hands every case to the rung below would pass untested."""
+    assert (e.ran == e.asked) != e.declined, f"{e.asked} was asked, {'not ' * e.declined}to run, and {e.ran} ran: {e}"
 
 
 def assert_same_parts(e: Evidence) -> None:

@@ -6,6 +6,7 @@ A new operation is one row here. The tests go through the table, and through the
 from __future__ import annotations
 
 import math
+import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -17,6 +18,9 @@ from hypothesis import strategies as st
 
 from alexnet_from_scratch.proof import cases, optimizer, reference, reference_nonlinear, reference_winograd
 from alexnet_from_scratch.proof.draws import Case
+from scratch.compiled.emission import VECTOR_BITS
+
+ARM = platform.machine().lower() in ("arm64", "aarch64")
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 
@@ -34,7 +38,7 @@ class Spec:
     wavers: Callable[[Case], bool] = lambda case: (
         False
     )  # whether torch's code paths differ on NaN, so that only the reference counts
-    declines: Callable[[str, Case], bool] = lambda rung, case: False  # whether the rung may leave the case to another
+    declines: Callable[[str, Case], bool] = lambda rung, case: False  # whether the rung leaves the case to another
     own_bounds: Mapping[str, Callable[..., Any]] = field(default_factory=dict)  # for rungs that round other numbers
     own_cases: Mapping[str, Callable[..., st.SearchStrategy[Case]]] = field(default_factory=dict)  # for rungs that decline most
 
@@ -77,7 +81,7 @@ def _special(case: Case) -> bool:
     return "special" in case.palette
 
 
-def _not_for_the_fast(rung: str, case: Case) -> bool:
+def _beyond_the_fast(rung: str, case: Case) -> bool:
     x, weight, bias = case.arrays
     if rung == "winograd":
         return not reference_winograd.takes(x, weight, bias, **case.params)
@@ -85,9 +89,11 @@ def _not_for_the_fast(rung: str, case: Case) -> bool:
 
 
 def _less_than_a_tile(rung: str, case: Case) -> bool:
+    """A tile of weight, and of its transpose, has 14 rows where there are 32 registers, else 6; and two vectors of columns."""
     x, weight, _ = case.arrays
     OUT, IN = weight.shape
-    return rung == "numba" and math.prod(x.shape[:-1]) >= 8 and (OUT < 14 or IN < 32)
+    rows, columns = 14 if VECTOR_BITS == 512 or ARM else 6, VECTOR_BITS // 4 // x.itemsize
+    return rung == "numba" and math.prod(x.shape[:-1]) >= 8 and (rows > OUT or max(rows, columns) > IN)
 
 
 SPECS = (
@@ -96,7 +102,7 @@ SPECS = (
         cases.conv2d,
         reference.conv2d,
         wavers=_special,
-        declines=_not_for_the_fast,
+        declines=_beyond_the_fast,
         own_bounds={"winograd": reference_winograd.conv2d},
         own_cases={"winograd": cases.conv2d_for_winograd},
     ),

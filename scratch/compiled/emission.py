@@ -48,8 +48,10 @@ class word:  # noqa: N801 - a decorator
         self.meaning = meaning
 
     def emitted(self, emitter: Callable[..., Any]) -> Any:
-        """The function that kernels call."""
-        return self.meaning if JIT_OFF else intrinsic(emitter)
+        """The function that kernels call; its ``meaning`` is the one in Python."""
+        function: Any = self.meaning if JIT_OFF else intrinsic(emitter)
+        function.meaning = self.meaning
+        return function
 
 
 def data_of(context, builder, signature, arguments, *which):

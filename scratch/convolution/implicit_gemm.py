@@ -129,7 +129,7 @@ def _windows(
 def grad_bias_of(grad_out: np.ndarray) -> np.ndarray:
     """(N,OC,OH,OW) -> (OC,)."""
     N, OC = grad_out.shape[:2]
-    grad_bias = np.empty(OC, grad_out.dtype)
+    grad_bias = memory.empty((OC,), grad_out.dtype)
     g = grad_out.reshape(N, OC, -1)
     for_each(_grad_bias_kernel, OC, g, grad_bias, values=g[:, 0].size)
     return grad_bias

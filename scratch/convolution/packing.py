@@ -73,7 +73,7 @@ def pad(batch: np.ndarray, layout: Layout, limit: Any = None) -> PaddedInput:
     N, C, H, W = batch.shape
     # Panels are packed in whole vectors, so the last copy may read past the last cell.
     cells = memory.workspace(N * layout.image + NR_VECTORS * lanes(batch), batch.dtype)
-    within = np.empty(N * C, np.bool_)
+    within = memory.empty((N * C,), np.dtype(np.bool_))
     planes = batch.reshape(N * C, H, W)
     for_each(_pad_kernel, N * C, planes, layout, limit or batch.dtype.type(0), cells, within, values=layout.plane)
     if limit is not None and not within.all():

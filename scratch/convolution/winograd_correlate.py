@@ -100,7 +100,7 @@ def _transformed(filters: Filters, corners: np.ndarray, bias: np.ndarray, limit:
     U = memory.workspace(panels * panel, filters.weight.dtype)
     # Any number of at least this size is a whole multiple of four times the smallest number, and so are their sums.
     least = filters.weight.dtype.type(4 * np.finfo(filters.weight.dtype).tiny)
-    within = np.empty(panels, np.bool_)
+    within = memory.empty((panels,), np.dtype(np.bool_))
 
     def run(first: int, last: int) -> None:
         cells = memory.workspace((filters.C * KH * KW + 1) * whole, filters.weight.dtype)

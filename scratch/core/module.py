@@ -135,9 +135,8 @@ class Module:
             problems.append(f"missing keys: {', '.join(missing)}")
         if strict and unexpected:
             problems.append(f"unexpected keys: {', '.join(map(str, unexpected))}")
-        common = [name for name in own if name in state_dict]
-        for name in common:
-            value = state_dict[name]
+        given = {name: state_dict[name] for name in own if name in state_dict}
+        for name, value in given.items():
             if type(value) not in checks.PLAIN:
                 problems.append(f"{name} {checks.not_plain(value)}")
             elif not np.issubdtype(value.dtype, np.floating):
@@ -146,8 +145,9 @@ class Module:
                 problems.append(f"{name} must have shape {own[name].shape}, got {value.shape}")
         if problems:
             raise ValueError(f"{here}: state_dict must fit the module, got\n" + textwrap.indent("\n".join(problems), "  "))
-        for name in common:
-            own[name][...] = state_dict[name]
+        with np.errstate(all="ignore"):  # what is too large becomes inf, as in torch, and no error ends this in the middle
+            for name, value in given.items():
+                own[name][...] = value
         return IncompatibleKeys(missing, unexpected)
 
     def extra_repr(self) -> str:

@@ -1,0 +1,96 @@
+"""Memory with watched borders: what a kernel writes or reads outside its arrays is found.
+
+:func:`watched` gives results and workspaces fresh memory, each with just the room that was asked for. Memory that is used again
+has more room than that, left by larger arrays before, and would hide an overrun. All of it holds NaN at first. So what is read
+before it was written, or past the end, spoils every result that it reaches.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import math
+import mmap
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+
+from scratch.compiled import memory
+
+PAGE = mmap.PAGESIZE
+GUARD = 4096  # bytes of guard words on either side
+# Guard words are NaN in float32 and in float64. Neighbours differ, so a vector copied from one place to another shows.
+_WORDS = (0x7FF00001 + np.arange(1 << 18, dtype=np.uint64) % 0xFFFFF) * np.uint64((1 << 32) + 1)
+_serial = itertools.count()
+
+CAN_FENCE = sys.platform == "linux"
+# How results and workspaces are allocated: as always, with guard words on both sides, or up to a page that cannot be read.
+MEMORIES = ("reused", "guarded", *(["fenced"] if CAN_FENCE else []))
+
+
+class OverrunError(AssertionError):
+    """A kernel wrote outside its arrays."""
+
+
+@contextmanager
+def watched(kind: str) -> Iterator[None]:
+    """In the block, the results and workspaces of scratch's operations are in memory of that kind, one of MEMORIES.
+
+    Raises:
+        OverrunError: at the end of the block, a guard word has changed. To touch a page that cannot be read ends the process.
+    """
+    if kind == "reused":
+        yield
+        return
+    borders: list[tuple[str, np.ndarray, bytes]] = []
+
+    def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+        size = math.prod(shape) * dtype.itemsize
+        block, begin = fenced(size) if kind == "fenced" else _guarded(size)
+        words = block[: block.size // 8 * 8].view(np.uint64)
+        start = next(_serial) * 977 % (1 << 16)
+        words[:] = np.resize(_WORDS[start : start + words.size], words.size)
+        for side, border in (("before", block[:begin]), ("after", block[begin + size :])):
+            borders.append((f"{side} {dtype}{list(shape)}", border, border.tobytes()))
+        return block[begin : begin + size].view(dtype).reshape(shape)
+
+    with patch.multiple(memory, empty=empty, workspace=lambda size, dtype: empty((size,), dtype)):
+        yield
+    broken = [where for where, border, before in borders if border.tobytes() != before]
+    if broken:
+        raise OverrunError(f"a kernel wrote {', '.join(broken)}")
+
+
+def _guarded(size: int) -> tuple[np.ndarray, int]:
+    block = np.empty(2 * GUARD + memory.ALIGNMENT + size, np.uint8)
+    return block, GUARD + -(block.ctypes.data + GUARD) % memory.ALIGNMENT
+
+
+def fenced(size: int) -> tuple[np.ndarray, int]:
+    """Memory whose last ``size`` bytes end at a page that cannot be read, and where they begin, at least GUARD bytes in."""
+    room = GUARD + math.ceil(size / PAGE) * PAGE
+    return _pages(room, fence=room)[:room], room - size
+
+
+def fenced_off(size: int) -> np.ndarray:
+    """Memory of ``size`` bytes that begins after a page that cannot be read."""
+    return _pages(math.ceil(size / PAGE) * PAGE, fence=0)[PAGE : PAGE + size]
+
+
+def _pages(room: int, fence: int) -> np.ndarray:
+    """Fresh memory of at least ``room`` bytes and another page, the one at ``fence``, that cannot be read."""
+    pages = mmap.mmap(-1, math.ceil(room / PAGE) * PAGE + PAGE)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(pages)) + fence
+    if _protect()(address, PAGE, 0):
+        raise OSError(ctypes.get_errno(), "mprotect failed")
+    return np.frombuffer(pages, np.uint8)
+
+
+def _protect() -> Callable[[int, int, int], int]:
+    protect = ctypes.CDLL(None, use_errno=True).mprotect
+    protect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    return protect

@@ -1,0 +1,329 @@
+"""What operations share, checked by functions that :mod:`parity_tests.mutants_core` also runs on planted mistakes."""
+
+from __future__ import annotations
+
+import contextvars
+import itertools
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+import torch
+
+import scratch
+import torch_impl.modules
+import torch_impl.sgd
+from scratch.compiled import memory, threads
+from scratch.core import checks
+from scratch.modules import Linear, Sequential
+from scratch.sgd import SGD
+
+FLOAT32 = np.dtype(np.float32)
+SIZE = memory.SMALL  # elements of a block on the shelf
+
+
+def _place(size: int) -> int:
+    """Where an array of that size comes to lie; it is freed at once."""
+    return memory.empty((size,), FLOAT32).ctypes.data
+
+
+def check_shelf() -> None:
+    """A block is used again and again, however much passed over the shelf before; the bytes are those that lie there."""
+    shelf = memory._Shelf()
+    shelf.limit = 64 * SIZE
+    with patch.object(memory, "_shelf", shelf):
+
+        def free() -> int:
+            return sum(size * len(blocks) for size, blocks in shelf.blocks.items())
+
+        places = {_place(SIZE) for _ in range(100)}  # in all more than the limit
+        assert len(places) == 1
+        for more in range(100):  # these lie there, up to the limit
+            _place(SIZE + more)
+            _place(SIZE)
+            assert shelf.bytes == free()
+        _place(SIZE)
+        assert shelf.limit // 2 < free() <= shelf.limit + 4 * (SIZE + 100)
+        assert {_place(SIZE) for _ in range(10)} == places  # the one used last is not the one that goes
+        _place(SIZE + 99)
+        assert shelf.blocks[4 * (SIZE + 99)] or shelf.freed  # nor the one before
+        shelf.bytes = 100 * shelf.limit  # an interrupt may leave too many
+        _place(SIZE)
+        _place(SIZE + 1)
+        assert shelf.bytes == free() > shelf.limit // 2
+        assert _place(SIZE) in places
+
+
+def check_shelf_of_one_size() -> None:
+    """Of one size, the block that was used last is used next, and the others go first."""
+    shelf = memory._Shelf()
+    shelf.limit = 16 * SIZE
+    with patch.object(memory, "_shelf", shelf):
+        arrays = [memory.empty((SIZE,), FLOAT32) for _ in range(9)]
+        last = arrays[-1].ctypes.data
+        while arrays:
+            del arrays[0]
+            _place(2 * SIZE)  # puts the one that was freed on the shelf
+        assert _place(SIZE) == last
+
+
+def check_workspaces() -> None:
+    """No two workspaces in use share memory; one that is no longer used is used again."""
+    for size in (1, 1000, memory.LARGE):
+        held = [memory.workspace(size, FLOAT32) for _ in range(3)]
+        assert len({array.ctypes.data for array in held}) == 3
+        assert all(array.ctypes.data % memory.ALIGNMENT == 0 for array in held)
+        gone = held.pop().ctypes.data
+        assert gone in {memory.workspace(size, FLOAT32).ctypes.data for _ in range(3)}
+
+
+def check_context_of_workers() -> None:
+    """Threads see the caller's rung and np.errstate, each for itself."""
+    barrier = threading.Barrier(3, timeout=300)
+    seen: dict[int, tuple[Any, ...]] = {}
+
+    def run(first: int, last: int) -> None:
+        barrier.wait()
+        rung = scratch.relu.RUNGS.chosen()
+        seen[threading.get_ident()] = (rung and rung.name, np.geterr()["over"])
+        scratch.set_rung("numpy")
+
+    def call() -> None:
+        with scratch.use_rung("naive"), np.errstate(over="raise"):
+            threads.for_each(run, 3, ranges_per_thread=1)
+
+    before = scratch.get_num_threads()
+    scratch.set_num_threads(3)
+    try:
+        contextvars.copy_context().run(call)  # run changes the caller's choices too
+    finally:
+        scratch.set_num_threads(before)
+    assert len(seen) == 3
+    assert set(seen.values()) == {("naive", "raise")}
+
+
+def check_errors_of_workers() -> None:
+    """An error in any thread reaches the caller."""
+    caller = threading.get_ident()
+    barrier = threading.Barrier(2, timeout=300)
+
+    def run(first: int, last: int) -> None:
+        barrier.wait()
+        if threading.get_ident() != caller:
+            raise ZeroDivisionError("in a thread")
+
+    before = scratch.get_num_threads()
+    scratch.set_num_threads(2)
+    try:
+        with pytest.raises(ZeroDivisionError, match="in a thread"):
+            threads.for_each(run, 2, ranges_per_thread=1)
+    finally:
+        scratch.set_num_threads(before)
+
+
+def check_ranges() -> None:
+    """Each work item once, in every way to split them."""
+    for n in (1, 2, 3, 7, 100, 1000):
+        for count in (1, 2, 3):
+            for each in (None, 1, 2):
+                bounds = threads._bounds(n, count, each)
+                assert bounds[0] == 0
+                assert bounds[-1] == n
+                assert all(first < last for first, last in itertools.pairwise(bounds))
+
+
+def _chosen() -> tuple[str, str]:
+    """Relu's rung here and in another thread; "" for the default."""
+
+    def name() -> str:
+        rung = scratch.relu.RUNGS.chosen()
+        return rung.name if rung else ""
+
+    with ThreadPoolExecutor(1) as pool:
+        return name(), pool.submit(name).result()
+
+
+def check_nested_choices() -> None:
+    """The innermost block counts, for the process too; a thread's own choice counts before the process's."""
+    with scratch.use_rung(relu="naive", process=True):
+        with scratch.use_rung(relu="numpy", process=True):
+            assert _chosen() == ("numpy", "numpy")
+            with scratch.use_rung("numba"):
+                assert _chosen() == ("numba", "numpy")
+                with scratch.use_rung(relu="naive"):
+                    assert _chosen() == ("naive", "numpy")
+                with scratch.use_rung("naive", process=True), scratch.use_rung(conv2d="im2col", process=True):
+                    assert _chosen() == ("numba", "naive")
+            assert _chosen() == ("numpy", "numpy")
+        assert _chosen() == ("naive", "naive")
+
+
+def check_rungs_below() -> None:
+    """If the chosen rung does not take the arguments, the one below it runs, not one above it."""
+    x, weight = np.ones((1, 2, 5, 5), np.float32), np.ones((2, 2, 4, 4), np.float32)
+    with scratch.use_rung("winograd"):
+        assert scratch.conv2d.forward(x, weight)[1].rung.name == "implicit_gemm"
+        weight[0, 0, 0, 0] = np.inf
+        assert scratch.conv2d.forward(x, weight)[1].rung.name == "numba"
+    with scratch.use_rung("im2col"):
+        out, cache = scratch.conv2d.forward(x, weight)
+    assert cache.rung.name == "im2col"
+    for wrong in (out[0], out[..., :1], np.float64(1) * np.zeros_like(out, np.float64)):
+        with pytest.raises((TypeError, ValueError), match=r"conv2d.backward: grad_out must "):
+            scratch.conv2d.backward(wrong, cache)
+    with pytest.raises(TypeError, match=r"linear.backward: cache must come from linear.forward, got conv2d.forward's"):
+        scratch.linear.backward(out, cache)
+
+
+def _refused(check: Callable[..., Any], *arguments: Any, **options: Any) -> bool:
+    try:
+        check("f", "n", *arguments, **options)
+    except (TypeError, ValueError):
+        return True
+    return False
+
+
+def check_bounds_of_numbers() -> None:
+    """The last number that is taken, and the first that is not, at each end."""
+    for low in (-1, 0, 1):
+        assert checks.integer("f", "n", low, low=low) == low
+        assert _refused(checks.integer, low - 1, low=low)
+        assert checks.pair("f", "n", (low, low), low=low) == (low, low)
+        assert _refused(checks.pair, (low - 1, low), low=low)
+        assert _refused(checks.pair, (low, low - 1), low=low)
+        assert _refused(checks.pair, low - 1, low=low)
+    for number in (-(2**63), 2**63 - 1):
+        assert checks.integer("f", "n", number) == number
+    for wrong in (-(2**63) - 1, 2**63, True, np.bool_(False), 1.0, "1", None):
+        assert _refused(checks.integer, wrong)
+    for shape in ((), (3,), (2, 3)):
+        ndim = max(1, len(shape))
+        assert [checks.axis("f", "n", axis, shape) for axis in range(-ndim, ndim)] == [*range(ndim)] * 2
+        assert _refused(checks.axis, ndim, shape)
+        assert _refused(checks.axis, -ndim - 1, shape)
+    for p in (0, 1, 0.0, 1.0, 0.5):
+        assert checks.probability("f", "n", p) == p
+    for p in (np.nextafter(0, -1), np.nextafter(1, 2), np.nan, True):
+        assert _refused(checks.probability, p)
+
+
+class _Lazy(Mapping[str, np.ndarray]):
+    """Like a file whose arrays are read when they are asked for, and which can be read only once."""
+
+    def __init__(self, arrays: dict[str, np.ndarray]) -> None:
+        self.arrays = arrays
+        self.names = list(arrays)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.arrays.pop(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def check_loading() -> None:
+    """load_state_dict takes over everything, or nothing."""
+    network = Sequential(Linear(2, 3), Linear(3, 2))
+    before = {name: array.copy() for name, array in network.state_dict().items()}
+    other = {name: np.arange(array.size, dtype=np.float64).reshape(array.shape) for name, array in before.items()}
+    last = list(before)[-1]
+    for wrong in (np.zeros(5), np.zeros(2, np.int64), [0.0, 0.0]):
+        with pytest.raises(ValueError, match=rf"Sequential.load_state_dict: .*\n.*{last}"):
+            network.load_state_dict({**other, last: wrong})
+        assert all(np.array_equal(array, before[name]) for name, array in network.state_dict().items())
+    network.load_state_dict(_Lazy(dict(other)))
+    assert all(np.array_equal(array, other[name]) for name, array in network.state_dict().items())
+    with np.errstate(all="raise"):
+        network.load_state_dict({**before, last: np.full(2, 1e300)})  # inf in float32, as in torch
+    assert np.isposinf(network.state_dict()[last]).all()
+    assert all(np.array_equal(array, before[name]) for name, array in network.state_dict().items() if name != last)
+
+
+CHANGES = (
+    {"momentum": (0.5, 0.0, 0.5)},
+    {"momentum": (0.0, 0.5, 0.25)},
+    {"lr": (0.5, 0.25, 1.0), "momentum": (0.5,) * 3},
+    {"weight_decay": (0.0, 0.5, 0.25), "momentum": (0.5,) * 3},
+    {"dampening": (0.5, 0.0, 0.25), "momentum": (0.5, 0.5, 0.5)},
+    {"momentum": (0.5, 0.0, 0.25), "dampening": (0.25, 0.5, 0.0)},
+    {"maximize": (True, False, True), "momentum": (0.5,) * 3},
+    {"nesterov": (True, False, True), "momentum": (0.5,) * 3},
+)
+RULES = ("torch", "paper")
+
+
+def check_changing_options() -> None:
+    """Options that change between steps act as in torch. Nothing rounds, so both sides arrive at the same numbers."""
+    rng = np.random.default_rng(0)
+    gradients = rng.integers(-4, 5, (6, 3, 2)).astype(np.float64)
+    for update in RULES:
+        for changes in CHANGES:
+            if update == "paper" and {"dampening", "nesterov"} & changes.keys():
+                continue
+            ours = SimpleNamespace(data=np.ones((3, 2)), grad=None)
+            theirs = torch.ones((3, 2), dtype=torch.float64)
+            momentum = changes.get("momentum", (0.0,))[0]
+            first = {"lr": 0.5, "momentum": momentum, "nesterov": "nesterov" in changes, "update": update}
+            sides: tuple[Any, Any] = SGD([ours], **first), torch_impl.sgd.SGD([theirs], **first)
+            for step, gradient in enumerate(gradients):
+                for name, values in changes.items():
+                    setattr(sides[0], name, values[step % 3])
+                    sides[1].param_groups[0][name] = values[step % 3]
+                ours.grad, theirs.grad = gradient, torch.from_numpy(gradient)
+                for side in sides:
+                    side.step()
+                np.testing.assert_array_equal(ours.data, theirs.numpy(), f"{update}, {changes}, step {step}")
+
+
+def check_share_dropped() -> None:
+    """Each side drops a share p of the elements, and scales what it keeps by 1 / (1 - p)."""
+    count = 40_000
+    for p in (0.1, 0.25, 0.9):
+        masks = (
+            scratch.dropout.kept(scratch.dropout.forward(np.ones(count), p=p, rng=np.random.default_rng(0))[1]),
+            torch_impl.dropout.kept(torch_impl.dropout.forward(torch.ones(count), p=p, rng=torch.Generator().manual_seed(0))[1]),
+        )
+        for mask in masks:
+            assert mask is not None
+            share = float(np.asarray(mask).mean())
+            assert abs(share - (1 - p)) < 6 * np.sqrt(p * (1 - p) / count), f"{share} kept at p = {p}"
+        x, kept = np.arange(8.0), np.arange(8) % 3 != 0
+        layer, ours = torch_impl.modules.Dropout(p), scratch.modules.Dropout(p)
+        layer.mask, ours.mask = torch.from_numpy(kept), kept
+        expected = np.where(kept, x / (1 - p), 0)
+        np.testing.assert_allclose(layer(torch.from_numpy(x)).numpy(), expected, rtol=1e-15)
+        np.testing.assert_allclose(ours(x), expected, rtol=1e-15)
+
+
+def check_recorded_graph() -> None:
+    """torch_impl's backward twice, without grad_x, and on tensors that have a graph already."""
+    x = torch.ones(2, 3, dtype=torch.float64, requires_grad=True)
+    weight, bias = torch.full((4, 3), 2.0, dtype=torch.float64), torch.zeros(4, dtype=torch.float64)
+    with torch.no_grad():
+        out, cache = torch_impl.linear.forward(x * 1, weight, bias)
+    assert not out.requires_grad
+    grad = torch.ones_like(out)
+    for _ in range(2):
+        grad_x, grad_weight, grad_bias = torch_impl.linear.backward(grad, cache)
+        np.testing.assert_array_equal(grad_x, np.full((2, 3), 8.0))
+        np.testing.assert_array_equal(grad_weight, np.full((4, 3), 2.0))
+        np.testing.assert_array_equal(grad_bias, np.full(4, 2.0))
+    without = torch_impl.linear.backward(grad, cache, need_grad_x=False)
+    assert without[0] is None
+    np.testing.assert_array_equal(without[1], np.full((4, 3), 2.0))
+    assert torch_impl.linear.backward(grad, torch_impl.linear.forward(x, weight, None)[1])[2] is None
+    assert x.grad is None
+
+
+CHECKS = tuple(value for name, value in list(globals().items()) if name.startswith("check_"))

@@ -1,0 +1,210 @@
+"""Mistakes in what operations share, in torch_impl, and in the words' meanings, each with the check that finds it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from parity_tests import checks_core as core
+from parity_tests import checks_words as words
+from parity_tests.planting import Slip
+
+
+def _in(module: str, check: Callable[[], None], *rows: tuple[str, str, str] | tuple[str, str, str, str]) -> tuple[Slip, ...]:
+    """Mistakes in one module that one check finds: title, old, new, and the mark before it if there is one."""
+    return tuple(Slip(module, *row[:3], lambda folder: check(), *row[3:]) for row in rows)
+
+
+MEMORY = (
+    *_in(
+        "scratch.compiled.memory",
+        core.check_shelf,
+        (
+            "a block that is taken still counts as free",
+            "            self.bytes -= size\n            self.blocks.move",
+            "            self.blocks.move",
+        ),
+        (
+            "what lies there is not counted again",
+            "self.bytes = sum(size * len(self.blocks.get(size, ())) for size in list(self.blocks))",
+            "pass",
+        ),
+        ("blocks that come back are not counted", "self.bytes += size", "pass"),
+        ("blocks that go still count", "                    self.bytes -= size\n", ""),
+        ("the most recently used size goes", "popitem(last=False)", "popitem()"),
+        ("everything goes", "self.limit // 8 * 7", "0"),
+        ("nothing ever goes", "if self.bytes > self.limit:", "if False:"),
+        ("a size that is used again stays old", "            self.blocks.move_to_end(size)\n        except", "        except"),
+        ("no block is used again", "if not blocks:\n            return", "if True:\n            return"),
+    ),
+    *_in(
+        "scratch.compiled.memory",
+        core.check_shelf_of_one_size,
+        ("the block used longest ago is next", "blocks.pop()", "blocks.popleft()"),
+    ),
+    *_in(
+        "scratch.compiled.memory",
+        core.check_workspaces,
+        ("a workspace in use is lent again", "sys.getrefcount(spare.base) == 2", "True"),
+        ("no workspace is used again", "sys.getrefcount(spare.base) == 2", "False"),
+        ("workspaces begin anywhere", "-_address(_first_byte(memory)) % ALIGNMENT + shift", "4 + shift"),
+    ),
+)
+THREADS = (
+    *_in(
+        "scratch.compiled.threads",
+        core.check_context_of_workers,
+        ("threads have their own context", "context.copy().run(work)", "work()"),
+        ("threads share one context", "context.copy().run(work)", "context.run(work)"),
+    ),
+    *_in(
+        "scratch.compiled.threads",
+        core.check_errors_of_workers,
+        ("errors of threads are forgotten", "raise errors[0]", "pass"),
+        ("errors of threads are not kept", "errors.append(error)", "pass"),
+    ),
+    *_in(
+        "scratch.compiled.threads",
+        core.check_ranges,
+        ("the last item is left out", "while bounds[-1] < n:", "while bounds[-1] < n - 1:"),
+        ("equal ranges leave the last one out", "for i in range(count + 1)]", "for i in range(count)]"),
+    ),
+)
+LADDER = (
+    *_in(
+        "scratch.core.ladder",
+        core.check_nested_choices,
+        ("the outermost block counts", "reversed(list(blocks))", "list(blocks)"),
+        (
+            "the process's choice goes before the thread's",
+            "(_context_blocks.get(), _context_choice.get()), (_process_blocks, _process_choice)",
+            "(_process_blocks, _process_choice), (_context_blocks.get(), _context_choice.get())",
+        ),
+        ("a block for the process is the thread's", "if self._process:", "if False:"),
+        ("a block for the thread is the process's", "if self._process:", "if True:"),
+        ("a block counts after its end", "inside is not None and inside.locked()", "inside is not None"),
+        ("a block forgets the one around it", "{**others, weakref", "{weakref"),
+    ),
+    *_in(
+        "scratch.core.ladder",
+        core.check_rungs_below,
+        ("the lowest rung runs if the chosen one does not", "reversed(higher)", "reversed(higher[-1:])"),
+        ("rungs above the chosen one run", "names if chosen is None else names[: names.index(chosen.name) + 1]", "names"),
+        ("gradients of any shape are taken", "if grad_out.shape != cache.out_shape:", "if False:"),
+        ("any operation's cache is taken", " or cache.operation != self.operation", ""),
+    ),
+)
+CHECKS = _in(
+    "scratch.core.checks",
+    core.check_bounds_of_numbers,
+    ("the lowest number is refused", "number < low", "number <= low"),
+    ("there is no lowest number", "low is not None and number < low", "False"),
+    ("a number of 65 bits is taken", "-(2**63) <= number < 2**63", "-(2**63) <= number <= 2**63"),
+    ("the lowest number of 64 bits is refused", "-(2**63) <= number", "-(2**63) < number"),
+    ("True is 1", "if _is_bool(value):\n        raise", "if False:\n        raise"),
+    ("a pair's second number has no lowest", "integer(operation, name, value[1], low=low)", "integer(operation, name, value[1])"),
+    (
+        "a pair's first number has no lowest",
+        "return integer(operation, name, value[0], low=low)",
+        "return integer(operation, name, value[0])",
+    ),
+    ("a lone number has no lowest", "both = integer(operation, name, value, low=low)", "both = integer(operation, name, value)"),
+    ("there is an axis after the last", "-ndim <= number < ndim", "-ndim <= number <= ndim"),
+    ("the first axis from the end is refused", "-ndim <= number", "-ndim < number"),
+    ("a probability of 1 is refused", "0 <= number <= 1", "0 <= number < 1"),
+    ("a probability may be NaN", "if not 0 <= number <= 1:", "if number < 0 or number > 1:"),
+)
+LOADING = _in(
+    "scratch.core.module",
+    core.check_loading,
+    (
+        "what fits is loaded before the rest is looked at",
+        "            if type(value) not in",
+        "            if np.shape(value) == own[name].shape:\n                own[name][...] = value\n            if type(value) not in",
+    ),
+    (
+        "an array is asked for twice",
+        "                own[name][...] = value",
+        "                own[name][...] = state_dict[name]",
+    ),
+    ("a number too large is an error in the middle", 'with np.errstate(all="ignore"):  # what', "if True:  # what"),
+    ("whole numbers are taken", "elif not np.issubdtype(value.dtype, np.floating):", "elif False:"),
+    ("any shape is taken that spreads", "elif value.shape != own[name].shape:", "elif value.ndim > own[name].ndim:"),
+)
+SGD = _in(
+    "scratch.sgd",
+    core.check_changing_options,
+    (
+        "a step without momentum forgets the velocity",
+        "                velocity = None\n            elif",
+        "                velocity = self._velocities[i] = None\n            elif",
+    ),
+    (
+        "a step without momentum changes the velocity",
+        "            if momentum == 0:\n                velocity = None\n            elif velocity",
+        "            if velocity",
+    ),
+    ("a first step is damped", "keep, gain = 0.0, 1.0", "keep = 0.0"),
+)
+TORCH = (
+    *_in(
+        "torch_impl.sgd",
+        core.check_changing_options,
+        ("the paper's rule never maximizes", '-grad if group["maximize"] else grad', "grad"),
+        ("the paper's rate is outside the velocity's first step", "= v if velocity is None", "= d if velocity is None"),
+        ("the paper's weights do not decay", "d = d + group", "d = d + 0 * group"),
+        ("the paper's velocity never fades", 'velocity.mul_(group["momentum"])', "velocity"),
+        ("the paper's velocity is not kept", 'v = state["momentum_buffer"] = v if', "v = v if"),
+        ("update is always torch's", '.get("update", "torch") == "torch"', '.get("updated", "torch") == "torch"'),
+    ),
+    *_in(
+        "torch_impl.dropout",
+        core.check_share_dropped,
+        ("p is the share that is kept", "bernoulli_(1 - p", "bernoulli_(p"),
+        ("half is dropped", "bernoulli_(1 - p", "bernoulli_(0.5"),
+    ),
+    *_in(
+        "torch_impl.modules",
+        core.check_share_dropped,
+        ("the scale is 1/p", "div(1 - self.p)", "div(self.p)"),
+        ("a mask is ignored", "if self.mask is None or", "if True or"),
+    ),
+    *_in(
+        "torch_impl.core.autograd",
+        core.check_recorded_graph,
+        ("backward runs once", "retain_graph=True", "retain_graph=False"),
+        ("the graph goes on into the caller's", "tensor.detach().requires_grad_()", "tensor.requires_grad_()"),
+        ("without gradients nothing is recorded", "with torch.enable_grad():", "if True:"),
+        ("the result has a graph", "return out.detach(), Cache", "return out, Cache"),
+        ("the unneeded gradient shifts the others", "(None, *cache.leaves[1:])", "cache.leaves[1:]"),
+        ("an absent bias has a gradient", "None if leaf is None else next(gradients)", "next(gradients, 0)"),
+    ),
+)
+MEANINGS = (
+    *_in(
+        "scratch.compiled.microkernel",
+        words.check_words,
+        ("add is ignored", "row + total if add else total", "total"),
+        ("it always adds", "row + total if add else total", "row + total"),
+        ("half a tile is whole", "HALF if rows <= HALF else MR", "MR"),
+        ("a's rows are one apart", "k * a_step + r * a_rows]", "k * a_step + r]"),
+        ("b's steps are NR apart", "b_at + k * b_step", "b_at + k * NR"),
+    ),
+    *_in(
+        "scratch.compiled.vectors",
+        words.check_words,
+        ("a whole vector is copied", "few = min(count, lanes(source))", "few = lanes(source)"),
+        (
+            "a vector is copied from the beginning",
+            "source[source_at:][: lanes(source)]",
+            "source[: lanes(source)]",
+            "Copy one vector.",
+        ),
+        ("a square is not turned", "enumerate(square.T)", "enumerate(square)"),
+        ("c is forgotten", "return a * b + c", "return a * b"),
+        ("NaN is the largest", "np.fmax.reduce(row[:count]", "np.maximum.reduce(row[:count]"),
+        ("more is added", "row[:count].sum()", "row.sum()"),
+        ("b begins where a does", "b[b_at:][:count]", "b[a_at:][:count]"),
+    ),
+)
+
+MUTANTS: tuple[Slip, ...] = (*MEMORY, *THREADS, *LADDER, *CHECKS, *LOADING, *SGD, *TORCH, *MEANINGS)
