@@ -45,6 +45,7 @@ NETWORKS = (
     "test_xray_browser",
     "test_docs",
     "test_notebook",
+    "test_accuracy",
 )
 NOT_QUICK = (
     "test_mutants",

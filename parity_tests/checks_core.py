@@ -62,7 +62,7 @@ def check_shelf() -> None:
 def check_shelf_of_one_size() -> None:
     """Of one size, the block that was used last is used next, and the others go first."""
     shelf = memory._Shelf()
-    shelf.limit = 16 * SIZE
+    shelf.limit = 64 * SIZE
     with patch.object(memory, "_shelf", shelf):
         arrays = [memory.empty((SIZE,), FLOAT32) for _ in range(9)]
         last = arrays[-1].ctypes.data
@@ -161,6 +161,11 @@ def check_nested_choices() -> None:
                     assert _chosen() == ("numba", "naive")
             assert _chosen() == ("numpy", "numpy")
         assert _chosen() == ("naive", "naive")
+    ended = [scratch.use_rung("naive", process=process) for process in (False, True)]
+    for choice in ended:
+        with choice:
+            assert _chosen()[0] == "naive"
+        assert _chosen() == ("", "")  # though the choice is still there
 
 
 def check_rungs_below() -> None:

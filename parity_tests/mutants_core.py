@@ -33,7 +33,6 @@ MEMORY = (
         ("the most recently used size goes", "popitem(last=False)", "popitem()"),
         ("everything goes", "self.limit // 8 * 7", "0"),
         ("nothing ever goes", "if self.bytes > self.limit:", "if False:"),
-        ("a size that is used again stays old", "            self.blocks.move_to_end(size)\n        except", "        except"),
         ("no block is used again", "if not blocks:\n            return", "if True:\n            return"),
     ),
     *_in(
@@ -119,7 +118,8 @@ LOADING = _in(
     (
         "what fits is loaded before the rest is looked at",
         "            if type(value) not in",
-        "            if np.shape(value) == own[name].shape:\n                own[name][...] = value\n            if type(value) not in",
+        "            if np.shape(value) == own[name].shape:\n"
+        "                own[name][...] = value\n            if type(value) not in",
     ),
     (
         "an array is asked for twice",

@@ -73,7 +73,7 @@ def _take_over(target: Any, source: Any, restored: ExitStack) -> None:
         for part, value in vars(source).items():
             _take_over(vars(target).get(part), value, restored)
         return
-    for attribute in ("fget", "__func__", "func", "meaning"):  # of a property, a class method, a cached property and a word
+    for attribute in ("fget", "__func__", "func", "meaning", "look_up"):  # what properties, methods, words and such keep
         if isinstance(getattr(source, attribute, None), FunctionType):
             target, source = getattr(target, attribute), getattr(source, attribute)
     target, source = inspect.unwrap(target), inspect.unwrap(source)  # of a context manager

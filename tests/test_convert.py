@@ -82,10 +82,15 @@ class TorchvisionAlexNet(nn.Module):
         return self.classifier(torch.flatten(self.avgpool(self.features(x)), 1))
 
 
+# From torchvision's documentation of AlexNet_Weights.IMAGENET1K_V1: "normalized using mean=[0.485, 0.456, 0.406] and std=[0.229,
+# 0.224, 0.225]", of red, green and blue.
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
 def normalized(pixels: np.ndarray) -> torch.Tensor:
     """What torchvision's documentation makes of an image (H,W,3), uint8: (1,3,H,W)."""
     image = torch.from_numpy(pixels).permute(2, 0, 1).unsqueeze(0) / 255
-    return (image - torch.tensor(convert.MEAN).reshape(3, 1, 1)) / torch.tensor(convert.DEVIATION).reshape(3, 1, 1)
+    return (image - torch.tensor(MEAN).reshape(3, 1, 1)) / torch.tensor(DEVIATION).reshape(3, 1, 1)
 
 
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:

@@ -1,10 +1,22 @@
-"""Accuracy next to speed: the table's rows. All results here are made up."""
+"""Accuracy next to speed: the table's rows, on made-up results; and what a default rung may cost, at AlexNet's layers."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from benchmarks.commands import accuracy
 from benchmarks.reports.results import Report, Row
+from benchmarks.subjects import scratch_side, torch_side
 from benchmarks.subjects.cases import Layer
+from benchmarks.subjects.sides import Side
+from benchmarks.subjects.verify import Judge, own_bound
+
+# Of a default rung's root mean square error, in torch's. Winograd's sums hold terms that cancel in the end.
+AT_MOST = {"winograd": 2.0}
+ELSE_AT_MOST = 1.25
+BATCH = {"conv2d": 2, "linear": 8}  # images: the fewest from which on these rungs run; linear's product begins with eight
 
 
 def test_every_pass_shows_time_and_its_worst_gradient() -> None:
@@ -25,3 +37,22 @@ def test_its_cases_are_alexnets_layers() -> None:
     layers = [case for case in accuracy.cases() if isinstance(case, Layer)]
     assert {layer.operation for layer in layers} == set(accuracy.OPERATIONS)
     assert {"conv1", "conv5", "fc8"} <= {layer.name for layer in layers}
+
+
+@pytest.fixture(scope="module")
+def judge() -> Judge:
+    return Judge(max(BATCH.values()), 0)
+
+
+@pytest.mark.parametrize("case", accuracy.cases(), ids=lambda case: case.name)
+def test_a_default_rung_rounds_hardly_more_than_torch(case, judge) -> None:
+    """Against float64, at AlexNet's own sizes: the output and every gradient."""
+    case = replace(case, batch=BATCH[case.operation])
+    arrays = judge.arrays(case)
+    ours = scratch_side.prepare(Side("scratch"), case, arrays, copies=1)
+    theirs = torch_side.prepare(Side("torch", "eager"), case, arrays, copies=1)
+    found = judge.judge(ours.results(), own_bound(case, ours.note))
+    for name, torchs in judge.judge(theirs.results(), "").items():
+        (error, _), (torch_error, _) = found[name].errors, torchs.errors
+        most = AT_MOST.get(ours.note, ELSE_AT_MOST)
+        assert error <= most * torch_error, f"{name} by {ours.note}: {error:.2g}, {error / torch_error:.2f} of torch's"
