@@ -120,9 +120,7 @@ MISTAKES: dict[str, tuple[Mistake, ...]] = {
         Mistake("the shares alone, without grad_out", "grad_out[n, c, oh, ow] / len(rows)", "1 / len(rows)"),
     ),
     "linear": (
-        Mistake(
-            "`=` for `+=` in grad_weight: the last row alone counts", "grad_weight[o, i] +=", "grad_weight[o, i] ="
-        ),
+        Mistake("`=` for `+=` in grad_weight: the last row alone counts", "grad_weight[o, i] +=", "grad_weight[o, i] ="),
         Mistake("`=` for `+=` in grad_bias: the last row alone counts", "grad_bias[o] +=", "grad_bias[o] ="),
         Mistake("`=` for `+=` in grad_x: the last output alone counts", "grad_x[*row, i] +=", "grad_x[*row, i] ="),
         Mistake(
