@@ -131,7 +131,7 @@ def check_ranges() -> None:
     for n in (1, 2, 3, 7, 100, 1000):
         for count in (1, 2, 3):
             for each in (None, 1, 2):
-                bounds = threads._bounds(n, count, each)
+                bounds = threads._bounds(n, count, n, each)
                 assert bounds[0] == 0
                 assert bounds[-1] == n
                 assert all(first < last for first, last in itertools.pairwise(bounds))
@@ -243,7 +243,8 @@ def check_loading() -> None:
     before = {name: array.copy() for name, array in network.state_dict().items()}
     other = {name: np.arange(array.size, dtype=np.float64).reshape(array.shape) for name, array in before.items()}
     last = list(before)[-1]
-    for wrong in (np.zeros(5), np.zeros(2, np.int64), [0.0, 0.0]):
+    wrongs: list[Any] = [np.zeros(5), np.zeros(2, np.int64), [0.0, 0.0]]
+    for wrong in wrongs:
         with pytest.raises(ValueError, match=rf"Sequential.load_state_dict: .*\n.*{last}"):
             network.load_state_dict({**other, last: wrong})
         assert all(np.array_equal(array, before[name]) for name, array in network.state_dict().items())
@@ -279,7 +280,7 @@ def check_changing_options() -> None:
             ours = SimpleNamespace(data=np.ones((3, 2)), grad=None)
             theirs = torch.ones((3, 2), dtype=torch.float64)
             momentum = changes.get("momentum", (0.0,))[0]
-            first = {"lr": 0.5, "momentum": momentum, "nesterov": "nesterov" in changes, "update": update}
+            first: dict[str, Any] = {"lr": 0.5, "momentum": momentum, "nesterov": "nesterov" in changes, "update": update}
             sides: tuple[Any, Any] = SGD([ours], **first), torch_impl.sgd.SGD([theirs], **first)
             for step, gradient in enumerate(gradients):
                 for name, values in changes.items():
