@@ -54,7 +54,7 @@ NOT_QUICK = (
     "test_long_sums",
     "test_kernel_cache",
     "test_environment",
-    "test_narrow_vectors",  # they compile everything again
+    "test_vector_widths",  # it compiles everything again
     *NETWORKS,
 )
 

@@ -149,10 +149,10 @@ def check_words() -> None:
                 if name == "stream_vector":  # it writes to a whole vector's place
                     emitted = (*emitted[:2], call[2], emitted[3])
                     meant = (*meant[:2], call[2].copy(), meant[3])
-                results = _compiled(word)(*emitted), word.meaning(*meant)
+                result, meaning = _compiled(word)(*emitted), word.meaning(*meant)
                 what = f"{name} {dtype}"
-                if results[1] is not None:
-                    np.testing.assert_array_equal(results[0], results[1], what)
+                if meaning is not None:
+                    np.testing.assert_array_equal(result, meaning, what)
                 for i, (one, other) in enumerate(zip(emitted, meant, strict=True)):
                     np.testing.assert_array_equal(one, other, f"{what}, argument {i}")
 

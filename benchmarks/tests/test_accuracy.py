@@ -44,7 +44,10 @@ def judge() -> Judge:
     return Judge(max(BATCH.values()), 0)
 
 
-@pytest.mark.parametrize("case", accuracy.cases(), ids=lambda case: case.name)
+WHOLE = [case for case in accuracy.cases() if not case.name.endswith("/2")]  # groups have shorter sums
+
+
+@pytest.mark.parametrize("case", WHOLE, ids=lambda case: case.name)
 def test_a_default_rung_rounds_hardly_more_than_torch(case, judge) -> None:
     """Against float64, at AlexNet's own sizes: the output and every gradient."""
     case = replace(case, batch=BATCH[case.operation])
