@@ -160,8 +160,8 @@ def check_nested_choices() -> None:
                     assert _chosen() == ("numba", "naive")
             assert _chosen() == ("numpy", "numpy")
         assert _chosen() == ("naive", "naive")
-    ended = [scratch.use_rung("naive", process=process) for process in (False, True)]
-    for choice in ended:
+    for process in (False, True):
+        choice = scratch.use_rung("naive", process=process)
         with choice:
             assert _chosen()[0] == "naive"
         assert _chosen() == ("", "")  # though the choice is still there
@@ -317,7 +317,7 @@ def check_recorded_graph() -> None:
     weight, bias = torch.full((4, 3), 2.0, dtype=torch.float64), torch.zeros(4, dtype=torch.float64)
     with torch.no_grad():
         out, cache = torch_impl.linear.forward(x * 1, weight, bias)
-    assert not out.requires_grad
+    assert not (out.requires_grad or weight.requires_grad or bias.requires_grad)
     grad = torch.ones_like(out)
     for _ in range(2):
         grad_x, grad_weight, grad_bias = torch_impl.linear.backward(grad, cache)

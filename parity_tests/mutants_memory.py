@@ -76,7 +76,6 @@ OTHERS = (
         "numba",
         ("spare lanes read planes that are not there", "plane_at[lane] = (count - 1) * size", "plane_at[lane] = lane * size"),
         ("spare lanes are written", "transpose(largest, 0, output_at, count", "transpose(largest, 0, output_at, L"),
-        ("an index outside the plane is a cell", "if index < cells:", "if index <= cells:"),
         after=NUMBA,
     ),
     *planting(
