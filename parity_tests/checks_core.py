@@ -242,7 +242,7 @@ def check_loading() -> None:
     before = {name: array.copy() for name, array in network.state_dict().items()}
     other = {name: np.arange(array.size, dtype=np.float64).reshape(array.shape) for name, array in before.items()}
     last = list(before)[-1]
-    wrongs: list[Any] = [np.zeros(5), np.zeros(2, np.int64), [0.0, 0.0]]
+    wrongs: tuple[Any, ...] = (np.zeros(5), np.zeros(2, np.int64), [0.0, 0.0])
     for wrong in wrongs:
         with pytest.raises(ValueError, match=rf"Sequential.load_state_dict: .*\n.*{last}"):
             network.load_state_dict({**other, last: wrong})
@@ -317,7 +317,7 @@ def check_recorded_graph() -> None:
     weight, bias = torch.full((4, 3), 2.0, dtype=torch.float64), torch.zeros(4, dtype=torch.float64)
     with torch.no_grad():
         out, cache = torch_impl.linear.forward(x * 1, weight, bias)
-    assert not (out.requires_grad or weight.requires_grad or bias.requires_grad)
+    assert not any(tensor.requires_grad for tensor in (out, weight, bias))
     grad = torch.ones_like(out)
     for _ in range(2):
         grad_x, grad_weight, grad_bias = torch_impl.linear.backward(grad, cache)

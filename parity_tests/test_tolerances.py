@@ -51,7 +51,7 @@ def samples(seed: int) -> list[Case]:
 
 def by_torch(case: Case, grad_out: np.ndarray, dtype: torch.dtype) -> list[torch.Tensor]:
     """The output and the gradients."""
-    arrays = [None if array is None else torch.from_numpy(array).to(dtype) for array in case.arrays]
+    arrays: list[Any] = [None if array is None else torch.from_numpy(array).to(dtype) for array in case.arrays]
     out, cache = torch_impl.conv2d.forward(*arrays, **case.params)
     gradients = torch_impl.conv2d.backward(torch.from_numpy(grad_out).to(dtype), cache)
     return [out, *(gradient for gradient in gradients if gradient is not None)]
