@@ -22,6 +22,7 @@ from scratch import get_num_threads
 from scratch.compiled.emission import VECTOR_BITS
 from scratch.compiled.jit import JIT_OFF
 
+KERNELS_ON_DISK = ("test_kernel_cache", "test_kernel_code")
 PROFILES = {"quick": 10, "default": CASES, "deep": 3000}  # cases for each operation, rung and dtype
 # Whole networks and what is built from them: too slow for the edit loop, and for kernels in plain Python.
 NETWORKS = (
@@ -52,9 +53,9 @@ NOT_QUICK = (
     "test_core_mutants",
     "test_exact",
     "test_long_sums",
-    "test_kernel_cache",
     "test_environment",
     "test_vector_widths",  # it compiles everything again
+    *KERNELS_ON_DISK,
     *NETWORKS,
 )
 

@@ -294,11 +294,11 @@ begun.wait()
 
 @pytest.mark.usefixtures("_threads")
 def test_threads_that_may_begin_cost_nothing():
-    scratch.set_num_threads(10**15)
+    scratch.set_num_threads(threads.MOST)
     done: list[int] = []
     threads.for_each(lambda first, last: done.extend(range(first, last)), 2)
     assert sorted(done) == [0, 1]
-    assert scratch.get_num_threads() == 10**15
+    assert scratch.get_num_threads() == threads.MOST
 
 
 @pytest.mark.usefixtures("_threads")
@@ -312,6 +312,8 @@ def test_threads_may_be_numpys_int():
     [
         (0, ValueError, "at least 1, got 0"),
         (-1, ValueError, "at least 1, got -1"),
+        (1025, ValueError, "at most 1024, got 1025"),
+        (10**6000, ValueError, "at most 1024, got an int of 19932 bits"),
         (1.5, TypeError, "an int, got 1.5"),
         (True, TypeError, "an int, got True"),
         ("2", TypeError, "an int, got '2'"),

@@ -6,13 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from alexnet_from_scratch import signs
 from alexnet_from_scratch.data.images import read_image
 from alexnet_from_scratch.packages import EXTRAS
-from alexnet_from_scratch.runs import files
 from alexnet_from_scratch.runs.options import Options
 from alexnet_from_scratch.runs.screen import complain
 from torch_impl import convert
@@ -49,6 +50,20 @@ def test_ctrl_c_while_something_is_imported(module, package, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("module", ["scratch.predict", "torch_impl.predict", "alexnet_from_scratch.xray"])
+def test_ctrl_c_in_a_function_that_c_calls(module, tmp_path):
+    """Python prints a traceback and goes on."""
+    (tmp_path / "numpy.py").write_text(
+        "import ctypes, signal, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "ctypes.CFUNCTYPE(None)(lambda: signal.raise_signal(signal.SIGINT))()\n"
+        "time.sleep(30)\n"
+    )
+    command = start([module], tmp_path)
+    _, said = command.communicate(timeout=100)
+    assert (command.returncode, said) == (130, "interrupted\n")
+
+
 @pytest.mark.parametrize(
     ("package", "command"),
     [
@@ -76,6 +91,18 @@ def test_a_package_that_is_absent_is_named(package, command, tmp_path):
     assert f"is not installed: pip install 'alexnet-from-scratch[{EXTRAS[package][1]}]'" in said
 
 
+def test_the_extra_that_is_advised_has_the_package():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+
+    def packages(extra: str) -> set[str]:
+        names = {requirement.partition(">")[0] for requirement in extras[extra]}
+        own = {name for name in names if name.startswith("alexnet-from-scratch")}
+        return names.union(*(packages(other) for name in own for other in name.partition("[")[2].rstrip("]").split(",")))
+
+    for distribution, extra in EXTRAS.values():
+        assert distribution.lower() in packages(extra)
+
+
 def test_output_that_is_cut_off_is_no_error(tmp_path):
     command = start(["scratch.walkthrough"], tmp_path, bufsize=1)
     assert command.stdout is not None
@@ -92,7 +119,8 @@ def test_output_that_is_cut_off_is_no_error(tmp_path):
         (["scratch.walkthrough", "--bogus"], "unrecognized arguments: --bogus"),
         (["torch_impl.walkthrough", "photo.jpg"], "unrecognized arguments: photo.jpg"),
         (["alexnet_from_scratch.exercises", "relu", "--cases", "0"], "--cases: must be at least 1, got 0"),
-        (["alexnet_from_scratch.exercises", "relu", "--folder", __file__], "error: "),
+        (["alexnet_from_scratch.exercises", "relu", "--folder", __file__], f"error: --folder {__file__} must be a folder"),
+        (["alexnet_from_scratch.exercises", "relu", "--folder", "/proc/mine"], "error: --folder /proc/mine must be a folder"),
     ],
 )
 def test_a_wrong_command_line_is_one_message(command, said, tmp_path):
@@ -109,11 +137,32 @@ def test_a_pipe_without_a_writer_is_no_wait_without_an_end(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     command = [sys.executable, "-m", "scratch.predict", "pipe"]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
-    assert (ended.returncode, ended.stderr.startswith("error: pipe")) == (1, True)
+    assert (ended.returncode, ended.stderr) == (1, "error: pipe is a named pipe, not a file\n")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/stdin"), reason="no name for standard input")
+def test_standard_input_is_no_file(tmp_path):
+    example = ROOT / "alexnet_from_scratch" / "networks" / "mini-fashion-mnist" / "example.png"
+    command = [sys.executable, "-m", "scratch.predict", "/dev/stdin"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, input=example.read_bytes(), timeout=120, check=False)
+    assert (ended.returncode, ended.stderr) == (1, b"error: /dev/stdin is a named pipe, not a file\n")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs the device that is always full")
+@pytest.mark.parametrize(
+    "command", ["scratch.walkthrough", "alexnet_from_scratch.exercises", "alexnet_from_scratch.xray relu --out page.html"]
+)
+def test_output_without_room_is_named(command, tmp_path):
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", *command.split()],
+            cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, timeout=300, check=False,
+        )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (1, "error: standard output: No space left on device\n")
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="no file here that opens and cannot be read")
-@pytest.mark.parametrize("read", [read_image, files.described, convert.read_names])
+@pytest.mark.parametrize("read", [read_image, signs.described, convert.read_names])
 def test_a_file_that_cannot_be_read_is_named(read, capsys):
     """The system names the file where opening fails, not where reading does."""
     with pytest.raises(OSError, match="/proc/self/mem") as caught:
@@ -129,7 +178,8 @@ def test_a_path_of_no_letters_is_shown(capsys):
     assert capsys.readouterr().err == "error: '': No such file or directory\n"
 
 
-def test_a_folder_that_cannot_be_one_is_named(capsys):
+@pytest.mark.parametrize("resume", [["--resume"], []])
+def test_a_folder_that_cannot_be_one_is_named(resume, capsys):
     with pytest.raises(SystemExit):
-        Options.parse("scratch", ["--resume", "--out", __file__])
-    assert f"error: {__file__}/checkpoints: Not a directory\n" in capsys.readouterr().err
+        Options.parse("scratch", [*resume, "--out", __file__])
+    assert f"error: --out must name a folder, and {__file__} is a file\n" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import struct
 import sys
 import tracemalloc
@@ -133,7 +134,9 @@ WHOLE = np.zeros((30, 28, 28), np.uint8)
     ("file", "content", "message"),
     [
         (IMAGES, b"", f"{IMAGES}: magic number must be 00000803, got an empty file"),
-        (IMAGES, b"not gzip", f"{IMAGES}: magic number must be 00000803, got 6e6f7420"),
+        (IMAGES, b"not gzip", f"{IMAGES}: magic number must be 00000803, got 6e6f7420, text that begins 'not gzip'"),
+        (IMAGES, b"<!DOCTYPE html>", f"{IMAGES}: magic number must be 00000803, got 3c21444f, a web page or other markup"),
+        (IMAGES, gzip.compress(b"<html>"), f"{IMAGES}: magic number must be 00000803, got 3c68746d, a web page or other markup"),
         (IMAGES, b"\x1f", f"{IMAGES}: magic number must be 00000803, got 1f"),
         (IMAGES, b"\x1f\x8bnot gzip", f"{IMAGES} is not a complete gzip file: "),
         (IMAGES, idx(WHOLE)[:9], f"{IMAGES} is truncated: it ends in its header"),
@@ -224,6 +227,12 @@ def test_a_header_that_claims_much_takes_no_memory(tmp_path, packed):
             tracemalloc.stop()
         assert str(path) in message
         assert peak < 2**24
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
+def test_a_pipe_is_no_idx_file_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert "must be a file, got a pipe or a device" in str(outcome(read_idx, tmp_path / "pipe", 1))
 
 
 @given(position=st.integers(0, 400), bit=st.integers(0, 7), cut=st.booleans())

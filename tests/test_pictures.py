@@ -7,7 +7,9 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -116,6 +118,9 @@ def test_a_class_may_be_called_anything(tmp_path, count):
     assert len(list(tmp_path.glob("*.svg"))) == len(NAMES)
     for path in tmp_path.glob("*.svg"):
         ElementTree.parse(path)
+    if count == 500:  # no room for names and numbers
+        assert max(read_image(tmp_path / "confusion.png").shape) < 2000
+        assert "499" not in (tmp_path / "confusion.svg").read_text()
     if count == len(HOSTILE) + 1:
         text = (tmp_path / "confusion.svg").read_text()
         assert all(name in text for name in ("$5_$", "&lt;b&gt;", r"\x1b[2J", r"a\nb", r"\udce9", "n" * 23 + "…"))
@@ -134,21 +139,52 @@ def test_a_picture_that_fails_costs_that_picture(tmp_path, monkeypatch, capsys, 
     assert sorted(path.stem for path in tmp_path.glob("*.svg")) == sorted({*NAMES} - {"confusion"})
 
 
-@pytest.mark.parametrize("name", ["example.png", "curves.png", "curves.svg"])
-def test_a_disk_that_is_full_at_the_end_costs_pictures(tmp_path, monkeypatch, capsys, name):
+def full_at(name: str) -> Callable[[Path, bytes], None]:
+    """Write files, as long as they have another name."""
     written = files.write_bytes
 
-    def full(path: Path, content: bytes) -> None:
+    def write(path: Path, content: bytes) -> None:
         if path.name == name:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         written(path, content)
 
-    monkeypatch.setattr(files, "write_bytes", full)
+    return write
+
+
+@pytest.mark.parametrize("name", ["example.png", "curves.png", "curves.svg"])
+def test_a_disk_that_is_full_at_the_end_costs_pictures(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.setattr(files, "write_bytes", full_at(name))
     with dataset(data_of()):
         assert run("scratch", tmp_path, no_pictures=False)["steps"] == 3
     assert "no picture" in (said := capsys.readouterr().out)
     assert "No space left on device" in said
     assert name in said
+
+
+@pytest.mark.parametrize("name", ["filters.png", "curves.svg"])
+def test_all_pictures_are_written_or_none(folder, tmp_path, monkeypatch, capsys, name):
+    monkeypatch.setattr(sys, "argv", ["pictures", str(folder), "--out", str(tmp_path)])
+    pictures.command("scratch", scratch.pictures.stages)
+    before = contents(tmp_path)
+    monkeypatch.setattr(files, "write_bytes", full_at(name))
+    with pytest.raises(SystemExit):
+        pictures.command("scratch", scratch.pictures.stages)
+    assert capsys.readouterr().err == f"error: {tmp_path / name}: No space left on device\n"
+    assert contents(tmp_path) == before
+    for path in tmp_path.iterdir():
+        path.unlink()
+    with pytest.raises(SystemExit):
+        pictures.command("scratch", scratch.pictures.stages)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_home_matplotlib_says_nothing(folder, tmp_path):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MPL", "XDG_"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "scratch.pictures", str(folder), "--out", str(tmp_path)],
+        env=environment | {"HOME": "/proc/home"}, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("package", ["PIL.Image", "matplotlib"])
@@ -177,7 +213,7 @@ def test_other_peoples_settings_change_no_picture(folder, tmp_path):
         ("confusion.json", b"[]", "confusion: .*confusion.json: must hold"),
         ("confusion.json", b'{"classes": ["a"], "confusion": [[1, 2]]}', r"confusion: .*confusion.json: .* got int64 \(1, 2\)"),
         ("confusion.json", b'{"classes": ["a"], "confusion": [["x"]]}', "confusion: .*confusion.json: confusion must be counts"),
-        ("weights.safetensors", b"<html>", "filters: .*weights.safetensors: must be a"),
+        ("weights.safetensors", b"<html>", "filters: .*weights.safetensors: must be a safetensors file, got a web page"),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path, name, content, message):

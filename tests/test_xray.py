@@ -169,10 +169,9 @@ def test_page_needs_nothing_else(folder: Path) -> None:
         ("conv2d --stride 0", "--stride: must be at least 1, got 0"),
         ("conv2d --kernel x", "--kernel: must be an int, got 'x'"),
         ("conv2d --kernel 30", "conv2d: weight must fit into the padded image"),
-        ("conv2d --input nothing.jpg", "input must be an image file, got nothing.jpg"),
-        ("conv2d --input README.md", "input must be an image file, got README.md"),
         ("conv2d --crop 200 0 100", "crop must be TOP LEFT SIDE within 256×256 pixels, got 200 0 100"),
         ("conv2d --size 60 --channels 9", "conv2d: the kernel must take at most 120,000 steps"),
+        ("relu --out README.md/relu.html", "out must be in a folder, and README.md is a file"),
         ("relu --size 65", "size must lie between 1 and 64 pixels, got 65"),
         ("relu --size 40", "relu: arrays must have at most 12,000 cells to fit on a page, got 19,200"),
         ("max_pool2d --padding 2", "max_pool2d: padding must be at most half of kernel_size"),
@@ -186,6 +185,23 @@ def test_wrong_arguments(arguments: str, message: str, capsys: pytest.CaptureFix
     with pytest.raises(SystemExit, match="2"):
         main(arguments.split())
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--input nothing.jpg", "nothing.jpg: No such file or directory"),
+        ("--input README.md", "README.md is not an image in a known format (JPEG, PNG, GIF, BMP, TIFF, WEBP, PPM)"),
+        ("--input docs", "docs: Is a directory"),
+        ("--out /proc/relu.html", "/proc/relu.html: No such file or directory"),
+        ("--weights README.md", "README.md: must be a safetensors file, got text that begins '# alexnet-from-scratch'"),
+    ],
+)
+def test_a_file_that_is_wrong(arguments: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    page = "network --variant mini" if "weights" in arguments else "relu"
+    with pytest.raises(SystemExit, match="1"):
+        main(f"{page} {arguments}".split())
+    assert capsys.readouterr().err == f"error: {message}\n"
 
 
 def test_ones_own_photograph(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

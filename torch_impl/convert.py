@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from alexnet_from_scratch import signs
 from alexnet_from_scratch.paths import naming
 from alexnet_from_scratch.runs import files, weights
 from alexnet_from_scratch.runs.screen import failing_plainly, plain_console
@@ -156,12 +157,12 @@ def rescaled(weight: torch.Tensor, power: int) -> torch.Tensor:
 def _loaded(path: Path) -> Any:
     """What ``torch.load`` reads from the file."""
     expected = f"{path}: must be a state dict that torch.save wrote"
-    seems = files.described(path)
-    if seems == files.SAFETENSORS:
+    seems = signs.described(path)
+    if seems == signs.SAFETENSORS:
         raise ValueError(f"{expected}, got {seems}. If this project wrote it, --to-torch makes a .pth file of it")
-    if seems == files.ZIP:
+    if seems == signs.ZIP:
         _require_torchs(path, expected)
-    elif seems != files.PICKLE:
+    elif seems != signs.PICKLE:
         raise ValueError(f"{expected}, got {seems}")
     try:
         with warnings.catch_warnings(), path.open("rb") as file:
@@ -256,7 +257,7 @@ def _require_another_file(out: Path, path: Path | str) -> None:
     if out.exists() and Path(path).exists() and out.samefile(path):
         raise ValueError(f"{out}: must not be the file that is read")
     if out.exists():
-        files.require_file(out)  # as root one could replace /dev/null
+        signs.require_file(out)  # as root one could replace /dev/null
 
 
 def _megabytes(path: Path) -> str:

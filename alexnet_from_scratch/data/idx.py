@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from alexnet_from_scratch.signs import require_file, seems
 from alexnet_from_scratch.text import shown
 
 LARGEST = 2**30  # bytes; a damaged header must not make the reader ask for more memory than there is
@@ -25,10 +26,11 @@ def read_idx(path: Path, axes: int) -> np.ndarray:
     """The array in an IDX file, uint8. The first bytes, not the name, show whether it is gzipped.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        OSError: there is no such file, it is no file, or it cannot be read.
         ValueError: it is not an IDX file of bytes with that many axes, has more or fewer bytes than it says, or is damaged.
     """
     name = shown(path)
+    require_file(path)  # opening a pipe might wait forever
     try:
         with path.open("rb") as file:
             packed = file.read(len(GZIP)) == GZIP
@@ -47,7 +49,8 @@ def _read(file: BinaryIO | gzip.GzipFile, name: str, axes: int) -> np.ndarray:
     header = file.read(4 + 4 * axes)
     expected = bytes([0, 0, 8, axes])
     if header[:4] != expected:
-        raise ValueError(f"{name}: magic number must be {expected.hex()}, got {header[:4].hex() or 'an empty file'}")
+        found = header[:4].hex()
+        raise ValueError(f"{name}: magic number must be {expected.hex()}, got {f'{found}, ' if found else ''}{seems(header)}")
     if len(header) < 4 + 4 * axes:
         raise ValueError(f"{name} is truncated: it ends in its header")
     sizes = tuple(np.frombuffer(header, ">u4", offset=4).tolist())

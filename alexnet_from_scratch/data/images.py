@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 
 from alexnet_from_scratch.packages import optional
-from alexnet_from_scratch.paths import naming
+from alexnet_from_scratch.paths import kind, naming
 
 # The first bytes of photographs' file formats. Others are not even tried: some of Pillow's readers start other programs.
 FORMATS = {
@@ -81,9 +81,10 @@ def read_image(path: Path | str, for_size: int | None = None) -> np.ndarray:
     if Image.MAX_IMAGE_PIXELS is not None:  # Pillow's own limit must not act first; it is process-wide, and only ever raised
         Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, limit)
     try:
-        with open(
-            path, "rb", opener=_without_waiting
-        ) as file:  # if Pillow opens the file itself, it maps rotated TIFFs with the wrong width
+        # If Pillow opens the file itself, it maps rotated TIFFs with the wrong width.
+        with open(path, "rb", opener=_without_waiting) as file:
+            if not file.seekable():
+                raise BrokenImageError(f"is {kind(Path(path))}, not a file")
             return _read(Image, file, limit, for_size)
     except Exception as error:  # Pillow's readers raise a dozen kinds for damage, from SyntaxError to struct.error
         if isinstance(error, MemoryError) or getattr(error, "errno", None) is not None:

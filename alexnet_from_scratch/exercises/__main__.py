@@ -14,7 +14,8 @@ from alexnet_from_scratch.exercises.judging import EDGES, MATHEMATICS, Stage, fi
 from alexnet_from_scratch.exercises.mistakes import name_of
 from alexnet_from_scratch.exercises.stub import PACKAGES, command, page_of, solution, stub
 from alexnet_from_scratch.exercises.table import EXERCISES
-from alexnet_from_scratch.runs.screen import failing_plainly
+from alexnet_from_scratch.runs.files import write_bytes
+from alexnet_from_scratch.runs.screen import failing_plainly, reason
 from alexnet_from_scratch.text import CommandLine, shown
 
 CASES = 150  # of each kind; together more than the parity suite's default
@@ -36,8 +37,12 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
         return 0
     path = options.folder / f"{options.operation}.py"
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(stub(options.operation), encoding="utf-8")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(path, stub(options.operation).encode())
+        except OSError as error:
+            what = f"--folder {options.folder} must be a folder that can be written to, got {reason(error)}"
+            raise OSError(what) from error
         console.print(f"Written: {shown(path)}", markup=False, soft_wrap=True)
         console.print(f"Fill in [bold]{solution(options.operation).__name__}[/] at its end, then run this again.\n")
     try:

@@ -27,6 +27,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 from alexnet_from_scratch.paths import naming
+from alexnet_from_scratch.signs import PICKLE, SAFETENSORS, ZIP, described
 from alexnet_from_scratch.text import shown
 
 # In bytes, for writer and reader. Our headers take a few thousand; this has room for tens of thousands of long class names, and a
@@ -148,53 +149,6 @@ def require_name(path: Path, name: str) -> None:
     """Raise NotWholeError if no array in a file can have that name, or the name cannot be shown."""
     if not name.isprintable() or name == "__metadata__":
         raise NotWholeError(f"{path}: the names of arrays must be printable and not '__metadata__', got {name[:99]!r}")
-
-
-def require_file(path: Path) -> None:
-    """Raise OSError if there is no such file, or if it is a folder, or a pipe, which may never end."""
-    if path.is_dir():
-        raise IsADirectoryError(f"{path}: must be a file, got a folder")
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: there is no such file")
-    if not path.is_file():
-        raise OSError(f"{path}: must be a file, got a pipe or a device")
-
-
-SAFETENSORS, ZIP, PICKLE = "a safetensors file", "a zip archive", "a pickle"
-SIGNS = (
-    (b"version https://git-lfs", "a Git LFS pointer in place of the file: 'git lfs pull' fetches the file itself"),
-    (b"PK\3\4", ZIP),
-    (b"PK\5\6", ZIP),  # an empty archive
-    (b"\x1f\x8b", "a gzip file"),
-    *((b"\x80" + bytes([protocol]), PICKLE) for protocol in range(2, 6)),
-)
-
-
-def described(path: Path) -> str:
-    """What a file seems to be, by its first bytes, in words for error messages.
-
-    Raises:
-        OSError: it is not a file, or cannot be read.
-    """
-    require_file(path)
-    with naming(path), path.open("rb") as file:
-        start = file.read(64)
-    if not start:
-        return "an empty file"
-    if start[8:9] == b"{" and start[5:8] == bytes(3):  # first, because a header's length may begin like one of the others
-        return SAFETENSORS
-    for sign, what in SIGNS:
-        if start.startswith(sign):
-            return what
-    text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if text.startswith(b"<"):
-        return "a web page or other markup, which a server may have sent in the file's place"
-    words = text.decode("ascii", "replace").splitlines()[0] if text else ""
-    return (
-        f"text that begins {words!r}"
-        if words and words.isprintable() and "\ufffd" not in words
-        else f"bytes that begin {start[:8]!r}"
-    )
 
 
 def write(path: Path, kind: str, about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:

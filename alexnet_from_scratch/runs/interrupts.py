@@ -6,8 +6,10 @@ errors are printed.
 
 from __future__ import annotations
 
+import _thread
 import os
 import sys
+import time
 from types import TracebackType
 
 from alexnet_from_scratch.packages import advice
@@ -21,6 +23,7 @@ def end_plainly() -> None:
     A working directory that was deleted ends the command at once: not every package can be imported there.
     """
     sys.excepthook = _excepthook
+    sys.unraisablehook = _unraisablehook
     try:
         os.getcwd()
     except FileNotFoundError:
@@ -33,6 +36,19 @@ def is_interrupt(error: BaseException | None) -> bool:
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error is not None
+
+
+def _unraisablehook(unraisable: sys.UnraisableHookArgs) -> None:
+    """Interrupt the command once more if Ctrl-C came in a function that C calls, such as LLVM: Python loses it there."""
+    if isinstance(unraisable.exc_value, KeyboardInterrupt):
+        _thread.start_new_thread(_interrupt, ())
+    else:
+        sys.__unraisablehook__(unraisable)
+
+
+def _interrupt() -> None:
+    time.sleep(0.01)  # until that function has ended
+    _thread.interrupt_main()
 
 
 def _excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from alexnet_from_scratch.data.datasets import NAMES
+from alexnet_from_scratch.paths import ABSENT, FOLDER, kind
 from alexnet_from_scratch.runs import schedule
 from alexnet_from_scratch.runs.checkpoints import Checkpoint, Checkpoints
 from alexnet_from_scratch.runs.screen import reason
@@ -183,6 +184,8 @@ class Options:
         given = vars(parser.parse_args(arguments))
         try:
             options = cls(**given)
+            if options.out is not None and kind(Path(options.out)) not in (FOLDER, ABSENT):
+                raise ValueError(f"--out must name a folder, and {options.out} is {kind(Path(options.out))}")
             if options.resume and (saved := options.checkpoints(side).newest(report=lambda _: None)):
                 # The run's folder is where it was found, even if it began elsewhere.
                 options = cls(**{**asdict(cls.of(saved)), "out": options.out, **given})

@@ -18,8 +18,11 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import logging
+import os
+import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +89,9 @@ def draw(folder: Path, stages: Stages, image: Path | str | None = None, out: Pat
     Raises:
         ModuleNotFoundError: matplotlib is not installed.
         FileNotFoundError: the folder holds nothing to draw from.
+        OSError: the pictures cannot be written. Then none is.
     """
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # without a home it tells at length where its caches are
     matplotlib = optional("matplotlib")
     weights, metrics, confused = (folder / name for name in ("weights.safetensors", "metrics.jsonl", "confusion.json"))
     example = Path(image or folder / "example.png")
@@ -101,10 +106,8 @@ def draw(folder: Path, stages: Stages, image: Path | str | None = None, out: Pat
         figures["confusion"] = lambda: confusion(*_confusion_of(confused))
     if not figures:
         raise FileNotFoundError(f"{folder}: holds no run: weights.safetensors, metrics.jsonl and confusion.json are all missing")
-    written: list[Path] = []
+    contents: dict[str, bytes] = {}
     problems = []
-    out = out or folder
-    out.mkdir(parents=True, exist_ok=True)
     # Names of classes are text, even if matplotlib would take one for a formula and whatever the user's settings.
     settings = {"text.parse_math": False, "svg.hashsalt": "run", "svg.fonttype": "none"}
     with matplotlib.rc_context(), warnings.catch_warnings():
@@ -113,20 +116,36 @@ def draw(folder: Path, stages: Stages, image: Path | str | None = None, out: Pat
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)  # a box in the PNG; the SVG has the text
         for name, figure in figures.items():
             try:
-                written += _write(out / name, figure())
+                contents |= _drawn(name, figure())
             except Exception as error:
                 problems.append(f"{name}: {error or type(error).__name__}")
-    return written, problems
+    return _write(out or folder, contents), problems
 
 
-def _write(path: Path, figure: Figure) -> Iterator[Path]:
-    """Write the figure as PNG and as SVG."""
+def _drawn(name: str, figure: Figure) -> dict[str, bytes]:
+    """The contents of the figure's files, a PNG and an SVG."""
     _lay_out(figure)
+    contents = {}
     for suffix, metadata in (("png", {}), ("svg", {"Date": None})):
         content = io.BytesIO()
         figure.savefig(content, format=suffix, dpi=130, metadata=metadata)
-        files.write_bytes(path.with_name(f"{path.name}.{suffix}"), content.getvalue())
-        yield path.with_name(f"{path.name}.{suffix}")
+        contents[f"{name}.{suffix}"] = content.getvalue()
+    return contents
+
+
+def _write(folder: Path, contents: dict[str, bytes]) -> list[Path]:
+    """Write the files, or none of them if there is no room for all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder) as unfinished:
+        for name, content in contents.items():
+            try:
+                files.write_bytes(Path(unfinished, name), content)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(folder / name)) from error
+        for name in contents:
+            os.replace(Path(unfinished, name), folder / name)
+    files.sync_folder(folder)
+    return [folder / name for name in contents]
 
 
 def _confusion_of(path: Path) -> tuple[np.ndarray, list[str]]:

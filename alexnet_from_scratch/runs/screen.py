@@ -73,6 +73,15 @@ def reason(error: Exception) -> str:
     return shown(error, lines=True)
 
 
+def _flushed(stream: TextIO) -> bool:
+    """Whether the stream takes what was written to it."""
+    try:
+        stream.flush()
+    except OSError:
+        return False
+    return True
+
+
 def _drop(stream: TextIO) -> None:
     """Discard what is left in the stream and all later output: otherwise Python fails on it when it exits."""
     with contextlib.suppress(OSError), open(os.devnull, "w") as nowhere:
@@ -95,5 +104,8 @@ def failing_plainly() -> Iterator[None]:
             raise SystemExit(INTERRUPTED) from None
         if not isinstance(error, PLAIN):
             raise
+        if isinstance(error, OSError) and error.filename is None and not _flushed(sys.stdout):
+            error.filename = "standard output"
+            _drop(sys.stdout)
         complain(error)
         raise SystemExit(1) from error

@@ -8,6 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from alexnet_from_scratch.data.images import BrokenImageError
+from alexnet_from_scratch.runs.files import NotWholeError
+from alexnet_from_scratch.runs.screen import failing_plainly
 from alexnet_from_scratch.text import CommandLine, shown
 from alexnet_from_scratch.xray import photo
 from alexnet_from_scratch.xray.network import network
@@ -52,18 +55,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = vars(parser.parse_args(arguments))
     book = given.pop("book", None)
     name, path, region, out = (given.pop(key) for key in ("page", "input", "crop", "out"))
-    try:
-        photograph = photo.load(path, region)
-        for page in PAGES if name == "all" else [name]:
-            siblings = list(PAGES) if name == "all" else []
-            target = out / f"{page}.html" if name == "all" else out
-            print(shown(write_page(page, photograph, target, siblings, book, **given)))
-    except TooLongError as error:
-        commands[name].error(f"{name}: the kernel {error}")
-    except (ValueError, TypeError) as error:
-        commands[name].error(str(error))
-    except OSError as error:
-        commands[name].error(f"out must be a file that can be written, got {error}")
+    with failing_plainly():  # a file's fault; the others' are those of flags
+        try:
+            photograph = photo.load(path, region)
+            for page in PAGES if name == "all" else [name]:
+                siblings = list(PAGES) if name == "all" else []
+                target = out / f"{page}.html" if name == "all" else out
+                print(shown(write_page(page, photograph, target, siblings, book, **given)))
+        except (BrokenImageError, NotWholeError):
+            raise
+        except TooLongError as error:
+            commands[name].error(f"{name}: the kernel {error}")
+        except (ValueError, TypeError) as error:
+            commands[name].error(str(error))
 
 
 def write_page(

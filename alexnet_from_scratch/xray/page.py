@@ -18,9 +18,10 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
 
 import scratch
-from alexnet_from_scratch.paths import ABSENT, FILE, kind, naming
+from alexnet_from_scratch.paths import ABSENT, FILE, FOLDER, kind, naming
 from alexnet_from_scratch.proof.bounds import Bounded, Rounding
 from alexnet_from_scratch.proof.specs import SPECS
+from alexnet_from_scratch.runs.files import write_bytes
 from alexnet_from_scratch.text import shown
 from alexnet_from_scratch.xray.tracing import MINUS, SUM, Number, Place, Tape, Test
 
@@ -130,12 +131,14 @@ def write(xray: Xray, path: Path, siblings: Sequence[str] = (), book: str = "") 
         page = page.replace(f"%{mark}%", text, 1)
     _require_page(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
+    write_bytes(path, page.encode())
     return path
 
 
 def _require_page(path: Path) -> None:
     """Raise an error if the path leads to anything but a page of this program: nothing else is overwritten."""
+    if kind(path.parent) not in (FOLDER, ABSENT):
+        raise ValueError(f"out must be in a folder, and {shown(path.parent)} is {kind(path.parent)}")
     what = kind(path)
     if what not in (FILE, ABSENT):
         raise ValueError(f"out must be a file, and {shown(path)} is {what}")

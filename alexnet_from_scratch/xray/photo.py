@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from alexnet_from_scratch.data.datasets import photographs
-from alexnet_from_scratch.data.images import BrokenImageError, read_image
+from alexnet_from_scratch.data.images import read_image
 from alexnet_from_scratch.text import shown
 from scratch import data
 
@@ -59,16 +59,15 @@ def load(path: Path | None, region: tuple[int, int, int] | None) -> Photo:
     """The photograph at ``path``, or scikit-image's cat; without ``region`` the middle of it, or the cat's eye.
 
     Raises:
-        ValueError: there is no image at ``path``, or the region is not inside it.
+        BrokenImageError: there is no image at ``path``.
+        OSError: it cannot be read.
+        ValueError: the region is not inside the photograph.
     """
     if path is None:
         name, pixels = "chelsea, scikit-image's cat", photographs()["chelsea"]
     else:
         name = shown(path.name)
-        try:
-            pixels = read_image(path, 256)
-        except (OSError, BrokenImageError) as error:
-            raise ValueError(f"input must be an image file, got {path}: {error}") from None
+        pixels = read_image(path, 256)
     top, left, side = region or (EYE if path is None else (64, 64, 128))
     if min(top, left) < 0 or side < 1 or max(top, left) + side > 256:
         raise ValueError(f"crop must be TOP LEFT SIDE within 256×256 pixels, got {top} {left} {side}")

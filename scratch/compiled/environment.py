@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 import warnings
 from collections.abc import Callable, Container
 from typing import Any
 
 import llvmlite.binding
+
+from scratch.core.checks import shown
 
 _wrong: list[str] = []
 
@@ -23,7 +26,7 @@ def choice(name: str, allowed: Container[int], wanted: str, otherwise: Callable[
     if asked is not None:
         if asked.isdecimal() and len(asked) < 10 and int(asked) in allowed:
             return int(asked)
-        _wrong.append(f"{name} must be {wanted}, got {asked!r}")
+        _wrong.append(f"{name} must be {wanted}, got {shown(asked)}")
     return otherwise()
 
 
@@ -51,7 +54,7 @@ with warnings.catch_warnings(record=True) as _warned:
     import numba
 for _warning in _warned:
     if str(_warning.message).startswith("Environment variable"):
-        _wrong.append(str(_warning.message).splitlines()[0])
+        _wrong.append(textwrap.shorten(str(_warning.message).splitlines()[0], 300, placeholder="…"))
     else:
         warnings.warn_explicit(_warning.message, _warning.category, _warning.filename, _warning.lineno)
 
@@ -60,7 +63,7 @@ for _warning in _warned:
 _config: Any = numba.config
 for _feature in filter(None, (_config.CPU_FEATURES or "").split(",")):
     if _feature[0] not in "+-":
-        _wrong.append(f"NUMBA_CPU_FEATURES must have + or - before each name, such as +avx2,-fma, got {_feature!r}")
+        _wrong.append(f"NUMBA_CPU_FEATURES must have + or - before each name, such as +avx2,-fma, got {shown(_feature)}")
     elif _feature[0] == "+" and llvmlite.binding.get_host_cpu_features().get(_feature[1:]) is False:
         _wrong.append(f"NUMBA_CPU_FEATURES must name features of this processor, which has no {_feature[1:]}")
     else:

@@ -113,7 +113,11 @@ def warn(reason: str) -> None:
     if not _warned:
         _warned = True
         message = f"scratch: starts are slow, since compiled kernels cannot be kept on disk: {reason}"
-        warnings.warn(f"{message} (NUMBA_CACHE_DIR names a folder for them)", RuntimeWarning, stacklevel=2)
+        message += " (NUMBA_CACHE_DIR names a folder for them)"
+        try:
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
+        except RuntimeWarning:  # warnings are errors here, but this one must not cost a result
+            print(f"RuntimeWarning: {message}", file=sys.stderr)
 
 
 def folders(file: Path) -> Iterator[Path]:

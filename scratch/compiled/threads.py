@@ -38,6 +38,7 @@ from scratch.compiled.jit import JIT_OFF, kernel
 from scratch.compiled.vectors import load_acquire
 from scratch.core import checks
 
+MOST = 1024  # threads: more than any machine has cores for; a typing error would else ask for millions
 WORTH_A_THREAD = 1 << 17  # values to process: with fewer, one core is done before another has begun
 # The shortest range is an eighth of a thread's share. So one thread works at most that much longer than another. Each range has a
 # price: some microseconds, and 0.05 ms if its thread then has to wait for the GIL. So no range is shorter, and none has fewer
@@ -65,10 +66,10 @@ def set_num_threads(n: SupportsIndex) -> None:
 
     Raises:
         TypeError: ``n`` is not an int.
-        ValueError: ``n`` is below 1.
+        ValueError: ``n`` is below 1 or above 1024.
     """
     environment.check()
-    _pools.append(_Pool(checks.integer("set_num_threads", "n", n, low=1)))
+    _pools.append(_Pool(checks.integer("set_num_threads", "n", n, low=1, high=MOST)))
     for pool in _pools[:-1]:  # a pool leaves the list once it is closed: if this is interrupted, the next call closes it
         pool.close()
         with contextlib.suppress(ValueError):  # another thread was faster
@@ -381,7 +382,7 @@ def _end_threads() -> None:
 
 
 def _threads_at_the_start() -> int:
-    return environment.choice("SCRATCH_NUM_THREADS", range(1, 10**9), "a positive int", cores.available_cores)
+    return environment.choice("SCRATCH_NUM_THREADS", range(1, MOST + 1), f"an int from 1 to {MOST}", cores.available_cores)
 
 
 _at_work: dict[_Thread, None] = {}  # of all pools: one that is closed, and forgotten, may have a thread in a kernel

@@ -99,12 +99,12 @@ def array(operation: str, name: str, value: Any, *, dtype: np.dtype[Any] | None 
     return checked if checked.flags.aligned else checked.copy()
 
 
-def integer(operation: str, name: str, value: Any, *, low: int | None = None) -> int:
-    """``value`` as an int of at least ``low``: anything Python accepts as an index, including NumPy's integers.
+def integer(operation: str, name: str, value: Any, *, low: int | None = None, high: int | None = None) -> int:
+    """``value`` as an int from ``low`` to ``high``: anything Python accepts as an index, including NumPy's integers.
 
     Raises:
         TypeError: not an integer (a bool does not count as one, as in torch).
-        ValueError: below ``low``, or too large for a 64-bit integer, which kernels take.
+        ValueError: below ``low``, above ``high``, or too large for a 64-bit integer, which kernels take.
     """
     if _is_bool(value):
         raise TypeError(f"{operation}: {name} must be an int, got {shown(value)}")
@@ -114,6 +114,8 @@ def integer(operation: str, name: str, value: Any, *, low: int | None = None) ->
         raise TypeError(f"{operation}: {name} must be an int, got {shown(value)}") from None
     if low is not None and number < low:
         raise ValueError(f"{operation}: {name} must be at least {low}, got {shown(number)}")
+    if high is not None and number > high:
+        raise ValueError(f"{operation}: {name} must be at most {high}, got {shown(number)}")
     if not -(2**63) <= number < 2**63:
         raise ValueError(f"{operation}: {name} must fit into 64 bits, got {shown(number)}")
     return number
