@@ -13,15 +13,31 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+import scratch
+from alexnet_from_scratch.exercises import judging
 from alexnet_from_scratch.exercises.__main__ import explained, main
 from alexnet_from_scratch.exercises.answers import WrongAnswerError, load
 from alexnet_from_scratch.exercises.drawing import draw
-from alexnet_from_scratch.exercises.judging import EDGES, MATHEMATICS, Failure, first_look, hunt, several_calls, smallest
+from alexnet_from_scratch.exercises.judging import (
+    ANY_ORDER,
+    EDGES,
+    EPSILON,
+    LONGEST_ROW,
+    MATHEMATICS,
+    Failure,
+    _wrong,
+    first_look,
+    hunt,
+    several_calls,
+    smallest,
+)
 from alexnet_from_scratch.exercises.mistakes import MISTAKES as KNOWN
 from alexnet_from_scratch.exercises.mistakes import Mistake, name_of, planted
 from alexnet_from_scratch.exercises.stub import page_of, solution, source_of, stub
 from alexnet_from_scratch.exercises.table import EXERCISES
+from alexnet_from_scratch.proof.bounds import Rounding
 from alexnet_from_scratch.proof.draws import Case
+from alexnet_from_scratch.proof.reference_nonlinear import log_softmax
 from alexnet_from_scratch.proof.specs import SPECS
 from tests.exercise_answers import AT_AN_EDGE, OTHER_MISTAKES, RIGHT
 
@@ -59,7 +75,7 @@ def test_every_operation_is_an_exercise() -> None:
 
 @each_exercise
 def test_ten_right_answers_are_right(operation: str, tmp_path: Path) -> None:
-    assert len(RIGHT[operation]) == 10
+    assert len(set(RIGHT[operation])) == 10
     for i, body in enumerate(RIGHT[operation]):
         yours = filled_in(tmp_path, operation, body)
         assert first_look(operation, yours, []) is None, body
@@ -72,7 +88,7 @@ def test_ten_right_answers_are_right(operation: str, tmp_path: Path) -> None:
 @each_exercise
 def test_ten_mistakes_are_found_and_the_known_ones_named(operation: str) -> None:
     mistakes = [*KNOWN[operation], *(Mistake("", *row) for row in OTHER_MISTAKES[operation])]
-    assert len(mistakes) >= 10
+    assert len({(mistake.old, mistake.new) for mistake in mistakes}) >= 10
     for mistake in mistakes:
         verdict = verdict_on(operation, planted(operation, mistake))
         assert verdict == f"named {mistake.title}" or verdict.startswith("raises"), mistake
@@ -191,6 +207,37 @@ def test_a_wrong_answer_is_shown_on_few_elements(mistake: str, tmp_path: Path) -
     printed = console.export_text()
     assert "▸" in printed
     assert "must be" in printed
+
+
+@pytest.mark.parametrize(("ignored", "counts"), [(-100, True), (0, False)])
+def test_a_loss_that_is_nan_is_no_ordinary_number(ignored: int, counts: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mean over nothing: torch's gradient is 0, and the formula's NaN is right as well."""
+    assumed: list[bool] = []
+    monkeypatch.setattr(judging, "assume", assumed.append)
+    ordinary = judging.Attempt("cross_entropy", scratch.cross_entropy, solution("cross_entropy"), MATHEMATICS, [])
+    with scratch.use_rung("naive"):
+        loss, cache = ordinary.forward(np.zeros((1, 1), np.float32), np.array([0]), ignore_index=ignored)
+        ordinary.backward(np.ones_like(loss), cache)
+    assert (False not in assumed) == counts
+
+
+def test_another_order_of_a_rows_terms_is_right() -> None:
+    """Log-softmax's Jacobian times grad_out, term by term, is beyond the definition's bound, but not beyond that of any order."""
+    rng = np.random.default_rng(0)
+    logits, grad_out = (rng.normal(0, 10, (20_000, LONGEST_ROW)).astype(np.float32) for _ in range(2))
+    logp, _ = scratch.log_softmax.forward(logits)
+    jacobian = np.eye(LONGEST_ROW, dtype=np.float32) - np.exp(logp)[:, :, np.newaxis]
+    answer = np.zeros_like(logp)
+    for c in range(LONGEST_ROW):
+        answer += jacobian[:, :, c] * grad_out[:, np.newaxis, c]
+    _, backward = log_softmax(Rounding(np.dtype(np.float32)), logits, dim=1)
+    (reference,) = backward(grad_out)
+    assert reference
+    largest = np.maximum(abs(logits).max(1, keepdims=True), abs(grad_out).max(1, keepdims=True))
+    assert _wrong(answer, reference.value, reference, 0 * largest).any()
+    assert not _wrong(answer, reference.value, reference, ANY_ORDER * EPSILON * largest).any()
+    answer[0, 0] += 2 * ANY_ORDER * EPSILON * largest[0, 0]
+    assert _wrong(answer, reference.value, reference, ANY_ORDER * EPSILON * largest)[0, 0]
 
 
 def test_an_edge_does_not_make_a_right_answer_wrong(tmp_path: Path) -> None:
