@@ -30,7 +30,7 @@ from benchmarks.measure.run import rungs as rungs_of
 from benchmarks.reports import compare as compared
 from benchmarks.reports import documents as documents
 from benchmarks.reports import machines, tables
-from benchmarks.reports.results import RESULTS, SHOWN, Report
+from benchmarks.reports.results import Report, committed
 from benchmarks.reports.screen import conclude, console, progress, render, show
 from benchmarks.subjects.cases import CROSSING, MINI, SHAPES, Case, choose
 from benchmarks.subjects.sides import Side
@@ -275,9 +275,12 @@ def report(
     pictures: Annotated[Path, typer.Option(help="The folder for the SVG files.")] = Path("docs"),
 ) -> None:
     """Write tables and pictures of committed results into Markdown files, between their markers."""
-    reports = [loaded(path) for path in json or sorted((RESULTS / SHOWN).glob("*.json"))]
-    for one, other in itertools.permutations(reports, 2):
-        one.raise_roof(other)
+    reports: list[Report] = []
+    for folder in [json] if json else committed():
+        of_one_machine = [loaded(path) for path in folder]
+        for one, other in itertools.permutations(of_one_machine, 2):
+            one.raise_roof(other)
+        reports += of_one_machine
     try:
         for path in documents.write(files, reports, pictures):
             console.print(f"wrote {path}")

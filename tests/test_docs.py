@@ -106,7 +106,8 @@ def measured(folder: Path, group: str, case: str, operation: str, seconds: dict[
     row = Row(case, group, operation, 32 if group == "rungs" else 1, ["forward"])
     row.ran = {f"scratch {rung}": left.get(rung, rung) for rung in seconds}
     row.rounds = [{f"scratch {rung}": [[[time]], [[time]]] for rung, time in seconds.items()}] * 2
-    Report(rows=[row]).save(folder / f"{case}.json")
+    (folder / "a machine").mkdir(exist_ok=True)
+    Report(rows=[row]).save(folder / "a machine" / f"{case}.json")
 
 
 def test_a_gain_is_the_ratio_to_the_rung_that_ran_before(no_results: Path) -> None:

@@ -14,9 +14,15 @@ from benchmarks.measure.stats import Ratio
 from benchmarks.subjects.sides import original
 
 RESULTS = Path(__file__).parents[1] / "results"  # the committed results, one folder for each kind of machine
-SHOWN = "amd-epyc-25-17"  # the machine whose tables and pictures the pages show
+SHOWN = "amd-epyc-25-1"  # the machine whose tables and pictures the pages show, where they were measured there
 FORMAT = "alexnet-from-scratch benchmark"
 VERSION = 1
+
+
+def committed(results: Path = RESULTS) -> list[list[Path]]:
+    """The files of each machine, those of the shown one first."""
+    folders = sorted(results.glob("*/"), key=lambda folder: (folder.name != SHOWN, folder.name))
+    return [sorted(folder.glob("*.json")) for folder in folders]
 
 
 @dataclass

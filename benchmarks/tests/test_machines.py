@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.measure import isa, machine
 from benchmarks.reports import machines
-from benchmarks.reports.results import Report, Row
+from benchmarks.reports.results import SHOWN, Report, Row, committed
 
 FACTS = {"cpu": "AMD EPYC (family 25, model 17)", "caches": {"L2": 1 << 20, "L3": 1 << 25}, "vector_bits": 512}
 
@@ -50,6 +50,15 @@ def test_a_noisy_run_does_not_replace_a_trusted_one(tmp_path: Path, monkeypatch:
     machines.keep(made(), "step.json")
     assert "Not kept" in machines.keep(made(twin=1.5), "step.json")
     assert not Report.load(tmp_path / "amd-epyc-25-17" / "step.json").distrust()
+
+
+def test_the_shown_machine_comes_first(tmp_path: Path) -> None:
+    """A table that was not measured there comes from the next machine that has it."""
+    for folder, name in (("a", "growth.json"), ("a", "step.json"), (SHOWN, "step.json"), ("z", "parts.json")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / name).write_text("{}")
+    found = [[path.relative_to(tmp_path).as_posix() for path in files] for files in committed(tmp_path)]
+    assert found == [[f"{SHOWN}/step.json"], ["a/growth.json", "a/step.json"], ["z/parts.json"]]
 
 
 def test_what_a_machine_pretends_to_be_ends_with_the_block() -> None:

@@ -5,6 +5,7 @@ Missing results read "not measured yet": the book can be built before anything w
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from importlib import import_module
@@ -13,11 +14,9 @@ from typing import Any
 
 from benchmarks.reports import tables
 from benchmarks.reports.machines import MAIN
-from benchmarks.reports.results import RESULTS as COMMITTED
-from benchmarks.reports.results import SHOWN, Report, Row
+from benchmarks.reports.results import RESULTS, Report, Row, committed
 
 ROOT = Path(__file__).parents[2]
-RESULTS = COMMITTED / SHOWN
 PARITY = ROOT / "docs" / "parity.json"
 NOTHING = "not measured yet"
 
@@ -43,9 +42,13 @@ def at_a_small_size(operation: str, rung: str) -> str:
     return "" if compared_at_size else _times(row, rung)
 
 
+def _files() -> list[Path]:
+    return list(itertools.chain(*committed(RESULTS)))
+
+
 def _row(operation: str, rung: str, group: str) -> Row | None:
     """The committed measurement of that group in which the rung was timed."""
-    rows = (row for path in sorted(RESULTS.glob("*.json")) for row in Report.load(path).rows)
+    rows = (row for path in _files() for row in Report.load(path).rows)
     asked = (row for row in rows if (row.operation, row.group) == (operation, group))
     return next((row for row in asked if f"scratch {rung}" in row.sides), None)
 
@@ -78,11 +81,10 @@ def _time(row: Row, phase: str, rung: str) -> str:
 
 def sizes(operation: str) -> str:
     """The operation compared with torch at AlexNet's own sizes."""
-    report = Report.load(RESULTS / MAIN) if (RESULTS / MAIN).exists() else Report()
+    report = next((Report.load(path) for path in _files() if path.name == MAIN), Report())
     report = replace(report, rows=[row for row in report.rows if row.operation == operation and row.rounds])
     if not report.rows:
-        measured = any(RESULTS.glob("*.json"))
-        return "The benchmark times this operation only inside a whole network." if measured else f"*{NOTHING.capitalize()}.*"
+        return "The benchmark times this operation only inside a whole network." if _files() else f"*{NOTHING.capitalize()}.*"
     return tables.comparison(report).markdown() + f"\n\nMade on {tables.machine(report)}."
 
 
