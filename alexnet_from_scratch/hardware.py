@@ -16,7 +16,7 @@ def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     """The processor's name, with family and model on x86: virtual machines often say only "AMD EPYC"."""
     facts = {}
     with contextlib.suppress(OSError):
-        for line in cpuinfo.read_text().partition("\n\n")[0].splitlines():
+        for line in cpuinfo.read_text(encoding="utf-8").partition("\n\n")[0].splitlines():
             name, _, value = line.partition(":")
             facts[name.strip()] = value.strip()
     name = facts.get("model name") or _sysctl("machdep.cpu.brand_string") or platform.processor() or "unknown"
@@ -28,7 +28,7 @@ def caches(system: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> dict[st
     sizes = {}
     for folder in sorted(system.glob("index*")):
         with contextlib.suppress(OSError, ValueError):
-            level, kind, size = ((folder / name).read_text().strip() for name in ("level", "type", "size"))
+            level, kind, size = ((folder / name).read_text(encoding="utf-8").strip() for name in ("level", "type", "size"))
             if kind != "Instruction":
                 sizes[f"L{level}"] = int(size.removesuffix("K")) * 1024
     for level, name in SYSCTL.items():

@@ -11,7 +11,6 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
-import torch
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
@@ -32,10 +31,10 @@ class Steps:
 
     def forward(self, data: Any, *gradients: Any, lr: tuple[float, ...], **options: Any) -> tuple[Any, Any]:
         parameter: Any
-        if isinstance(data, torch.Tensor):
-            parameter = data.clone()
-        else:
+        if isinstance(data, np.ndarray):
             parameter = SimpleNamespace(data=np.array(data, data.dtype.newbyteorder("=")), grad=None)
+        else:  # a tensor
+            parameter = data.clone()
         optimizer = self.module.SGD([parameter], lr=lr[0], **options)
         for rate, gradient in zip(lr, gradients, strict=True):
             for group in getattr(optimizer, "param_groups", []):

@@ -151,7 +151,7 @@ def _write(folder: Path, contents: dict[str, bytes]) -> list[Path]:
 def _confusion_of(path: Path) -> tuple[np.ndarray, list[str]]:
     """The matrix and the classes in the file; if it does not hold them, a ValueError names it."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         counts, classes = np.array(content["confusion"]), [str(name) for name in content["classes"]]
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"{path}: must hold classes and confusion, got: {error}") from error

@@ -82,7 +82,7 @@ def evaluated_again(options: Options, found: Options, step: int, folder: RunFold
 def summary_of(folder: RunFolder, step: int) -> dict[str, Any] | None:
     """The summary of a run that ended after this step, or None if it is gone or damaged."""
     try:
-        summary = json.loads(folder.summary.read_text())
+        summary = json.loads(folder.summary.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
     return summary if isinstance(summary, dict) and summary.get("steps") == step else None

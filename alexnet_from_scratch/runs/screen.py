@@ -84,7 +84,7 @@ def _flushed(stream: TextIO) -> bool:
 
 def _drop(stream: TextIO) -> None:
     """Discard what is left in the stream and all later output: otherwise Python fails on it when it exits."""
-    with contextlib.suppress(OSError), open(os.devnull, "w") as nowhere:
+    with contextlib.suppress(OSError), open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), stream.fileno())
 
 

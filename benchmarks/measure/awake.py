@@ -16,12 +16,15 @@ from benchmarks.measure import machine
 
 
 class Awake:
-    """``with awake:`` keeps every core busy at the lowest priority: real work goes first."""
+    """``with awake:`` keeps every core busy at the lowest priority: real work goes first.
+
+    On Windows it does nothing, since a process there cannot spin until a pipe has a byte: times are noisier.
+    """
 
     def __init__(self) -> None:
         self.spinners = [
             subprocess.Popen([sys.executable, "-m", "benchmarks.measure.awake"], stdin=subprocess.PIPE, start_new_session=True)
-            for _ in range(machine.cores())
+            for _ in range(machine.cores() if os.name == "posix" else 0)
         ]
 
     def __enter__(self) -> None:

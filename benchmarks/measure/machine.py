@@ -6,7 +6,6 @@ import contextlib
 import importlib.metadata
 import os
 import platform
-import resource
 import subprocess
 import sys
 import threading
@@ -75,9 +74,13 @@ def peak_bytes() -> int:
     """The largest amount of memory that this process has held."""
     # Not ru_maxrss where there is a choice: it starts at what the parent held when it started this process.
     with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
+    try:
+        import resource
+    except ImportError:  # Windows
+        return int(psutil.Process().memory_info().peak_wset)
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
@@ -86,7 +89,10 @@ def waiting_threads() -> bool:
     """Whether another thread of this process is running or waits for a core, as far as the system reports it (Linux)."""
     for stat in Path("/proc/self/task").glob("*/stat"):
         with contextlib.suppress(OSError):  # the thread has ended meanwhile
-            if int(stat.parent.name) != threading.get_native_id() and stat.read_text().rpartition(")")[2].split()[0] == "R":
+            if (
+                int(stat.parent.name) != threading.get_native_id()
+                and stat.read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "R"
+            ):
                 return True
     return False
 

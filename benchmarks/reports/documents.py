@@ -78,7 +78,7 @@ def block(name: str, reports: Sequence[Report], here: Path, pictures: Path) -> s
             walk.show(walkthrough.walk())
         return f"```\n{printed.getvalue()}```"
     if name == "trained":
-        return trained(json.loads((TRAINED / "summary.json").read_text()))
+        return trained(json.loads((TRAINED / "summary.json").read_text(encoding="utf-8")))
     if name.startswith(twin_tables.PREFIX):
         return twin_tables.block(name, here, pictures)
     of_main: dict[str, Callable[[Report], str]] = {
@@ -114,8 +114,8 @@ def write(files: list[Path], reports: Sequence[Report], pictures: Path) -> list[
     Raises:
         ValueError: see :func:`fill`; nothing is written then.
     """
-    texts = {file: fill(file.read_text(), reports, here=file.parent, pictures=pictures) for file in files}
+    texts = {file: fill(file.read_text(encoding="utf-8"), reports, here=file.parent, pictures=pictures) for file in files}
     written = plots.draw(reports, pictures) + twin_tables.draw(pictures)
     for file, text in texts.items():
-        file.write_text(text)
+        file.write_text(text, encoding="utf-8")
     return [*written, *files]

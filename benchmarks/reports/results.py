@@ -150,7 +150,7 @@ class Report:
         rows = ",\n".join(json.dumps(_rounded(row)) for row in content.pop("rows"))
         head = json.dumps(_rounded(content), indent=1)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(head.removesuffix("\n}") + ',\n "rows": [\n' + rows + "\n]\n}\n")
+        path.write_text(head.removesuffix("\n}") + ',\n "rows": [\n' + rows + "\n]\n}\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path) -> Report:
@@ -160,7 +160,7 @@ class Report:
             ValueError: it is not such a file, or has another version.
         """
         try:
-            content = json.loads(path.read_text())
+            content = json.loads(path.read_text(encoding="utf-8"))
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{path} is not a result of this benchmark: {error}") from None
         if not isinstance(content, dict) or content.pop("format", None) != FORMAT:

@@ -103,5 +103,5 @@ class NetworkInJax(Subject):
 
     def pools(self) -> dict[str, int]:
         """XLA says nowhere how many threads it has; they have a name."""
-        names = [file.read_text().strip() for file in Path("/proc/self/task").glob("*/comm")]
+        names = [file.read_text(encoding="utf-8").strip() for file in Path("/proc/self/task").glob("*/comm")]
         return {"jax": names.count("tf_XLAEigen")} if names else {}

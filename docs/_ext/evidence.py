@@ -95,7 +95,7 @@ def parity(operation: str, rung: str) -> str:
 
 
 def _parity_rows() -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = json.loads(PARITY.read_text())["rows"] if PARITY.exists() else []
+    rows: list[dict[str, Any]] = json.loads(PARITY.read_text(encoding="utf-8"))["rows"] if PARITY.exists() else []
     return rows
 
 
@@ -119,6 +119,6 @@ def parity_table() -> str:
 
 def mutants() -> str:
     """The number of planted mistakes that the suite was tested with."""
-    planted = json.loads(PARITY.read_text())["mutants"] if PARITY.exists() else []
+    planted = json.loads(PARITY.read_text(encoding="utf-8"))["mutants"] if PARITY.exists() else []
     found = sum(bool(mutant["by"]) for mutant in planted)
     return f"{len(planted)} planted mistakes, {'each of them' if found == len(planted) else found} found" if planted else NOTHING

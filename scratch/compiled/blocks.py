@@ -63,7 +63,7 @@ def _reported(system: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> int:
     """Bytes of L2, as Linux and macOS report them; 0 where the system does not tell."""
     with contextlib.suppress(OSError, ValueError):
         for folder in system.glob("index[0-9]*"):
-            level, size = ((folder / name).read_text().strip() for name in ("level", "size"))
+            level, size = ((folder / name).read_text(encoding="utf-8").strip() for name in ("level", "size"))
             if level == "2" and (number := re.fullmatch(r"(\d+)K", size)):
                 return int(number[1]) << 10
     if sys.platform == "darwin":

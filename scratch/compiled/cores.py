@@ -27,8 +27,8 @@ def available_cores(root: Path = Path("/")) -> int:
 
 def _quotas(root: Path) -> Iterator[float]:
     """The quotas, in cores, of the process's cgroup and of all cgroups above it: all of them apply."""
-    groups = [line.split(":", 2) for line in (root / "proc/self/cgroup").read_text().splitlines()]
-    for line in (root / "proc/self/mountinfo").read_text().splitlines():
+    groups = [line.split(":", 2) for line in (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()]
+    for line in (root / "proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
         mount, _, kind = line.partition(" - ")
         if not kind.startswith("cgroup"):
             continue
@@ -53,10 +53,12 @@ def _quotas_from(mounted: Path, group: PurePosixPath) -> Iterator[float]:
     """The quotas in the files of a cgroup and of its parents."""
     for folder in (group, *group.parents):
         with contextlib.suppress(FileNotFoundError):
-            quota, period = (mounted / folder / "cpu.max").read_text().split()
+            quota, period = (mounted / folder / "cpu.max").read_text(encoding="utf-8").split()
             if quota != "max":
                 yield int(quota) / int(period)
         with contextlib.suppress(FileNotFoundError):
-            quota, period = ((mounted / folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+            quota, period = (
+                (mounted / folder / f"cpu.cfs_{name}_us").read_text(encoding="utf-8") for name in ("quota", "period")
+            )
             if int(quota) > 0:
                 yield int(quota) / int(period)

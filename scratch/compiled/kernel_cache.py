@@ -164,7 +164,12 @@ def _write(path: Path, content: bytes) -> None:
     try:
         with open(unfinished, "xb", opener=lambda file, flags: os.open(file, flags, 0o644)) as file:
             file.write(content)
-        unfinished.replace(path)
+        try:
+            unfinished.replace(path)
+        except PermissionError:
+            # Windows refuses while another process reads the old file. If that is the same code, it is kept already.
+            if path.read_bytes() != content:
+                raise
     finally:
         unfinished.unlink(missing_ok=True)
 

@@ -50,9 +50,19 @@ from scratch.compiled.emission import VECTOR_BITS, Flat, data_of, fused_multiply
 from scratch.compiled.vectors import lanes
 
 NR_VECTORS = 2  # vectors of b next to each other: NR = NR_VECTORS·lanes
-MR = 14 if VECTOR_BITS == 512 or llvm.get_process_triple().startswith(("aarch64", "arm64")) else 6  # by registers: 32, else 16
 
 
+def _rows(bits: int, triple: str) -> int:
+    """The rows of a tile, by the number of vector registers: 32 on aarch64 and with AVX-512, else 16.
+
+    Args:
+        bits: the width of a vector.
+        triple: LLVM's name of the process's architecture and system. Of Apple's processors LLVM knows it, but no features.
+    """
+    return 14 if bits == 512 or triple.startswith(("aarch64", "arm64")) else 6
+
+
+MR = _rows(VECTOR_BITS, llvm.get_process_triple())
 HALF = MR // 2  # rows of the upper half of a tile
 
 
