@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import llvmlite.binding as llvm
 import pytest
 
 from alexnet_from_scratch.runs import run_folder, session
@@ -117,7 +118,7 @@ def test_a_tile_is_as_high_as_the_registers_allow(triple: str, bits: int, rows: 
 
 
 def test_apples_processors_have_vectors_although_llvm_names_no_features(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(emission.llvm, "get_host_cpu_features", dict)
+    monkeypatch.setattr(llvm, "get_host_cpu_features", dict)
     assert emission._host_vector_bits() == 128
 
 
@@ -138,7 +139,7 @@ class Msvcrt:
 
 
 def test_a_runs_folder_is_locked_on_windows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(sys.modules, "msvcrt", Msvcrt())  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "msvcrt", Msvcrt())
     monkeypatch.setattr(run_folder, "sys", SimpleNamespace(platform="win32"))
     monkeypatch.setattr(fcntl, "flock", None)
     path = tmp_path / "metrics.jsonl"

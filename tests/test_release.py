@@ -23,8 +23,8 @@ def test_there_is_one_version_number() -> None:
     assert set(release.versions().values()) == {__version__}
     assert scratch.__version__ == torch_impl.__version__ == __version__
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    assert pyproject["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "alexnet_from_scratch.__version__"}
-    assert "version" not in pyproject["project"]
+    assert pyproject["project"]["dynamic"] == ["version"]
+    assert pyproject["tool"]["hatch"]["version"]["path"] in release.PLACES
 
 
 @pytest.fixture
