@@ -49,7 +49,7 @@ def relu(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes = N
 def conv2d(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes = None, *, for_winograd: bool = False) -> Case:
     groups = draw(st.integers(1, 3))
     # Large ones fill a panel of kernels, almost fill it, or begin the next.
-    c_group, oc_group = draw(st.integers(1, 3)), draw(choice(1, 12, 13, 14, 15, 20, 29) if large else choice(1, 2))
+    c_group, oc_group = draw(st.integers(1, 3)), draw(choice(1, 12, 13, 14, 15, 20, 29) if large else choice(1, 2, 6))
     if for_winograd:
         KH, KW = draw(choice((3, 3), (5, 5), (3, 5), (5, 6), (6, 5), (3, 6), (6, 3)))
     else:

@@ -73,21 +73,24 @@ def _guarded(size: int) -> tuple[np.ndarray, int]:
 def fenced(size: int) -> tuple[np.ndarray, int]:
     """Memory whose last ``size`` bytes end at a page that cannot be read, and where they begin, at least GUARD bytes in."""
     room = GUARD + math.ceil(size / PAGE) * PAGE
-    return _pages(room, fence=room)[:room], room - size
+    return np.frombuffer(_pages(room, fence=room)[:room], np.uint8), room - size
 
 
 def fenced_off(size: int) -> np.ndarray:
     """Memory of ``size`` bytes that begins after a page that cannot be read."""
-    return _pages(math.ceil(size / PAGE) * PAGE, fence=0)[PAGE : PAGE + size]
+    return np.frombuffer(_pages(max(size, 1), fence=0)[PAGE:], np.uint8)[:size]
 
 
-def _pages(room: int, fence: int) -> np.ndarray:
-    """Fresh memory of at least ``room`` bytes and another page, the one at ``fence``, that cannot be read."""
+def _pages(room: int, fence: int) -> memoryview:
+    """Fresh memory of at least ``room`` bytes and another page, the one at ``fence``, that cannot be read.
+
+    An array's base must not reach over it, hence no array.
+    """
     pages = mmap.mmap(-1, math.ceil(room / PAGE) * PAGE + PAGE)
     address = ctypes.addressof(ctypes.c_char.from_buffer(pages)) + fence
     if _protect()(address, PAGE, 0):
         raise OSError(ctypes.get_errno(), "mprotect failed")
-    return np.frombuffer(pages, np.uint8)
+    return memoryview(pages)
 
 
 def _protect() -> Callable[[int, int, int], int]:
