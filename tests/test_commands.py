@@ -152,11 +152,13 @@ def test_standard_input_is_no_file(tmp_path):
 @pytest.mark.parametrize(
     "command", ["scratch.walkthrough", "alexnet_from_scratch.exercises", "alexnet_from_scratch.xray relu --out page.html"]
 )
-def test_output_without_room_is_named(command, tmp_path):
+@pytest.mark.parametrize("unbuffered", ["1", ""])
+def test_output_without_room_is_named(command, unbuffered, tmp_path):
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
     with open("/dev/full", "w") as full:
         ended = subprocess.run(
             [sys.executable, "-m", *command.split()],
-            cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, timeout=300, check=False,
+            env=environment, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, timeout=300, check=False,
         )  # fmt: skip
     assert (ended.returncode, ended.stderr) == (1, "error: standard output: No space left on device\n")
 

@@ -7,10 +7,11 @@ import io
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any, TextIO
 
 from alexnet_from_scratch.packages import optional
+from alexnet_from_scratch.paths import naming
 from alexnet_from_scratch.runs.interrupts import INTERRUPTED, is_interrupt
 from alexnet_from_scratch.text import print_any_text, shown
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:  # a command reports itself that rich is missing
     from rich.console import Console
 
 PLAIN = (ValueError, OSError, FloatingPointError, ModuleNotFoundError, MemoryError)  # what a user can fix
+OUTPUT = "standard output"
 
 
 def plain_console(*, quiet: bool = False) -> Console:
@@ -54,6 +56,24 @@ class _Screen:
         return getattr(self._stream, name)
 
 
+class _Output:
+    """Standard output, whose errors say that they are its own."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with naming(OUTPUT):
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        with naming(OUTPUT):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 def tell(text: str) -> None:
     """Print a line on standard error, if it is open."""
     screen = _Screen(sys.stderr)
@@ -73,15 +93,6 @@ def reason(error: Exception) -> str:
     return shown(error, lines=True)
 
 
-def _flushed(stream: TextIO) -> bool:
-    """Whether the stream takes what was written to it."""
-    try:
-        stream.flush()
-    except OSError:
-        return False
-    return True
-
-
 def _drop(stream: TextIO) -> None:
     """Discard what is left in the stream and all later output: otherwise Python fails on it when it exits."""
     with contextlib.suppress(OSError), open(os.devnull, "wb") as nowhere:
@@ -93,8 +104,9 @@ def failing_plainly() -> Iterator[None]:
     """Turn an error that a user can fix into a line on standard error and exit code 1, without a traceback."""
     print_any_text()
     try:
-        yield
-        print(end="", flush=True)
+        with redirect_stdout(_Output(sys.stdout) if sys.stdout else None):
+            yield
+            print(end="", flush=True)
     except BrokenPipeError as error:  # the reader of the output has read enough
         _drop(sys.stdout)
         raise SystemExit(1) from error
@@ -104,8 +116,7 @@ def failing_plainly() -> Iterator[None]:
             raise SystemExit(INTERRUPTED) from None
         if not isinstance(error, PLAIN):
             raise
-        if isinstance(error, OSError) and error.filename is None and not _flushed(sys.stdout):
-            error.filename = "standard output"
+        if isinstance(error, OSError) and error.filename == OUTPUT:
             _drop(sys.stdout)
         complain(error)
         raise SystemExit(1) from error
