@@ -331,4 +331,30 @@ def check_recorded_graph() -> None:
     assert x.grad is None
 
 
+def check_limits_of_winograd() -> None:
+    """The last bias, tap and cell that winograd takes, and the first that it does not."""
+    for dtype in (np.float32, np.float64):
+        info = np.finfo(dtype)
+        half, least = dtype(info.max / 2), dtype(4 * info.tiny)
+        x, weight, bias = np.ones((1, 1, 5, 5), dtype), np.ones((1, 1, 3, 3), dtype), np.zeros(1, dtype)
+        limit = dtype(np.sqrt(float(info.max) / 2 / 64 / 4))  # four tiles, one channel
+        taken: tuple[tuple[np.ndarray, Any], ...] = (
+            (bias, half), (bias, -half), (weight, least), (weight, -least), (weight, 0), (x, limit), (x, -limit), (weight, limit),
+        )  # fmt: skip
+        beyond: tuple[tuple[np.ndarray, Any], ...] = (
+            (bias, np.nextafter(half, dtype(np.inf))), (bias, -info.max), (bias, np.inf), (bias, np.nan),
+            (weight, np.nextafter(least, dtype(0))), (weight, -info.tiny), (weight, info.smallest_subnormal),
+            (weight, np.nextafter(limit, dtype(np.inf))), (weight, np.nan),
+            (x, np.nextafter(limit, dtype(np.inf))), (x, -np.inf), (x, np.nan),
+        )  # fmt: skip
+        for cases, wanted in ((taken, "winograd"), (beyond, "the rung below")):
+            for array, value in cases:
+                before = array.flat[0]
+                array.flat[0] = value
+                with scratch.use_rung("winograd"):
+                    ran = scratch.conv2d.forward(x, weight, bias)[1].rung.name
+                array.flat[0] = before
+                assert (ran == "winograd") == (wanted == "winograd"), f"{ran} ran with {value}"
+
+
 CHECKS = tuple(value for name, value in list(globals().items()) if name.startswith("check_"))

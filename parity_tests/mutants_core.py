@@ -130,6 +130,32 @@ LOADING = _in(
     ("whole numbers are taken", "elif not np.issubdtype(value.dtype, np.floating):", "elif False:"),
     ("any shape is taken that spreads", "elif value.shape != own[name].shape:", "elif value.ndim > own[name].ndim:"),
 )
+WINOGRAD = (
+    *_in(
+        "scratch.convolution.winograd",
+        core.check_limits_of_winograd,
+        ("any bias is taken", "np.finfo(x.dtype).max / 2", "np.inf"),
+        ("a bias up to the largest number is taken", "np.finfo(x.dtype).max / 2", "np.finfo(x.dtype).max"),
+        (
+            "a bias may be NaN",
+            "not np.all(np.abs(biases) <= np.finfo(x.dtype).max / 2)",
+            "np.any(abs(biases) > np.finfo(x.dtype).max / 2)",
+        ),
+    ),
+    *_in(
+        "scratch.convolution.winograd_correlate",
+        core.check_limits_of_winograd,
+        ("taps are taken down to the smallest normal number", "type(4 * np", "type(np"),
+        ("taps are taken from a larger number on", "type(4 * np", "type(5 * np"),
+        ("any tap is taken", "if not within.all():", "if False:"),
+    ),
+    *_in(
+        "scratch.convolution.winograd_tiles",
+        core.check_limits_of_winograd,
+        ("numbers are taken beyond the limit", "/ 2 / 64 /", "/ 2 / 63 /"),
+        ("numbers are refused below the limit", "/ 2 / 64 /", "/ 2 / 65 /"),
+    ),
+)
 SGD = _in(
     "scratch.sgd",
     core.check_changing_options,
@@ -207,4 +233,4 @@ MEANINGS = (
     ),
 )
 
-MUTANTS: tuple[Slip, ...] = (*MEMORY, *THREADS, *LADDER, *CHECKS, *LOADING, *SGD, *TORCH, *MEANINGS)
+MUTANTS: tuple[Slip, ...] = (*MEMORY, *THREADS, *LADDER, *CHECKS, *LOADING, *WINOGRAD, *SGD, *TORCH, *MEANINGS)

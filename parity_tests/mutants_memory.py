@@ -29,7 +29,6 @@ CONVOLUTION = (
             "source + tap + j + lanes(weight) <= weight.size",
             "source + tap + j <= weight.size",
         ),
-        ("there is no room for the vector after the last tile", "panels * MR * NR + lanes(out)", "panels * MR * NR"),
         ("weights have no room for the bias", "weight_panels * _before(K + 1, 1)", "weight_panels * _before(K, 1)"),
         ("a row's last pixels are written as a whole vector", "target + j, length - j)", "target + j, L)"),
         module="scratch.convolution.implicit_gemm_correlate",

@@ -53,9 +53,9 @@ def conv2d(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes =
     if for_winograd:
         KH, KW = draw(choice((3, 3), (5, 5), (3, 5), (5, 6), (6, 5), (3, 6), (6, 3)))
     else:
-        KH, KW = draw(st.integers(1, 3)), draw(st.integers(1, 4))
+        KH, KW = draw(st.integers(1, 4)), draw(st.integers(1, 4))
         if draw(choice(False, False, False, False, True)):
-            KH, KW = KH + 4, KW + 2  # up to seven rows
+            KH, KW = KH + 3, KW + 2  # up to seven rows
     dilation = 1 if for_winograd else draw(int_or_pair(1, 2))
     word = draw(choice(None, None, "same", "valid"))
     # Some paddings are so wide that a window misses x altogether.

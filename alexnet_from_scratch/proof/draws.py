@@ -55,6 +55,7 @@ def _palettes(dtype: np.dtype[Any]) -> dict[str, np.ndarray]:
         "tiny": np.ldexp(reals, -scale).astype(dtype),
         "subnormal": (np.round(reals * 8) * info.smallest_subnormal).astype(dtype),
         "few special": few_special.astype(dtype),
+        "special, NaN alone": np.where(steps < 240, reals, np.nan).astype(dtype),
         "many special": many_special.astype(dtype),
         "mostly special": mostly_special.astype(dtype),
     }

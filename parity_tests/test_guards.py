@@ -1,0 +1,89 @@
+"""The watched borders of memory: they see what they are for, and no kernel crosses them where the generic test seldom looks."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from alexnet_from_scratch.proof.draws import FLOATS, LAYOUTS
+from alexnet_from_scratch.proof.guards import CAN_FENCE, MEMORIES, OverrunError, watched
+from scratch import conv2d, use_rung
+from scratch.compiled import memory, vectors
+from scratch.compiled.jit import JIT_OFF
+from scratch.compiled.microkernel import MR, NR_VECTORS
+
+ROOT = Path(__file__).parent.parent
+fences = pytest.mark.skipif(not CAN_FENCE, reason="only Linux has mprotect")
+
+
+def write(kind: str, shape: tuple[int, ...], where: int) -> None:
+    """Change the byte that many bytes from an array's first, or for -1 the one before it."""
+    with watched(kind):
+        array = memory.workspace(shape[0], FLOATS[0]) if len(shape) == 1 else memory.empty(shape, FLOATS[0])
+        whole = array.base
+        assert isinstance(whole, np.ndarray)
+        whole[array.ctypes.data - whole.ctypes.data + where] ^= 1
+
+
+@pytest.mark.parametrize("kind", [kind for kind in MEMORIES if kind != "reused"])
+@pytest.mark.parametrize("shape", [(3,), (5, 7), (4096,)])
+def test_what_is_written_beside_an_array_is_seen(kind, shape):
+    size = FLOATS[0].itemsize * int(np.prod(shape))
+    write(kind, shape, size - 1)
+    with pytest.raises(OverrunError, match=r"a kernel wrote before float32\["):
+        write(kind, shape, -1)
+    if kind == "guarded":  # else there is a fence
+        with pytest.raises(OverrunError, match=r"a kernel wrote after float32\["):
+            write(kind, shape, size)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in MEMORIES if kind != "reused"])
+def test_what_was_not_written_is_nan(kind):
+    with watched(kind):
+        for dtype in FLOATS:
+            assert np.isnan(memory.empty((5, 7), dtype)).all()
+            assert np.isnan(memory.workspace(5000, dtype)).all()
+
+
+@fences
+@pytest.mark.parametrize(
+    "place", ['LAYOUTS["before a fence"](x)[-1:], 1', 'LAYOUTS["after a fence"](x)[:1], -1', "workspace(3)[-1:], 1"]
+)
+def test_what_is_read_past_a_fence_ends_the_process(place):
+    code = f"""
+import numpy as np
+from alexnet_from_scratch.proof.draws import LAYOUTS
+from alexnet_from_scratch.proof.guards import watched
+from scratch.compiled import memory
+x = np.ones(3, np.float32)
+with watched("fenced"):
+    def workspace(size):
+        array = memory.workspace(size, np.dtype(np.float32))
+        array[...] = 1
+        return array
+    edge, step = {place}
+    print(edge.sum(), flush=True)
+    print(np.lib.stride_tricks.as_strided(edge, (2,), (4 * step,)).sum())
+"""
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stdout) == (-signal.SIGSEGV, "1.0\n"), run.stderr
+
+
+@fences
+@pytest.mark.skipif(JIT_OFF, reason="nothing in plain Python reads past an array")
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_no_stretch_of_pixels_reads_past_the_last_tile(dtype):
+    """The last stretch of a full tile begins at every pixel of a panel in turn."""
+    NR = NR_VECTORS * vectors.lanes(np.empty(0, dtype))
+    for N in (1, 2, 3, 4):
+        for W in range(1, NR):
+            x = LAYOUTS["before a fence"](np.arange(N * W, dtype=dtype).reshape(N, 1, 1, W))
+            with use_rung("implicit_gemm"), watched("fenced"):
+                out, cache = conv2d.forward(x, np.ones((MR, 1, 1, 1), dtype))
+            assert cache.rung.name == "implicit_gemm"
+            assert (out == x).all()
