@@ -281,6 +281,7 @@ def report(
         for one, other in itertools.permutations(of_one_machine, 2):
             one.raise_roof(other)
         reports += of_one_machine
+    reports.sort(key=lambda report: bool(report.distrust()))  # a table is of a trusted run, if there is one
     try:
         for path in documents.write(files, reports, pictures):
             console.print(f"wrote {path}")

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 
 from benchmarks.measure import stats
 from benchmarks.reports.limits import limit_of
-from benchmarks.reports.results import RESULTS, SHOWN, Report, Row
+from benchmarks.reports.results import RESULTS, Report, Row
 from benchmarks.reports.tables import Table, fastest
 
-FOLDER = RESULTS / SHOWN / "goals"  # runs with another batch, or other threads, than the main one
 CONVOLUTIONS = tuple(f"conv{name}" for name in ("1", "2", "2/2", "3", "4", "4/2", "5", "5/2"))
 BOTH = ("forward", "backward")
 Reached = tuple[float, str]  # a figure, and its layer if there are several
@@ -118,8 +117,9 @@ GOALS = (
 
 
 def table(main: Report) -> Table:
-    """All goals, with a column for the main run and one for each of those in the folder."""
-    others = [Report.load(path) for path in sorted(FOLDER.glob("*.json"))]
+    """All goals, with a column for the main run, and one for each run of that processor with another batch or other threads."""
+    kept = [Report.load(path) for path in sorted(RESULTS.glob("*/goals/*.json"))]
+    others = [run for run in kept if run.machine.get("cpu") == main.machine.get("cpu")]
     runs = [main, *others]
     for one, other in itertools.product(others, runs):
         one.raise_roof(other)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from benchmarks.commands import growth
@@ -46,7 +48,7 @@ def test_the_more_of_the_roof_the_better(monkeypatch: pytest.MonkeyPatch, tmp_pa
     bound.flops, bound.traffic = dict.fromkeys(goals.BOTH, 10.0), dict.fromkeys(goals.BOTH, 3.0)
     bound.made = {"scratch": bound.flops}
     report = Report(settings={"threads": 1, "batch": 32}, rows=[bound], roof={"flops": 20.0, "bytes": 2.0})
-    monkeypatch.setattr(goals, "FOLDER", tmp_path)
+    monkeypatch.setattr(goals, "RESULTS", tmp_path)
     for least, mark in ((0.75, "✓"), (0.8, "✗")):  # memory asks for 1.5 seconds, arithmetic for half a second
         monkeypatch.setattr(goals, "GOALS", (Goal("it", "roof", least, None, ("bound", "none"), measure=goals._of_roof),))
         (line,) = goals.table(report).rows
@@ -66,25 +68,30 @@ def test_the_speed_up_is_that_of_the_sweep() -> None:
 
 @pytest.mark.parametrize(("goal", "limit", "mark"), [(0.5, 0.7, "0.500 ✓"), (0.3, 0.5, "0.500 ○"), (0.3, 0.4, "0.500 ✗")])
 def test_marks(goal: float, limit: float, mark: str, monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
-    monkeypatch.setattr(goals, "FOLDER", tmp_path)
+    monkeypatch.setattr(goals, "RESULTS", tmp_path)
     monkeypatch.setattr(goals, "GOALS", (Goal("it", "best", goal, limit, ("second",), goals.BOTH),))
     (line,) = goals.table(REPORT).rows
     assert line == ["it", "best", f"{goal:g}", f"{limit:g}", mark]
 
 
 def test_every_run_has_a_column(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
-    monkeypatch.setattr(goals, "FOLDER", tmp_path)
-    REPORT.save(tmp_path / "one.json")
-    header = goals.table(REPORT).header
-    assert header[-2:] == ["batch 32, 1 thread (noisy: it failed its own check)"] * 2
+    monkeypatch.setattr(goals, "RESULTS", tmp_path)
+    kept = tmp_path / "machine" / "goals"
+    kept.mkdir(parents=True)
+    REPORT.save(kept / "one.json")
+    replace(REPORT, machine={"cpu": "another"}).save(kept / "two.json")
+    _, _, _, _, *header = goals.table(REPORT).header
+    assert header == ["batch 32, 1 thread (noisy: it failed its own check)"] * 2
 
 
 def test_columns_of_one_machine_have_one_roof(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
-    monkeypatch.setattr(goals, "FOLDER", tmp_path)
+    monkeypatch.setattr(goals, "RESULTS", tmp_path)
     monkeypatch.setattr(goals, "GOALS", (Goal("it", "roof", 1, None, (), measure=lambda run, _: (run.roof["bytes"], "")),))
     main, low, alone = (Report(settings={"batch": 1, "threads": n}, roof={"bytes": b}) for n, b in ((2, 3.0), (2, 1.0), (1, 2.0)))
-    low.save(tmp_path / "low.json")
-    alone.save(tmp_path / "one-thread.json")
+    kept = tmp_path / "machine" / "goals"
+    kept.mkdir(parents=True)
+    low.save(kept / "low.json")
+    alone.save(kept / "one-thread.json")
     (line,) = goals.table(main).rows
     assert line[-3:] == ["3.000 ✓", "3.000 ✓", "2.000 ✓"]
 
