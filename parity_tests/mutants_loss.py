@@ -80,13 +80,13 @@ CROSS_ENTROPY = (
         "naive",
         (
             "the gradient of the mean is not divided",
-            "np.full((N, D), grad_out / options.divisor, grad_out.dtype)",
-            "np.full((N, D), grad_out, grad_out.dtype)",
+            "spread.fill(grad_out / options.divisor)",
+            "spread.fill(grad_out)",
         ),
         (
             "the upstream gradient is forgotten",
-            "np.full((N, D), grad_out / options.divisor, grad_out.dtype)",
-            "np.full((N, D), 1 / options.divisor, grad_out.dtype)",
+            "spread.fill(grad_out / options.divisor)",
+            "spread.fill(1 / options.divisor)",
         ),
     ),
     *planting(
