@@ -51,7 +51,7 @@ def conv2d(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes =
     # Large ones fill a panel of kernels, almost fill it, or begin the next.
     c_group, oc_group = draw(st.integers(1, 3)), draw(choice(1, 12, 13, 14, 15, 20, 29) if large else choice(1, 2, 6))
     if for_winograd:
-        KH, KW = draw(choice((3, 3), (5, 5), (3, 5), (5, 6), (6, 5), (3, 6), (6, 3)))
+        KH, KW = draw(choice((3, 3), (5, 5), (3, 5), (5, 6), (6, 5), (3, 6), (6, 3), (3, 4), (4, 3)))  # it declines 4
     else:
         KH, KW = draw(st.integers(1, 4)), draw(st.integers(1, 4))
         if draw(choice(False, False, False, False, True)):
