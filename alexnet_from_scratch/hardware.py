@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,10 +28,10 @@ def caches(system: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> dict[st
     """The bytes of each cache for data that the first core reaches, by name (L1, L2, L3), as far as Linux or macOS tells."""
     sizes = {}
     for folder in sorted(system.glob("index*")):
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, UnicodeError):
             level, kind, size = ((folder / name).read_text(encoding="utf-8").strip() for name in ("level", "type", "size"))
-            if kind != "Instruction":
-                sizes[f"L{level}"] = int(size.removesuffix("K")) * 1024
+            if kind != "Instruction" and (kibibytes := re.fullmatch(r"(\d+)K", size)):
+                sizes[f"L{level}"] = int(kibibytes[1]) * 1024
     for level, name in SYSCTL.items():
         if (told := _sysctl(name)).isdecimal():
             sizes[level] = int(told)

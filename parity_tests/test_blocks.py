@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import sys
 from types import ModuleType
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 import scratch
+from alexnet_from_scratch import hardware
 from alexnet_from_scratch.proof.parity import to_numpy
 from parity_tests import mutants_compiled
 from parity_tests.mutants import planted
@@ -84,22 +86,20 @@ def test_the_caches_decide_no_bit(rung, row, monkeypatch):
         assert len({array.tobytes() for array in arrays_of_one_size}) == 1
 
 
-def test_the_size_of_l2_is_read(tmp_path):
-    for index, (level, size) in enumerate([("1", "32K"), ("1", "32K"), ("2", "2048K"), ("3", "32768K")]):
-        folder = tmp_path / f"index{index}"
-        folder.mkdir()
-        (folder / "level").write_text(level + "\n")
-        (folder / "size").write_text(size + "\n")
-    assert blocks._reported(tmp_path) == 2 << 20
-
-
-@pytest.mark.parametrize("content", ["", "K", "0K", "-1K", "many"])
-def test_a_cache_of_unknown_size_is_guessed(tmp_path, content):
-    (tmp_path / "index2").mkdir()
-    (tmp_path / "index2/level").write_text("2\n")
-    (tmp_path / "index2/size").write_text(content)
-    assert blocks._reported(tmp_path) == 0
-    assert blocks._reported(tmp_path / "absent") == 0
+@pytest.mark.parametrize(
+    ("system", "told", "size"),
+    [
+        ("linux", {"L1": 32 << 10, "L2": 2 << 20}, 2 << 20),
+        ("darwin", {"L2": 16 << 20}, 4 << 20),  # four cores share it
+        ("linux", {"L2": 0}, blocks.GUESS),
+        ("win32", {}, blocks.GUESS),
+    ],
+)
+def test_the_size_of_l2_is_the_systems_or_a_guess(system, told, size, monkeypatch):
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr(hardware, "caches", lambda: told)
+    monkeypatch.setattr(blocks, "FORCED_L2", 0)
+    assert blocks.size_of_l2.__wrapped__() == size
 
 
 @pytest.mark.parametrize("count", [2, 4, 8, 16])

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from parity_tests.installs import COUNTED, RIGHT, TINY, assert_one_warning
+from parity_tests.installs import COUNTED, HITS, RIGHT, TINY, assert_one_warning
 from scratch.compiled.jit import JIT_OFF
 
 resource = pytest.importorskip("resource", reason="Windows has other limits and permissions")
 pytestmark = pytest.mark.skipif(JIT_OFF, reason="nothing is compiled")
 
 
-SETTINGS = """
+SETTINGS = (
+    HITS
+    + """
 import os, sys, numpy, llvmlite, numba, warnings
 import llvmlite.binding as llvm
 from unittest import mock
@@ -31,13 +33,6 @@ CASES = {
     setting: lambda setting=setting: mock.patch.dict(os.environ, [setting.split("=")])
     for setting in ("NUMBA_CPU_NAME=generic", "NUMBA_OPT=1", "NUMBA_BOUNDSCHECK=1", "SCRATCH_VECTOR_BITS=128")
 }
-def hits():
-    sys.modules.pop("tiny", None)
-    import tiny
-    x = numpy.ones(3, numpy.float32)
-    tiny.double(x)
-    assert x.tolist() == [2, 2, 2]
-    return sum(tiny.double.stats.cache_hits.values())
 hits()
 for name, case in CASES.items():
     assert hits() == 1
@@ -45,6 +40,7 @@ for name, case in CASES.items():
         print(name, hits(), hits())
     hits()
 """
+)
 
 
 def test_what_another_numba_or_machine_has_compiled_is_not_used(install):

@@ -90,6 +90,9 @@ def test_a_processor_and_its_caches_as_linux_tells_them(tmp_path: Path) -> None:
         for name, text in zip(("level", "type", "size"), content, strict=False):
             (folder / name).write_text(f"{text}\n")
     assert hardware.caches(tmp_path) == {"L1": 32 << 10, "L2": 512 << 10}
+    for unknown in ("", "K", "-1K", "many"):
+        (tmp_path / "index2/size").write_text(unknown)
+        assert hardware.caches(tmp_path) == {"L1": 32 << 10}
 
 
 def test_a_processor_and_its_caches_as_macos_tells_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

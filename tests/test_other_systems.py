@@ -123,7 +123,7 @@ def test_apples_processors_have_vectors_although_llvm_names_no_features(monkeypa
 
 
 class Msvcrt:
-    """Windows' locks: on bytes from the file's position on, and nobody reads or writes them from elsewhere."""
+    """A stand-in for Windows' locks. A lock holds bytes from the file's position on; other handles cannot read or write them."""
 
     LK_NBLCK = 2
 

@@ -6,7 +6,6 @@ A new operation is one row here. The tests go through the table, and through the
 from __future__ import annotations
 
 import math
-import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -19,8 +18,7 @@ from hypothesis import strategies as st
 from alexnet_from_scratch.proof import cases, optimizer, reference, reference_nonlinear, reference_winograd
 from alexnet_from_scratch.proof.draws import Case
 from scratch.compiled.emission import VECTOR_BITS
-
-ARM = platform.machine().lower() in ("arm64", "aarch64")
+from scratch.compiled.microkernel import MR, NR_VECTORS
 
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 
@@ -89,11 +87,11 @@ def _beyond_the_fast(rung: str, case: Case) -> bool:
 
 
 def _less_than_a_tile(rung: str, case: Case) -> bool:
-    """A tile of weight, and of its transpose, has 14 rows where there are 32 registers, else 6; and two vectors of columns."""
+    """A tile of weight, and of its transpose, has MR rows and NR columns."""
     x, weight, _ = case.arrays
     OUT, IN = weight.shape
-    rows, columns = 14 if VECTOR_BITS == 512 or ARM else 6, VECTOR_BITS // 4 // x.itemsize
-    return rung == "numba" and math.prod(x.shape[:-1]) >= 8 and (rows > OUT or max(rows, columns) > IN)
+    NR = NR_VECTORS * VECTOR_BITS // (8 * x.itemsize)
+    return rung == "numba" and math.prod(x.shape[:-1]) >= 8 and (MR > OUT or max(MR, NR) > IN)
 
 
 SPECS = (

@@ -24,13 +24,10 @@ bytes of A a cycle; L3 delivers about 10.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import re
-import subprocess
 import sys
-from pathlib import Path
 
+from alexnet_from_scratch import hardware
 from scratch.compiled import environment
 
 KC = 128  # steps of k in one block of a sum
@@ -59,16 +56,8 @@ def panels_in_l2(panel: int, fixed: int) -> int:
     return max(1, (size_of_l2() * 3 // 4 - fixed) // panel)
 
 
-def _reported(system: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> int:
-    """Bytes of L2, as Linux and macOS report them; 0 where the system does not tell."""
-    with contextlib.suppress(OSError, ValueError):
-        for folder in system.glob("index[0-9]*"):
-            level, size = ((folder / name).read_text(encoding="utf-8").strip() for name in ("level", "size"))
-            if level == "2" and (number := re.fullmatch(r"(\d+)K", size)):
-                return int(number[1]) << 10
-    if sys.platform == "darwin":
-        with contextlib.suppress(OSError, ValueError, subprocess.SubprocessError):
-            command = ["sysctl", "-n", "hw.perflevel0.l2cachesize"]
-            # A cluster of cores shares this L2; a quarter of it is counted as one core's.
-            return int(subprocess.run(command, capture_output=True, check=True, timeout=5).stdout) // 4
-    return 0
+def _reported() -> int:
+    """Bytes of L2, as the system reports them; 0 if it does not."""
+    told = hardware.caches().get("L2", 0)
+    # On macOS a cluster of cores shares it; a quarter is counted as one core's.
+    return told // 4 if sys.platform == "darwin" else told

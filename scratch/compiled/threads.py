@@ -38,7 +38,7 @@ from scratch.compiled.jit import JIT_OFF, kernel
 from scratch.compiled.vectors import load_acquire
 from scratch.core import checks
 
-MOST = 1024  # threads: more than any machine has cores for; a typing error would else ask for millions
+MOST = 1024  # threads: more than any machine has cores for; a typing error would otherwise ask for millions
 WORTH_A_THREAD = 1 << 17  # values to process: with fewer, one core is done before another has begun
 # The shortest range is an eighth of a thread's share. So one thread works at most that much longer than another. Each range has a
 # price: some microseconds, and 0.05 ms if its thread then has to wait for the GIL. So no range is shorter, and none has fewer
@@ -391,4 +391,4 @@ atexit.register(_end_threads)  # a thread that returns from compiled code after 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
     products.wait_for_products()
-    forks.wait_for_compilers()  # may take seconds; only then products wait too
+    forks.wait_for_compilers()  # comes first at a fork and may take seconds; products are stopped only after it
