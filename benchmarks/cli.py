@@ -5,7 +5,6 @@ itself.
 from __future__ import annotations
 
 import datetime
-import itertools
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +29,7 @@ from benchmarks.measure.run import rungs as rungs_of
 from benchmarks.reports import compare as compared
 from benchmarks.reports import documents as documents
 from benchmarks.reports import machines, tables
-from benchmarks.reports.results import Report, committed
+from benchmarks.reports.results import Report, committed, together
 from benchmarks.reports.screen import conclude, console, progress, render, show
 from benchmarks.subjects.cases import CROSSING, MINI, SHAPES, Case, choose
 from benchmarks.subjects.sides import Side
@@ -275,17 +274,11 @@ def report(
     pictures: Annotated[Path, typer.Option(help="The folder for the SVG files.")] = Path("docs"),
 ) -> None:
     """Write tables and pictures of committed results into Markdown files, between their markers."""
-    reports: list[Report] = []
-    for folder in [json] if json else committed():
-        of_one_machine = [loaded(path) for path in folder]
-        for one, other in itertools.permutations(of_one_machine, 2):
-            one.raise_roof(other)
-        reports += of_one_machine
-    reports.sort(key=lambda report: bool(report.distrust()))  # a table is of a trusted run, if there is one
     try:
+        reports = together([json] if json else committed())
         for path in documents.write(files, reports, pictures):
             console.print(f"wrote {path}")
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise typer.BadParameter(str(error)) from None
 
 

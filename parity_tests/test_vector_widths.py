@@ -19,6 +19,7 @@ ROOT = Path(__file__).parent.parent
 @pytest.mark.parametrize("bits", [bits for bits in (128, 256, 512) if bits != VECTOR_BITS])
 def test_kernels_are_right_on_vectors_of_another_width(bits, request):
     """In its own process: the width is fixed when scratch is imported. LLVM makes two narrow vectors of one that is too wide."""
+    # Wider ones are emulated, which takes minutes to compile and run: too long for the default profile's ten.
     if bits > VECTOR_BITS and request.config.getoption("--profile") != "deep":
         pytest.skip(f"this processor has no vectors of {bits} bits; PROFILE=deep runs the kernels for them all the same")
     suite = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--profile=quick"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import statistics
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -178,6 +180,21 @@ class Report:
 
     def _where(self) -> tuple[Any, ...]:
         return self.machine.get("cpu"), self.machine.get("cores"), self.settings.get("threads")
+
+
+def together(machines: Iterable[Iterable[Path]]) -> list[Report]:
+    """The reports in the files of each machine, with the highest limits seen on it. Trusted runs come first: tables are of those.
+
+    Raises:
+        ValueError, OSError: see :meth:`Report.load`.
+    """
+    reports: list[Report] = []
+    for files in machines:
+        of_one_machine = [Report.load(path) for path in files]
+        for one, other in itertools.permutations(of_one_machine, 2):
+            one.raise_roof(other)
+        reports += of_one_machine
+    return sorted(reports, key=lambda report: bool(report.distrust()))
 
 
 def _rounded(value: Any) -> Any:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from benchmarks.cli import app
 from benchmarks.reports import compare, plots, screen, tables
 from benchmarks.reports import documents as report
-from benchmarks.reports.results import Report, Row
+from benchmarks.reports.results import Report, Row, together
 from parity_tests.twins import tables as twin_tables
 
 
@@ -61,6 +61,18 @@ def test_the_roof_is_the_highest_found_on_that_machine() -> None:
     for other in (faster, elsewhere):
         main.raise_roof(other)
     assert main.roof == {"flops": 2e11, "bytes": 2e10}
+
+
+def test_the_trusted_run_comes_first_and_a_machine_has_one_roof(tmp_path: Path) -> None:
+    noisy, trusted = made_up(), made_up()
+    noisy.rows[0].leaked = 0.5
+    trusted.roof = {"flops": 2e11, "bytes": 1e10}
+    files = [tmp_path / "first.json", tmp_path / "second.json"]
+    noisy.save(files[0])
+    trusted.save(files[1])
+    reports = together([files])
+    assert [bool(report.distrust()) for report in reports] == [False, True]
+    assert [report.roof for report in reports] == [{"flops": 2e11, "bytes": 2e10}] * 2
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[1]", '{"format": "alexnet-from-scratch benchmark", "version": 99}'])

@@ -5,7 +5,7 @@ Missing results read "not measured yet": the book can be built before anything w
 
 from __future__ import annotations
 
-import itertools
+import functools
 import json
 from dataclasses import replace
 from importlib import import_module
@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.reports import tables
-from benchmarks.reports.machines import MAIN
-from benchmarks.reports.results import RESULTS, Report, Row, committed
+from benchmarks.reports.results import RESULTS, Report, Row, committed, together
 
 ROOT = Path(__file__).parents[2]
 PARITY = ROOT / "docs" / "parity.json"
@@ -42,13 +41,14 @@ def at_a_small_size(operation: str, rung: str) -> str:
     return "" if compared_at_size else _times(row, rung)
 
 
-def _files() -> list[Path]:
-    return list(itertools.chain(*committed(RESULTS)))
+@functools.cache  # a page asks for several figures of the same files
+def _reports(results: Path) -> list[Report]:
+    return together(committed(results))
 
 
 def _row(operation: str, rung: str, group: str) -> Row | None:
     """The committed measurement of that group in which the rung was timed."""
-    rows = (row for path in _files() for row in Report.load(path).rows)
+    rows = (row for report in _reports(RESULTS) for row in report.rows)
     asked = (row for row in rows if (row.operation, row.group) == (operation, group))
     return next((row for row in asked if f"scratch {rung}" in row.sides), None)
 
@@ -81,10 +81,12 @@ def _time(row: Row, phase: str, rung: str) -> str:
 
 def sizes(operation: str) -> str:
     """The operation compared with torch at AlexNet's own sizes."""
-    report = next((Report.load(path) for path in _files() if path.name == MAIN), Report())
+    report = next((report for report in _reports(RESULTS) if tables.comparison(report).rows), None)
+    if report is None:
+        return f"*{NOTHING.capitalize()}.*"
     report = replace(report, rows=[row for row in report.rows if row.operation == operation and row.rounds])
     if not report.rows:
-        return "The benchmark times this operation only inside a whole network." if _files() else f"*{NOTHING.capitalize()}.*"
+        return "The benchmark times this operation only inside a whole network."
     return tables.comparison(report).markdown() + f"\n\nMade on {tables.machine(report)}."
 
 
