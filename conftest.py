@@ -78,6 +78,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)  # before Hypothesis looks for its seed
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "planted: plants a mistake; the default profile draws a third of them by its seed")
+    config.addinivalue_line("markers", "posix: needs forks, signals or permissions as POSIX has them; skipped on other systems")
     same = config.getoption("--draws") == "same"
     if hasattr(config, "workerinput"):
         config.option.hypothesis_seed = config.workerinput["seed"]
@@ -101,6 +102,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not hasattr(os, "fork"):
+        for item in items:
+            if item.get_closest_marker("posix"):
+                item.add_marker(pytest.mark.skip(reason="needs forks, signals or permissions as POSIX has them"))
     left_out = NOT_QUICK if config.getoption("--profile") == "quick" else NETWORKS if JIT_OFF else ()
     slow = {item for item in items if item.path.stem in left_out}
     if config.getoption("--profile") == "default" and not config.getoption("--report"):

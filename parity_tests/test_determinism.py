@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -117,7 +116,7 @@ class Digests(torch.utils.data.Dataset):
         return digest(spec, rung, case, cotangent(spec, case))
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.posix
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_data_loaders_forked_workers_compute_the_same():
     scratch.set_num_threads(3)

@@ -13,7 +13,7 @@ import pytest
 
 from scratch.compiled import jit
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+pytestmark = pytest.mark.posix
 
 FORK = """
 import os, signal, sys, threading, time, warnings

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import signal
 import subprocess
 import sys
 import weakref
@@ -155,7 +154,8 @@ def test_a_view_keeps_a_workspace():
         assert not np.shares_memory(memory.workspace(1000, dtype), view)
 
 
-@pytest.mark.skipif(jit.JIT_OFF or not hasattr(signal, "setitimer"), reason="minutes in plain Python; or no timers")
+@pytest.mark.posix
+@pytest.mark.skipif(jit.JIT_OFF, reason="minutes in plain Python")
 def test_a_kernel_may_run_in_a_signals_handler_in_the_middle_of_another():
     """In its own process: a timer would interrupt the tests' own waiting."""
     code = """

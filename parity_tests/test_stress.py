@@ -9,7 +9,7 @@ import sys
 import pytest
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks, no timers")
+@pytest.mark.posix
 def test_threads_signals_forks_and_changing_numbers_of_threads(request):
     seconds = 60 if request.config.getoption("--profile") == "deep" else 4
     command = [sys.executable, "-m", "parity_tests.stress", str(seconds)]

@@ -166,6 +166,7 @@ def test_random_numbers_differ_by_seed_purpose_and_step():
     assert len(set(streams)) == len(streams)
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("side", ["scratch", "torch_impl"])
 def test_a_killed_run_ends_with_the_same_bits(side):
     # In its own process, which can fork: this one has threads already.

@@ -16,6 +16,7 @@ from alexnet_from_scratch.data.images import read_image
 from alexnet_from_scratch.packages import EXTRAS
 from alexnet_from_scratch.runs.options import Options
 from alexnet_from_scratch.runs.screen import complain
+from tests.odd_files import pipe
 from torch_impl import convert
 
 ROOT = Path(__file__).parents[1]
@@ -36,6 +37,7 @@ def start(command: list[str], path: Path, **more: object) -> subprocess.Popen[st
     )
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize(
     ("module", "package"), [("scratch.train", "numba"), ("torch_impl.train", "torch"), ("scratch.train", "sklearn")]
 )
@@ -132,9 +134,8 @@ def test_a_wrong_command_line_is_one_message(command, said, tmp_path):
     assert "Traceback" not in ended.stderr
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
 def test_a_pipe_without_a_writer_is_no_wait_without_an_end(tmp_path):
-    os.mkfifo(tmp_path / "pipe")
+    pipe(tmp_path / "pipe")
     command = [sys.executable, "-m", "scratch.predict", "pipe"]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert (ended.returncode, ended.stderr) == (1, "error: pipe is a named pipe, not a file\n")

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from alexnet_from_scratch.variants import VARIANTS
+from tests.odd_files import pipe
 from torch_impl import convert
 from torch_impl.alexnet import AlexNet
 
@@ -322,11 +323,10 @@ def test_a_network_on_the_meta_device_is_made_there(monkeypatch):
     assert all(tensor.is_meta for tensor in made)
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
 def test_no_pipe_and_no_device_is_replaced(small_state, tmp_path):
     """As root one could replace /dev/null."""
     torch.save(small_state, tmp_path / "x.pth")
-    os.mkfifo(tmp_path / "pipe")
+    pipe(tmp_path / "pipe")
     for write in (convert.convert, convert.to_torch):
         with pytest.raises(OSError, match="pipe: must be a file, got a pipe or a device"):
             write(tmp_path / "x.pth", tmp_path / "pipe")

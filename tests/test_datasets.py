@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
 import struct
 import sys
 import tracemalloc
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 from alexnet_from_scratch.data import datasets
 from alexnet_from_scratch.data.datasets import open_dataset
 from alexnet_from_scratch.data.idx import read_idx
+from tests.odd_files import pipe
 
 # --- what comes with packages -----------------------------------------------------------------------------------------
 
@@ -229,9 +229,8 @@ def test_a_header_that_claims_much_takes_no_memory(tmp_path, packed):
         assert peak < 2**24
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes")
 def test_a_pipe_is_no_idx_file_and_not_waited_for(tmp_path):
-    os.mkfifo(tmp_path / "pipe")
+    pipe(tmp_path / "pipe")
     with pytest.raises(OSError, match="must be a file, got a pipe or a device"):
         read_idx(tmp_path / "pipe", 1)
 

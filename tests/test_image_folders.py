@@ -8,7 +8,6 @@ import contextlib
 import os
 import re
 import shutil
-import socket
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ import scratch.data
 from alexnet_from_scratch.data.datasets import Split, open_dataset
 from alexnet_from_scratch.data.images import BrokenImageError, read_image
 from alexnet_from_scratch.data.loader import Loader, sample
+from tests.odd_files import bound, link, pipe
 
 
 def fill(folder, tree):
@@ -170,24 +170,14 @@ def test_what_archives_and_disks_add_is_no_class(tmp_path, name, where):
 def test_links_are_followed(tmp_path):
     fill(tmp_path / "elsewhere", {"cat": 3})
     fill(tmp_path / "data", {"dog": 2})
-    (tmp_path / "data/cat").symlink_to(tmp_path / "elsewhere/cat")
-    (tmp_path / "data/dog/linked.png").symlink_to(tmp_path / "elsewhere/cat/000.png")
-    (tmp_path / "linked").symlink_to("data")
+    link(tmp_path / "data/cat", tmp_path / "elsewhere/cat")
+    link(tmp_path / "data/dog/linked.png", tmp_path / "elsewhere/cat/000.png")
+    link(tmp_path / "linked", "data")
     dataset = open_dataset("imagefolder", tmp_path / "linked")
     assert np.array_equal(np.bincount(np.concatenate([dataset.train.labels, dataset.test.labels])), [3, 3])
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
-
-
-def bind(path):
-    """A socket; its full path would be too long for one."""
-    with contextlib.chdir(path.parent), socket.socket(socket.AF_UNIX) as opened:
-        opened.bind(path.name)
-
-
-def link(path, target):
-    path.symlink_to(target)
 
 
 # What is put into a folder, where, and the message about it.
@@ -204,9 +194,9 @@ UNTIDY = {
     "a link to itself": (lambda at: link(at, at.name), "train/n01/x.png", "is a link that leads back to itself"),
     "a class that is a circle": (lambda at: link(at, at.name), "train/n03", "is a link that leads back to itself"),
     "a class that is its parent": (lambda at: link(at, "."), "train/n03", "n03/n01 is a folder, but only images may be here"),
-    "a pipe": (os.mkfifo, "train/n01/x.png", "is a named pipe, but only images may be here"),
-    "a pipe for a class": (os.mkfifo, "train/n03", "is a named pipe, but only folders of classes may be here"),
-    "a socket": (bind, "train/n01/x.png", "is a socket, but only images may be here"),
+    "a pipe": (pipe, "train/n01/x.png", "is a named pipe, but only images may be here"),
+    "a pipe for a class": (pipe, "train/n03", "is a named pipe, but only folders of classes may be here"),
+    "a socket": (bound, "train/n01/x.png", "is a socket, but only images may be here"),
     "a device": (lambda at: link(at, "/dev/null"), "train/n01/x.png", "is a device, but only images may be here"),
     "a class to test with only": (
         lambda at: fill(at.parent, {at.name: 1}),
@@ -273,6 +263,7 @@ def become_nobody() -> None:
         os.setresuid(65534, 65534, 0)
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("where", ["train/n01/000.png", "train/n03", "val/n01/000.png"])
 def test_what_may_not_be_read_is_known_from_the_start(where):
     with without_permissions() as folder:
@@ -294,7 +285,7 @@ ABSENT = {
     "a file": (lambda at: at.touch(), "is a file, not a folder"),
     "a dangling link": (lambda at: link(at, "gone"), "is a link to gone, which does not exist, not a folder"),
     "a circle": (lambda at: link(at, at.name), "is a link that leads back to itself"),
-    "a pipe": (os.mkfifo, "is a named pipe, not a folder"),
+    "a pipe": (pipe, "is a named pipe, not a folder"),
     "an empty folder": (lambda at: at.mkdir(), "has no folders of classes"),
     "images only": (lambda at: fill(at.parent, {at.name: 5}), "has files but no folders of classes"),
     "images in train": (lambda at: fill(at, {"train": 5, "val": 2}), "/train has files but no folders of classes"),

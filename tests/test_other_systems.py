@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import signal
 import subprocess
@@ -21,6 +20,7 @@ from scratch.compiled import emission, kernel_cache, microkernel
 from scratch.compiled.cores import available_cores
 
 ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.posix  # the stand-ins take away what POSIX has
 EXAMPLE = str(SHIPPED.parent / "example.png")
 # What Windows does not have. The standard library that is needed is imported before, since here it is Linux's.
 LESS = """
@@ -141,7 +141,7 @@ class Msvcrt:
 def test_a_runs_folder_is_locked_on_windows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "msvcrt", Msvcrt())
     monkeypatch.setattr(run_folder, "sys", SimpleNamespace(platform="win32"))
-    monkeypatch.setattr(fcntl, "flock", None)
+    monkeypatch.setitem(sys.modules, "fcntl", None)
     path = tmp_path / "metrics.jsonl"
     with path.open("ab", buffering=0) as ours, path.open("ab", buffering=0) as others:
         run_folder._lock(ours.fileno())

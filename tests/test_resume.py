@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from hypothesis import strategies as st
 from alexnet_from_scratch.runs import session
 from alexnet_from_scratch.runs.checkpoints import Checkpoints
 from alexnet_from_scratch.runs.options import Options
+from tests.odd_files import link, pipe
 from tests.runs import (
     SIDES,
     after_step,
@@ -188,12 +188,12 @@ def as_folder(path: Path) -> None:
 
 def as_fifo(path: Path) -> None:
     path.unlink()
-    os.mkfifo(path)
+    pipe(path)
 
 
 def as_dangling_link(path: Path) -> None:
     path.unlink()
-    path.symlink_to("nowhere")
+    link(path, "nowhere")
 
 
 @pytest.mark.parametrize("make", [as_folder, as_fifo, as_dangling_link])

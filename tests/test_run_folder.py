@@ -89,7 +89,7 @@ with RunFolder(path, Checkpoints(path / "checkpoints", "scratch", 3)).opened(pri
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that inherit what is open")
+@pytest.mark.posix
 def test_a_crash_leaves_no_lock_though_a_child_lives_on(tmp_path):
     crashed = subprocess.run(
         [sys.executable, "-c", CRASHES, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=100
@@ -162,7 +162,8 @@ def test_one_class_is_nothing_to_learn(side, tmp_path):
 
 @contextmanager
 def files_no_longer_than(size: int):
-    resource = pytest.importorskip("resource", reason="Windows has no such limit")
+    import resource
+
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -172,6 +173,7 @@ def files_no_longer_than(size: int):
 
 
 @side_by_side
+@pytest.mark.posix
 @pytest.mark.parametrize("what", ["metrics", "checkpoint"])
 def test_a_disk_that_fills_during_a_run_leaves_what_is_whole(side, what, tmp_path):
     run(side, tmp_path / "whole", max_steps=6)
@@ -243,7 +245,7 @@ def test_results_that_cannot_be_written_are_named_and_made_again(name, tmp_path,
 
 
 @side_by_side
-@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no such signal")
+@pytest.mark.posix
 def test_a_closed_terminal_saves(side, tmp_path):
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     with after_step(2, lambda _: os.kill(os.getpid(), signal.SIGHUP)), pytest.raises(session.InterruptedRunError):
@@ -252,10 +254,10 @@ def test_a_closed_terminal_saves(side, tmp_path):
     assert signal.signal(signal.SIGHUP, before) == signal.SIG_DFL
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("name", ["SIGHUP", "SIGINT"])
 def test_a_signal_that_is_ignored_stays_ignored(name, tmp_path):
-    if (number := getattr(signal, name, None)) is None:
-        pytest.skip("Windows has no such signal")
+    number = getattr(signal, name)
     before = signal.signal(number, signal.SIG_IGN)  # as nohup does, or a shell for background jobs
     try:
         with after_step(2, lambda _: os.kill(os.getpid(), number)):
@@ -266,6 +268,7 @@ def test_a_signal_that_is_ignored_stays_ignored(name, tmp_path):
 
 
 @side_by_side
+@pytest.mark.posix
 def test_a_second_ctrl_c_while_saving_leaves_no_half_file(side, tmp_path, monkeypatch):
     run(side, tmp_path / "whole")
     synced, folder = os.fsync, tmp_path / "run"
@@ -319,6 +322,7 @@ def test_output_that_is_cut_off_stops_no_run(tmp_path, monkeypatch, cut):
         assert run("scratch", tmp_path)["steps"] == 3
 
 
+@pytest.mark.posix
 def test_a_closed_terminal_changes_no_exit_code(tmp_path, monkeypatch, cut):
     before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     with monkeypatch.context() as patched, after_step(2, lambda _: os.kill(os.getpid(), signal.SIGTERM)):

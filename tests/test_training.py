@@ -185,6 +185,7 @@ def test_a_run_that_diverges_says_so(side, tmp_path):
 
 
 @side_by_side
+@pytest.mark.posix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_saves_and_says_how_to_go_on(side, number, tmp_path, monkeypatch):
     run(side, tmp_path / "whole")
@@ -316,6 +317,7 @@ session.command(train, TorchOptions.parse("torch_impl"))
 """
 
 
+@pytest.mark.posix
 def test_two_processes_do_as_one_until_one_is_lost_and_another_goes_on_alone(tmp_path):
     flags = {"batch": 5, "lr": 0.001, "checkpoint_every": 2, "max_steps": 5}  # 5 images for two processes: 2 and 3
     run("torch_impl", tmp_path / "one", **flags)

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 import scratch.predict
 import torch_impl.predict
 from alexnet_from_scratch.runs import files, weights
+from tests.odd_files import pipe
 from tests.weights_files import preprocessing_of, refusal, write_mini, write_unchecked
 
 SIDES: list[Any] = [scratch.predict, torch_impl.predict]
@@ -182,6 +183,9 @@ def test_a_file_that_is_not_there(tmp_path):
         scratch.predict.load(tmp_path / "x")
     with pytest.raises(IsADirectoryError, match=f"{re.escape(str(tmp_path))}: must be a file, got a folder"):
         scratch.predict.load(tmp_path)
-    os.mkfifo(tmp_path / "fifo")
+
+
+def test_a_pipe_is_no_file(tmp_path):
+    pipe(tmp_path / "fifo")
     with pytest.raises(OSError, match="fifo: must be a file"):
         scratch.predict.load(tmp_path / "fifo")
