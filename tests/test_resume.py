@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -290,6 +291,37 @@ def test_a_checkpoint_is_not_trusted_because_its_checksum_fits(stopped, what):
         with pytest.raises(SystemExit) as left:
             parse(side, "--resume", "--out", str(folder))
         assert left.value.code == 2
+
+
+OTHERS = {
+    "nothing": (lambda saved: None, ""),
+    "sources": (lambda saved: saved.update({"scratch": "", "torch_impl": ""}), "another {side}"),
+    "a library": (lambda saved: saved.update(numba="0.1", torch="0.1"), "another {library}"),
+    "a processor": (lambda saved: saved.update(processor="Abacus", numpy="0.1"), "another .*processor"),
+    "what was not noted": (lambda saved: saved.clear(), "another {side} and .* and processor"),
+}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_a_run_that_other_kernels_began_says_that_its_bits_differ(stopped, what, capsys):
+    side, folder, _ = stopped
+    change, other = OTHERS[what]
+    spoil(checkpoints_of(folder)[-1], lambda content, arrays: change(content["arithmetic"]))
+    run(side, folder, max_steps=4, resume=True)
+    said = "".join(capsys.readouterr().out.split("\n"))
+    if other:
+        other = other.format(side=side, library="numba" if side == "scratch" else "torch")
+        assert re.search(f"It was saved with {other}, so from here on its last bits differ", said), said
+    else:
+        assert "It was saved with" not in said
+
+
+def test_a_checkpoint_of_an_earlier_version_may_be_resumed(stopped, capsys):
+    side, folder, whole = stopped
+    spoil(checkpoints_of(folder)[-1], lambda content, arrays: content.pop("arithmetic"))
+    run(side, folder, max_steps=4, resume=True)
+    assert "It was saved with an unknown version, so" in capsys.readouterr().out
+    assert weights_of(folder) == weights_of(whole)
 
 
 JSON = st.recursive(

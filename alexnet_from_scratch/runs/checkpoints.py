@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_from_scratch.runs import files
+from alexnet_from_scratch.runs.arithmetic import arithmetic
 from alexnet_from_scratch.text import shown
 
 KIND = "checkpoint"
@@ -45,11 +46,12 @@ def seeds(seed: int, purpose: Purpose, step: int = 0) -> np.random.SeedSequence:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint holds: arrays, and a dict that JSON can express."""
+    """What a checkpoint holds: arrays, a dict that JSON can express, and what computed them (see ``arithmetic.py``)."""
 
     path: Path
     arrays: dict[str, np.ndarray]
     state: dict[str, Any]
+    arithmetic: Any = None
 
     def require_arrays(self, expected: Mapping[str, np.ndarray]) -> None:
         """Raise ValueError, which lists all problems, if the arrays' names, dtypes and shapes are not these."""
@@ -90,7 +92,7 @@ class Checkpoints:
             OSError: it cannot be written. Earlier ones are untouched.
         """
         path = self.path(step)
-        content = {"format": FORMAT, "side": self.side, "state": state}
+        content = {"format": FORMAT, "side": self.side, "arithmetic": dict(arithmetic(self.side)), "state": state}
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._remove_folder(path)
@@ -154,7 +156,7 @@ class Checkpoints:
             raise ValueError(f"{path}: must be a checkpoint of {self.side} in format {FORMAT}, got {got}")
         if not isinstance(found["state"], dict):
             raise ValueError(f"{path}: its state must be a JSON object, got {reprlib.repr(found['state'])}")
-        return Checkpoint(path, arrays, found["state"])
+        return Checkpoint(path, arrays, found["state"], content.get("arithmetic"))
 
     def _remove_folder(self, path: Path) -> None:
         """Move a folder with a checkpoint's name aside: its contents are not ours to remove."""

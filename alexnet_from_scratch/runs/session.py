@@ -31,6 +31,7 @@ import numpy as np
 from alexnet_from_scratch.data.datasets import Dataset
 from alexnet_from_scratch.packages import optional
 from alexnet_from_scratch.runs import files, pictures, resuming, weights
+from alexnet_from_scratch.runs.arithmetic import other_than
 from alexnet_from_scratch.runs.evaluation import Evaluation
 from alexnet_from_scratch.runs.interrupts import INTERRUPTED
 from alexnet_from_scratch.runs.options import Options
@@ -314,6 +315,8 @@ class Run:
         self.learner.restore(checkpoint.arrays)
         if not self._over:
             self.console.print(f"{shown(checkpoint.path)}: the run continues after step {position.step}")
+            if other := other_than(self.side, checkpoint.arithmetic):
+                self.console.print(f"It was saved with {other}, so from here on its last bits differ from a run without a stop")
             return
         again = resuming.evaluated_again(self.options, found, position.step, self.folder)
         if again:
