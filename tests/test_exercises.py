@@ -16,7 +16,7 @@ from rich.console import Console
 import scratch
 from alexnet_from_scratch.exercises import judging
 from alexnet_from_scratch.exercises.__main__ import explained, main
-from alexnet_from_scratch.exercises.answers import WrongAnswerError, load
+from alexnet_from_scratch.exercises.answers import Call, WrongAnswerError, load
 from alexnet_from_scratch.exercises.drawing import draw
 from alexnet_from_scratch.exercises.judging import (
     ANY_ORDER,
@@ -117,6 +117,75 @@ def test_a_mistake_is_named_however_it_is_written(tmp_path: Path) -> None:
     )
     yours = filled_in(tmp_path, "max_pool2d", body)
     assert name_of("max_pool2d", several_calls("max_pool2d", yours, 30)) == "`=` for `+=` where windows overlap"
+
+
+@pytest.mark.parametrize(
+    ("into", "cell", "mistake"),
+    [
+        ("H", "n, c, h, w", "dividing the index by H instead of W"),
+        ("W", "n, c, w, h", "row and column exchanged"),
+    ],
+)
+def test_a_mistake_that_leads_out_of_an_array_is_named_too(into: str, cell: str, mistake: str, tmp_path: Path) -> None:
+    """The smallest input on which it fails is an IndexError; others give wrong cells."""
+    body = (
+        "N, C, H, W = x_shape; grad_x = np.zeros(x_shape, grad_out.dtype)\nfor n, c, oh, ow in np.ndindex(grad_out.shape):\n"
+        f"    h, w = divmod(int(indices[n, c, oh, ow]), {into})\n    grad_x[{cell}] += grad_out[n, c, oh, ow]\nreturn (grad_x,)"
+    )
+    filled_in(tmp_path, "max_pool2d", body)
+    _, printed = run(tmp_path, "max_pool2d", (tmp_path / "answer.py").read_text())
+    assert "IndexError" in printed
+    assert f"A known mistake gives the same: {mistake}." in printed
+
+
+def test_right_results_name_no_mistake() -> None:
+    """An answer that is wrong on a rare input may be right on all that are compared, and so may a mistake."""
+    positive = np.ones((2, 3), np.float32)
+    (right,) = solution("relu")(positive, positive)
+    assert name_of("relu", [Call((positive, positive), {}, (right,))]) is None
+
+
+TAP_BY_TAP = """N, C, H, W = x.shape
+OC, C_group, KH, KW = weight.shape
+(sh, sw), (dh, dw), G = geometry.stride, geometry.dilation, geometry.groups
+O, OH, OW = OC // G, *grad_out.shape[2:]
+padded = _pad(x, geometry)
+grad_padded, grad_weight = np.zeros_like(padded), np.zeros_like(weight)
+for kh, kw in np.ndindex(KH, KW):
+    for group in range(G):
+        outs, seen = slice(group * O, (group + 1) * O), (slice(None), slice(group * C_group, (group + 1) * C_group),
+            slice(kh * dh, kh * dh + sh * (OH - 1) + 1, sh), slice(kw * dw, kw * dw + sw * (OW - 1) + 1, sw))
+        grad_weight[outs, :, kh, kw] = np.einsum("nohw,nchw->oc", grad_out[:, outs], padded[seen])
+        grad_padded[seen] += np.einsum("nohw,oc->nchw", grad_out[:, outs], weight[outs, :, kh, kw])
+grad_bias = grad_out.sum((0, 2, 3)) if has_bias else None
+return _unpad(grad_padded, x, geometry) if need_grad_x else None, grad_weight, grad_bias
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "mistake"),
+    [
+        ("grad_padded[seen] +=", "grad_padded[seen] =", "`=` for `+=` in grad_x, tap by tap: the last tap alone counts"),
+        ("grad_out.sum", "grad_out.mean", "grad_bias as the mean over the batch and the positions"),
+        ("(dh, dw), G = geometry.stride, geometry.dilation", "(dh, dw), G = geometry.stride, (1, 1)", "leaving out the dilation"),
+        ("(dh, dw), G = geometry.stride", "(dh, dw), G = (1, 1)", "leaving out the stride"),
+        ("slice(group * C_group, (group + 1) * C_group)", "slice(0, C_group)", "every group at the first group's channels"),
+    ],
+)
+def test_a_convolutions_mistake_tap_by_tap_is_named(old: str, new: str, mistake: str, tmp_path: Path) -> None:
+    assert old in TAP_BY_TAP
+    right, wrong = (filled_in(tmp_path, "conv2d", body) for body in (TAP_BY_TAP, TAP_BY_TAP.replace(old, new)))
+    assert hunt("conv2d", right, MATHEMATICS, 15, shrink=False) is None
+    assert name_of("conv2d", several_calls("conv2d", wrong, 60)) == mistake
+
+
+def test_a_pools_index_counted_through_the_whole_array_is_named(tmp_path: Path) -> None:
+    body = (
+        "grad_x = np.zeros(x_shape, grad_out.dtype)\nfor i in np.ndindex(grad_out.shape):\n"
+        "    grad_x.flat[indices[i]] += grad_out[i]\nreturn (grad_x,)"
+    )
+    calls = several_calls("max_pool2d", filled_in(tmp_path, "max_pool2d", body), 30)
+    assert name_of("max_pool2d", calls) == "counting the index through the whole array, not from its plane's first cell"
 
 
 @each_exercise

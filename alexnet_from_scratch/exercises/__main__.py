@@ -71,7 +71,7 @@ def judge(operation: str, yours: Function, cases: int, console: Console) -> bool
     failure = smallest(operation, yours, MATHEMATICS, cases)
     if failure:
         console.print(draw(operation, failure))
-        mistake = None if failure.message else name_of(operation, several_calls(operation, yours, COMPARED))
+        mistake = name_of(operation, several_calls(operation, yours, COMPARED))
         if mistake:
             console.print(f"\nA known mistake gives the same: {mistake}.", style="bold", markup=False)
         console.print("\nNo smaller input was found that shows it.")

@@ -49,7 +49,10 @@ def side_by_side(operation: str, yours: Function) -> RenderableType:
     shipped = solution(operation)
     where = f"shipped: {source_of(operation)}:{inspect.getsourcelines(shipped)[1]}"
     both = (("yours", yours), (where, shipped))
-    panels = [Panel(Text(inspect.getsource(function).rstrip()), title=title, title_align="left") for title, function in both]
+    panels = [
+        Panel(Text(inspect.getsource(function).rstrip(), overflow="fold"), title=title, title_align="left")
+        for title, function in both
+    ]
     return Columns(panels, padding=(0, 1))
 
 

@@ -1,7 +1,8 @@
 """Mistakes that people make, planted into the shipped source, to tell a reader which of them was made.
 
-A mistake is recognized by what it computes: on the inputs that the reader's function has seen, both give the same arrays. It does
-not matter how the reader's function is written. The parity suite plants them all as well (``parity_tests/mutants_backward.py``).
+A mistake is recognized by what it computes: where the reader's function gives arrays, the mistake gives the same, and some of
+them are wrong. It does not matter how the reader's function is written, nor that it raises an error on other inputs. The parity
+suite plants them all as well (``parity_tests/mutants_backward.py``).
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ class Mistake:
 
 def name_of(operation: str, calls: Sequence[Call]) -> str | None:
     """The title of the mistake that computes exactly what the reader's function has computed, if it is a known one."""
-    titles = (mistake.title for mistake in MISTAKES[operation] if _explains(operation, mistake, calls))
+    if _computes(operation, solution(operation), calls):
+        return None  # none of these calls shows a mistake
+    titles = (mistake.title for mistake in MISTAKES[operation] if _computes(operation, planted(operation, mistake), calls))
     return next(titles, None)
 
 
@@ -50,8 +53,9 @@ def planted(operation: str, mistake: Mistake) -> Function:
     return function
 
 
-def _explains(operation: str, mistake: Mistake, calls: Sequence[Call]) -> bool:
-    function, in_place = planted(operation, mistake), EXERCISES[operation].in_place
+def _computes(operation: str, function: Function, calls: Sequence[Call]) -> bool:
+    """Whether the function gives the results of all calls."""
+    in_place = EXERCISES[operation].in_place
     try:
         with np.errstate(all="ignore"):
             return all(_same(run(function, call.arguments, call.options, in_place=in_place), call.results) for call in calls)
@@ -100,6 +104,11 @@ MISTAKES: dict[str, tuple[Mistake, ...]] = {
         Mistake("a sign too many", "+= grad_out", "-= grad_out"),
         Mistake("sending every plane's gradient to the first image", "grad_x[n, c, h, w]", "grad_x[0, c, h, w]"),
         Mistake("sending every channel's gradient to the first channel", "grad_x[n, c, h, w]", "grad_x[n, 0, h, w]"),
+        Mistake(
+            "counting the index through the whole array, not from its plane's first cell",
+            "grad_x[n, c, h, w]",
+            "grad_x[0, 0, h, w]",
+        ),
     ),
     "adaptive_avg_pool2d": (
         Mistake(
@@ -143,9 +152,33 @@ MISTAKES: dict[str, tuple[Mistake, ...]] = {
         Mistake("`=` for `+=` in grad_bias: the last place alone counts", "grad_bias[oc] += g", "grad_bias[oc] = g"),
         Mistake("grad_bias as the mean over the batch", "grad_bias[oc] += g", "grad_bias[oc] += g / len(x)"),
         Mistake(
+            "grad_bias as the mean over the batch and the positions",
+            "grad_bias[oc] += g",
+            "grad_bias[oc] += g / grad_out[:, oc].size",
+        ),
+        Mistake(
             "grad_weight as the mean over the batch",
             "grad_weight[oc, c, kh, kw] += g *",
             "grad_weight[oc, c, kh, kw] += g / len(x) *",
+        ),
+        Mistake("leaving out the stride", "weight.shape, geometry))", "weight.shape, geometry._replace(stride=(1, 1))))"),
+        Mistake("leaving out the dilation", "weight.shape, geometry))", "weight.shape, geometry._replace(dilation=(1, 1))))"),
+        Mistake(
+            "every group at the first group's channels", "weight.shape, geometry))", "weight.shape, geometry._replace(groups=1)))"
+        ),
+        Mistake(
+            "`=` for `+=` in grad_x, tap by tap: the last tap alone counts",
+            "return _unpad(grad_padded, x, geometry)",
+            """grad_padded[...] = 0
+    for kh, kw in np.ndindex(weight.shape[2:]):
+        of_tap = {}
+        for n, oc, oh, ow in np.ndindex(grad_out.shape):
+            for c in range(weight.shape[1]):
+                cell = (n, *_cell(oc, c, oh, ow, kh, kw, weight.shape, geometry))
+                of_tap[cell] = of_tap.get(cell, 0) + grad_out[n, oc, oh, ow] * weight[oc, c, kh, kw]
+        for cell, g in of_tap.items():
+            grad_padded[cell] = g
+    return _unpad(grad_padded, x, geometry)""",
         ),
         Mistake("grad_x without the weight", "+= g * weight[oc, c, kh, kw]", "+= g"),
         Mistake("grad_weight without x", "+= g * padded[cell]", "+= g"),
