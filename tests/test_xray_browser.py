@@ -362,6 +362,25 @@ def test_a_difference_from_torch_has_a_word(page: Any, pages: Path) -> None:
 PARTS = ("a small part", "a tenth", "a quarter", "a third", "half", "two thirds", "nearly all")
 
 
+@pytest.mark.parametrize("width", [1300, PHONE["width"]])
+def test_a_rungs_name_stays_on_one_line(page: Any, pages: Path, width: int) -> None:
+    """Also next to a value with many digits."""
+    page.set_viewport_size({"width": width, "height": 900})
+    page.goto((pages / "conv2d.html").as_uri())
+    found = set()
+    for cell in cells_of(page)["out"][::5]:
+        hold(page, cell)
+        found |= {(name, lines) for name, lines in page.evaluate(NAMES)}
+    assert {lines for name, lines in found if not name.startswith("torch")} == {1}
+
+
+NAMES = """() => [...document.querySelectorAll("#panel table.values td:first-child")].map((cell) => {
+    const range = document.createRange();
+    range.selectNodeContents(cell);
+    return [cell.textContent, new Set([...range.getClientRects()].map((line) => line.top)).size];
+})"""
+
+
 def test_the_page_writes_the_command_for_ones_own(page: Any, pages: Path) -> None:
     page.goto((pages / "conv2d.html").as_uri())
     page.locator("#yours summary").click()
