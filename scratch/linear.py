@@ -211,7 +211,10 @@ def _batch_panels(matrix: np.ndarray) -> np.ndarray:
 
 @kernel
 def _batch_panels_kernel(first: int, last: int, matrix: np.ndarray, panels: np.ndarray) -> None:
-    """A work item is one feature of a panel's rows. It transposes squares: rows 4,096 bytes apart would evict each other."""
+    """A work item is one feature of a panel's rows.
+
+    It transposes squares: in a whole column the cells are 4,096 bytes apart or more, and their lines would evict each other.
+    """
     rows, K = matrix.shape
     NR = NR_VECTORS * lanes(matrix)
     flat, offsets = matrix.reshape(rows * K), np.arange(NR) * K

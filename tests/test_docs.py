@@ -132,7 +132,7 @@ def test_alexnets_own_layer_comes_first_and_a_small_size_stays_where_it_teaches(
         "im2col": "forward 4.00 ms, 10.0× as fast as naive",
         "numba": "",  # faster at both sizes: conv3 says it
         "implicit_gemm": "",
-        "winograd": "forward 1.00 ms, 0.5× as fast as implicit_gemm. So little work does not repay the rung.",
+        "winograd": "forward 1.00 ms, 0.5× as fast as implicit_gemm. Work this small does not repay the rung.",
     }
 
 

@@ -118,7 +118,7 @@ def ladder(report: Report) -> Table:
         "The ladder: every rung, on a size that naive loops can bear (one image), milliseconds",
         ["operation", "pass", "rung", "time", "times as fast as the rung before"],
         rows,
-        "So small an input does not show what the last rungs are for; the picture of conv3's ladder, at its own size, does.",
+        "This input is too small to show what the last rungs are for; the picture of conv3's ladder, at its own size, does.",
     )
 
 

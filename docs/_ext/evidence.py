@@ -36,7 +36,7 @@ def at_a_small_size(operation: str, rung: str) -> str:
         return ""
     gains = [_gain(row, phase, rung) for phase in row.phases]
     if any(gain is not None and gain < 1 for gain in gains):
-        return f"{_times(row, rung)}. So little work does not repay the rung."
+        return f"{_times(row, rung)}. Work this small does not repay the rung."
     compared_at_size = large and all(_gain(large, phase, rung) is not None for phase in large.phases)
     return "" if compared_at_size else _times(row, rung)
 

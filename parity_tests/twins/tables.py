@@ -36,10 +36,11 @@ def layers(twins: Twins) -> Table:
         f"{_title(twins.options)}, {last['step']} steps",
         ["layer", "rounding", "scratch's", "torch's", "step 1", *(f"{factor}× at step" for factor in FACTORS), "weights"],
         rows,
-        f"**rounding**: how far scratch's gradients are from torch's, ‖a − b‖ / ‖b‖ over a layer's weight and bias, for an image "
-        f"alone: the least of {len(twins.images)}. **scratch's**, **torch's**: how far each is from float64. {_verdict(twins)} "
-        f"**step 1**: how far apart the gradients of the first batch are; **{FACTORS[0]}×**, **{FACTORS[1]}×**: the first step "
-        f"at which they are that many times as far apart as by rounding alone; **weights**: how far apart the weights end up.",
+        f"**rounding**: how far scratch's gradients are from torch's, ‖a − b‖ / ‖b‖ over a layer's weight and bias, for an "
+        f"image alone: the smallest of {len(twins.images)}. **scratch's**, **torch's**: how far each is from float64. "
+        f"{_verdict(twins)} **step 1**: how far apart the gradients of the first batch are; **{FACTORS[0]}×**, "
+        f"**{FACTORS[1]}×**: the first step at which they are that many times as far apart as by rounding alone; **weights**: "
+        f"how far apart the weights end up.",
     )
 
 

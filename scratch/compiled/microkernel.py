@@ -57,7 +57,7 @@ def _rows(bits: int, triple: str) -> int:
 
     Args:
         bits: the width of a vector.
-        triple: LLVM's name of the process's architecture and system. Of Apple's processors LLVM knows it, but no features.
+        triple: LLVM's name of the process's architecture and system. For Apple's processors LLVM knows it, but no features.
     """
     return 14 if bits == 512 or triple.startswith(("aarch64", "arm64")) else 6
 

@@ -17,7 +17,7 @@ h - kh·dilation. With a stride, only every stride-th tap meets an output, and h
 
 Three things make packing cheap. The image is first copied with zeros around it (``packing.py``), so no copy has to check for the
 border. Columns that are one stride apart are neighbours there, so for every tap neighbouring windows read neighbouring cells. And
-copies move whole vectors: if one writes too much, the next overwrites it.
+copies move whole vectors: what one writes beyond its end, the next overwrites.
 
 Sums run in blocks of KC taps, or of at most KC pixels (``compiled/blocks.py`` says why, and how many panels share a block). KC is
 one number for all machines, so the bits depend neither on the threads nor on the caches.

@@ -39,7 +39,7 @@ class Rows(NamedTuple):
 class Buffers(NamedTuple):
     """A thread's buffers for a block of pixels."""
 
-    columns: np.ndarray  # (panels, KC + 1, NR): packed panels; the last row takes what the last vector writes too much
+    columns: np.ndarray  # (panels, KC + 1, NR): packed panels; the last vector may write into the last row
     tiles: np.ndarray  # (⌈rows/MR⌉, panels, MR, NR): the sums so far
 
 
@@ -167,7 +167,7 @@ def _store_tile(
 def _pitch(steps: int) -> int:
     """Elements from one row of a panel of weights to the next: a block's taps and the bias, rounded up to 16.
 
-    16 float32 are the widest vector.
+    The widest vector holds 16 float32.
     """
     return (steps + 16) // 16 * 16
 
@@ -208,7 +208,7 @@ def _pack_kernel(first: int, last: int, rows: Rows, K: int, panel: np.ndarray, w
                     if in_order:
                         for j in range(0, length, lanes(weight)):
                             if source + tap + j + lanes(weight) <= weight.size:
-                                copy_vector(weight, source + tap + j, panel, target + j)  # the next overwrites what is too much
+                                copy_vector(weight, source + tap + j, panel, target + j)  # the next overwrites the rest
                             else:
                                 for q in range(j, length):
                                     panel[target + q] = weight[source + tap + q]

@@ -156,8 +156,8 @@ def plan_copies(
     """Plan the copies of ``count`` pixels, from ``pixel`` on, into a panel, by vectors of ``width`` elements.
 
     The windows of one row of pixels are neighbours in the padded input, so each row of pixels is one stretch of vectors. The last
-    vector of a stretch may write too much; the next stretch overwrites that. ``offset`` is added to every source. The first pixel
-    goes to ``target``. ``planned`` vectors are in the plan already; returns how many are in it now.
+    vector of a stretch may write beyond it; the next stretch overwrites that. ``offset`` is added to every source. The first
+    pixel goes to ``target``. ``planned`` vectors are in the plan already; returns how many are in it now.
     """
     done = 0
     while done < count:

@@ -32,7 +32,7 @@ class Tiles(NamedTuple):
 class TransformedFilters(NamedTuple):
     """U = G g Gᵀ, packed for the micro-kernel, and the bias of every channel of the result."""
 
-    U: np.ndarray  # (G·⌈M/MR⌉, ELEMENTS, K + 1, MR): the last row takes what the last vector writes too much
+    U: np.ndarray  # (G·⌈M/MR⌉, ELEMENTS, K + 1, MR): the last vector may write into the last row
     panel: int  # elements from one panel to the next, in whole vectors
     bias: np.ndarray
 
@@ -40,7 +40,7 @@ class TransformedFilters(NamedTuple):
 class TileBuffers(NamedTuple):
     """A thread's buffers for a few panels of NR tiles."""
 
-    V: np.ndarray  # (panels, ELEMENTS, K + 1, NR): Bᵀ d B; the last row takes what the last vector writes too much
+    V: np.ndarray  # (panels, ELEMENTS, K + 1, NR): Bᵀ d B; the last vector may write into the last row
     products: np.ndarray  # (panels, ELEMENTS, SHARE·MR, NR): U · V
     outputs: np.ndarray  # (2·2, NR): Aᵀ · A of the products of one channel
 

@@ -48,7 +48,7 @@ class ChannelPanels(NamedTuple):
 class SumBuffers(NamedTuple):
     """A thread's buffers for a range of panels."""
 
-    U: np.ndarray  # (ELEMENTS, ⌈M/MR⌉·MR + 1, KC): A g Aᵀ; the last row takes what the last vector writes too much
+    U: np.ndarray  # (ELEMENTS, ⌈M/MR⌉·MR + 1, KC): A g Aᵀ; the last vector may write into the last row
     V: np.ndarray  # (panels of the range, ELEMENTS, KC, NR): Bᵀ d B
     sums: np.ndarray  # (panels of the range, ELEMENTS, ⌈M/MR⌉·MR, NR): Σ over the tiles so far
 
