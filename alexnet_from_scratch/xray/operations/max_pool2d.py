@@ -30,14 +30,14 @@ def build(
     xray = Xray(
         "max_pool2d",
         "2-D max pooling",
-        "The largest cell under each window. The whole gradient goes back to that cell. Of equal cells the first in reading "
-        "order wins and takes it all: the photograph is cut to sixteen shades here, so that there are ties.",
+        "The largest cell under each window. The whole gradient goes back to that cell. The first of equal cells, in "
+        "reading order, wins and takes it all: the photograph is cut to sixteen shades here, so that there are ties.",
         params,
         tape,
         [
             Section(
                 "Forward",
-                "Point at an output: each cell against the largest so far. ★ won; = is as large, but came later: nothing.",
+                "Point at an output: each cell against the largest so far. ★ won; = is as large, but later, so it wins nothing.",
                 [Panel("x", "N C H W", row=True), Panel("out", "N C OH OW", row=True)],
             ),
             Section(
