@@ -59,4 +59,12 @@ UNSAFE: tuple[Mutant, ...] = (
         ),
         module="scratch.convolution.winograd",
     ),
+    *planting(
+        "linear",
+        "numba",
+        ("weights narrower than a tile are taken", "max(MR, NR_VECTORS * lanes(x)) > IN or MR > OUT", "MR > OUT"),
+        ("weights narrower than a tile by one column are taken", "lanes(x)) > IN", "lanes(x)) > IN + 1"),
+        ("weights lower than a tile are taken", " or MR > OUT", ""),
+        ("weights lower than a tile by one row are taken", "MR > OUT", "MR > OUT + 1"),
+    ),
 )

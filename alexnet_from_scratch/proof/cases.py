@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
 from alexnet_from_scratch.proof.draws import Case, choice, draw_arrays, drawn, int_or_pair, values
+from scratch.compiled.emission import VECTOR_BITS
+from scratch.compiled.microkernel import MR, NR_VECTORS
 
 Dtype = np.dtype[Any]
 Palettes = Sequence[str] | None
@@ -97,19 +99,25 @@ def linear(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes =
         leading, IN = [draw(st.integers(8, 40))], draw(st.integers(32, 150))
         OUT = draw(st.one_of(st.integers(14, 40), st.integers(113, 240)))
     else:
-        leading = draw(st.lists(st.integers(0, 4), max_size=3))
-        # A few are about as large as a tile, or one smaller, at each width of vectors: numba takes tiles only.
-        tile = draw(choice(False, False, False, True))
-        IN = draw(choice(4, 3, 5, 6, 7, 8, 13, 14, 15, 16, 31, 32) if tile else st.integers(1, 6))
-        OUT = draw(choice(5, 6, 13, 14) if tile else st.integers(1, 5))
+        leading, IN, OUT = draw(st.lists(st.integers(0, 4), max_size=3)), draw(st.integers(1, 6)), draw(st.integers(1, 5))
+    return _linear(draw, dtype, leading, OUT, IN, palettes)
+
+
+@drawn
+def linear_of_tiles(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes = None) -> Case:
+    """What numba takes: enough rows and features. Some have just enough for a tile, or one too few, which it declines."""
+    if draw(st.booleans()):
+        return draw(linear(dtype, True, palettes))
+    NR = NR_VECTORS * VECTOR_BITS // (8 * dtype.itemsize)
+    leading = draw(choice((8,), (9,), (2, 4), (7,)))
+    OUT, IN = draw(choice(MR, MR - 1)), draw(choice(MR, NR, MR - 1, NR - 1))
+    return _linear(draw, dtype, leading, OUT, IN, palettes)
+
+
+def _linear(draw: DrawFn, dtype: Dtype, leading: Sequence[int], OUT: int, IN: int, palettes: Palettes) -> Case:
     bias = (OUT,) if draw(st.booleans()) else None
     x, weight, bias, palette = draw_arrays(draw, dtype, (*leading, IN), (OUT, IN), bias, palettes=palettes, products=True)
     return Case((x, weight, bias), {}, palette)
-
-
-def linear_of_tiles(dtype: Dtype, large: bool = False, palettes: Palettes = None) -> st.SearchStrategy[Case]:
-    """What numba takes: enough rows and features for a tile, so only large ones."""
-    return linear(dtype, True, palettes)
 
 
 @drawn
