@@ -121,6 +121,8 @@ def test_the_jit_may_be_off():
     [
         ("NUMBA_NUM_THREADS", "0", "NUMBA_NUM_THREADS must be a positive int, got '0'"),
         ("NUMBA_NUM_THREADS", "abc", "NUMBA_NUM_THREADS must be a positive int, got 'abc'"),
+        ("NUMBA_FUNCTION_CACHE_SIZE", "-1", "NUMBA_FUNCTION_CACHE_SIZE must be an int of 0 or more, got '-1'"),
+        ("NUMBA_FUNCTION_CACHE_SIZE", "9" * 30, f"NUMBA_FUNCTION_CACHE_SIZE must be an int of 0 or more, got '{'9' * 30}'"),
         (
             "NUMBA_CPU_FEATURES",
             "+avx2,junk",
@@ -137,6 +139,17 @@ def test_what_numba_cannot_read(name, value, message):
     assert run.stderr.count("\n") == 1
     assert run.stderr.rstrip().endswith(message)
     assert run.returncode == 1
+
+
+@pytest.mark.parametrize("content", [b"num_threads: 0", b"function_cache_size: -1", b"[", b"- 1", b"\xff"], ids=repr)
+def test_a_file_of_settings_that_numba_cannot_read(content, tmp_path):
+    pytest.importorskip("yaml", reason="Numba reads the file with it")
+    (tmp_path / ".numba_config.yaml").write_bytes(content)
+    run = subprocess.run(
+        [sys.executable, "-m", "scratch.predict", "x.png"], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert (run.returncode, run.stdout, run.stderr.count("\n")) == (1, "", 1)
+    assert run.stderr.startswith("error: scratch: .numba_config.yaml in the working directory must hold settings that Numba can")
 
 
 @pytest.mark.parametrize(

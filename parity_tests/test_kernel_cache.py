@@ -25,6 +25,18 @@ def test_a_second_start_finds_what_the_first_has_compiled(install):
     assert install.start() == (FOUND, "")
 
 
+def test_settings_that_numba_reads_from_a_file(install):
+    """They change the code as those in the environment do."""
+    pytest.importorskip("yaml", reason="Numba reads the file with it")
+    assert install.start() == (COMPILED, "")
+    settings = install.here / ".numba_config.yaml"
+    for expected in (COMPILED, FOUND):
+        settings.write_text("boundscheck: 1")
+        assert install.start() == (expected, "")
+        settings.unlink()
+        assert install.start() == (FOUND, "")
+
+
 # --- no folder to write to --------------------------------------------------------------------------------------------
 
 

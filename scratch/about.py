@@ -43,7 +43,7 @@ def lines() -> Iterator[str]:
     yield _line("caches", f"{sizes or 'unknown'}; blocks are cut for an L2 of {blocks.size_of_l2() >> 10} KiB")
     yield _line("threads", f"{get_num_threads()}, of {cores.available_cores()} cores that this process may use")
     yield _line("compiled kernels", "none, NUMBA_DISABLE_JIT is set" if JIT_OFF else "; ".join(_kept()))
-    yield _line("output", f"{sys.stdout.encoding}, file names {sys.getfilesystemencoding()}")
+    yield _line("output", f"{sys.stdout.encoding if sys.stdout else 'closed'}, file names {sys.getfilesystemencoding()}")
     found = {name: value for name, value in sorted(os.environ.items()) if name.startswith(PREFIXES)}
     yield _line("environment", " ".join(f"{name}={_private(value)}" for name, value in found.items()) or "nothing set")
     try:

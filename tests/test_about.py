@@ -45,6 +45,13 @@ def about(*arguments: str, **environment: str) -> dict[str, str]:
     return {line[:22].strip(): line[22:] for line in ended.stdout.splitlines()}
 
 
+@pytest.mark.skipif(os.name != "posix", reason="a shell closes it")
+def test_standard_output_may_be_closed() -> None:
+    command = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "scratch.about"]
+    ended = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, timeout=300, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 def test_it_needs_numpy_and_numba_only() -> None:
     found = about("-c", ALONE)
     assert found["alexnet-from-scratch"].startswith(scratch.__version__)

@@ -55,7 +55,8 @@ def _excepthook(kind: type[BaseException], error: BaseException, trace: Tracebac
     if is_interrupt(error):
         print("interrupted", file=sys.stderr)
         raise SystemExit(INTERRUPTED)
-    if not isinstance(error, ModuleNotFoundError):
+    # "numba": scratch says that Numba cannot read its settings.
+    if not isinstance(error, ModuleNotFoundError) and not (isinstance(error, ImportError) and error.name == "numba"):
         return sys.__excepthook__(kind, error, trace)
     print(f"error: {advice(error, error.name)}", file=sys.stderr)
     raise SystemExit(1)

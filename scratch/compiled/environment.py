@@ -45,13 +45,26 @@ try:
 except FileNotFoundError:
     raise FileNotFoundError("scratch: the working directory was deleted, and Numba compiles nothing without one") from None
 
-# Numba raises an error at its import for a number of threads below 1. For other values that it cannot read, it prints
+# Numba raises an error at its import if one of these numbers is too small. For other values that it cannot read, it prints
 # a warning with a traceback.
-if not choice("NUMBA_NUM_THREADS", range(1, 10**9), "a positive int", int):
-    os.environ.pop("NUMBA_NUM_THREADS", None)
+for _name, _least, _wanted in (
+    ("NUMBA_NUM_THREADS", 1, "a positive int"),
+    ("NUMBA_FUNCTION_CACHE_SIZE", 0, "an int of 0 or more"),
+):
+    if choice(_name, range(_least, 10**9), _wanted, lambda: -1) < 0:
+        os.environ.pop(_name, None)
+SETTINGS = ".numba_config.yaml"  # Numba also reads such a file in the working directory
 with warnings.catch_warnings(record=True) as _warned:
     warnings.simplefilter("always")
-    import numba
+    try:
+        import numba
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) or not os.path.isfile(SETTINGS):
+            raise
+        what = textwrap.shorten(f"{error}", 200, placeholder="…")
+        raise ImportError(
+            f"scratch: {SETTINGS} in the working directory must hold settings that Numba can read, got {what}", name="numba"
+        ) from error
 for _warning in _warned:
     if str(_warning.message).startswith("Environment variable"):
         _wrong.append(textwrap.shorten(str(_warning.message).splitlines()[0], 300, placeholder="…"))

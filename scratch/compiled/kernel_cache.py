@@ -33,7 +33,8 @@ import numpy as np
 
 PACKAGE = Path(__file__).parents[1]
 IMPORT = re.compile(r"^(?:from|import) +(scratch[.\w]*)(?: +import +(\([^)]*\)|.*))?", re.MULTILINE)
-NO_MATTER = ("NUMBA_CACHE_DIR", "NUMBA_NUM_THREADS")  # every other setting of Numba may change the code
+# Every other setting of Numba may change the code.
+NO_MATTER = ("CACHE_DIR", "NUMBA_NUM_THREADS", "NUMBA_DEFAULT_NUM_THREADS")
 
 _warned = False
 
@@ -99,7 +100,11 @@ class KernelCache:
         """A file's name, and everything that the code in it depends on."""
         if self._words is None or self._function.__closure__:
             raise ValueError(f"{self._function.__qualname__} is not a function of a module with a source file")
-        chosen = sorted(it for it in os.environ.items() if it[0].startswith(("NUMBA_", "SCRATCH_V")) and it[0] not in NO_MATTER)
+        # Not the environment: Numba also reads a file in the working directory. It reads both again before it compiles.
+        config: Any = numba.config
+        config.reload_config()
+        settings = {name: it for name, it in vars(config).items() if name.isupper() and name not in NO_MATTER}
+        chosen = sorted(settings.items()), os.environ.get("SCRATCH_VECTOR_BITS")
         machine = codegen.magic_tuple(), llvm.get_host_cpu_features().flatten(), sys.implementation.cache_tag, chosen
         place = repr((self._function.__qualname__, str(sig), machine))
         name = f"{self._file.stem}.{self._function.__name__}-{hashlib.sha256(place.encode()).hexdigest()[:16]}.kernel"
