@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -92,6 +94,12 @@ def test_batch_shows_crops_and_mirror_images_without_their_mean():
         (lambda: scratch.data.batch(15247), ValueError, "batch: n must be at most 15246, the number of crops, got 15247"),
         (lambda: torch_impl.data.batch(15247), ValueError, "batch: n must be from 1 to 15246, the number of crops, got 15247"),
         (lambda: scratch.data.centre_crop(np.ones((3, 9, 5)), 6), ValueError, r"at least 6 high and wide, got \(3, 9, 5\)"),
+        (lambda: scratch.data.centre_crop(np.ones((3, 9, 5)), -1), ValueError, "centre_crop: size must be at least 1, got -1"),
+        (lambda: scratch.data.centre_crop(np.ones((9, 9)), 2.5), TypeError, "centre_crop: size must be an int, got 2.5"),
+        (lambda: scratch.data.centre_crop(np.ones(9), 1), ValueError, r"at least 1 high and wide, got \(9,\)"),
+        (lambda: scratch.data.centre_crop(np.ma.ones((9, 9)), 2), TypeError, "images must be a plain NumPy array, got Masked"),
+        (lambda: scratch.data.batch(1, seed=-1), ValueError, "batch: seed must be at least 0, got -1"),
+        (lambda: scratch.data.batch(1, seed="x"), TypeError, "batch: seed must be an int, got 'x'"),
         (lambda: scratch.data.resize(np.ones(3), (2, 2)), ValueError, r"resize: images must have shape .*, got \(3,\)"),
         (lambda: scratch.data.resize(np.ones((0, 3)), (2, 2)), ValueError, r"H and W of at least 1, got \(0, 3\)"),
         (lambda: scratch.data.resize(np.ones((3, 3)), (0, 2)), ValueError, "resize: size must be at least 1, got 0"),
@@ -105,6 +113,22 @@ def test_batch_shows_crops_and_mirror_images_without_their_mean():
 def test_bad_arguments(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+@pytest.mark.parametrize("name", ["mirror", "mean", "colour"])
+@pytest.mark.parametrize("value", [None, "x", [], np.ma.ones((1, 28, 28)), 1j, np.ones((1, 28, 28), complex)], ids=type)
+def test_preprocessing_of_odd_kinds(name, value):
+    good = scratch.data.Preprocessing(28, False, np.zeros((1, 28, 28)), np.zeros((1, 1)))
+    for make in (lambda: replace(good, **{name: value}), lambda: good.from_state_dict({**good.state_dict(), name: value})):
+        with pytest.raises((TypeError, ValueError), match=f"Preprocessing: .*{name}"):
+            make()
+
+
+def test_a_matrix_is_prepared_as_an_array_is():
+    image = np.arange(8 * 6, dtype=np.uint8).reshape(8, 6)
+    with warnings.catch_warnings(action="ignore", category=PendingDeprecationWarning):
+        matrix = np.matrix(image)
+    assert np.array_equal(scratch.data.prepare(matrix, 4, 1), scratch.data.prepare(image, 4, 1))
 
 
 @st.composite

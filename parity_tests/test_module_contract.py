@@ -146,6 +146,7 @@ def test_modes_reach_everything_inside():
             ValueError,
             "Sequential: a name must not be taken, and must have no dots, got 'a.b'",
         ),
+        (lambda: Sequential({1: ReLU()}), TypeError, "Sequential: a name must be a str, got 1"),
         (lambda: Sequential(ReLU())["0"], TypeError, "Sequential: index must be an int, got '0'"),
         (lambda: CrossEntropyLoss([1.0, 2.0]), TypeError, "CrossEntropyLoss: weight must be a NumPy array, got list"),
         (lambda: ReLU().train(1), TypeError, "ReLU.train: mode must be True or False, got 1"),

@@ -49,6 +49,7 @@ class Preprocessing:
             thousands; a tenth of it would destroy the picture. The authors' program uses the standard deviation, as here.
 
     Raises:
+        TypeError: an attribute is of another kind.
         ValueError: the arrays do not fit together, or hold numbers that pixels from 0 to 255 cannot give.
     """
 
@@ -59,6 +60,9 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         S = scaled(self.size)
+        checks.flag("Preprocessing", "mirror", self.mirror)
+        for name in ("mean", "colour"):
+            checks.array("Preprocessing", name, getattr(self, name))
         if self.mean.shape not in ((1, S, S), (3, S, S)) or self.colour.shape != 2 * self.mean.shape[:1]:
             raise ValueError(
                 f"Preprocessing: for size {self.size}, mean must have shape (C,{S},{S}) and colour (C,C) with C 1 or 3, "
@@ -82,9 +86,10 @@ class Preprocessing:
             mirror: whether mirror images show the same class.
 
         Raises:
+            TypeError: ``channels`` or ``size`` is not an int.
             ValueError: ``channels`` is another number, there are no images, or one is not uint8 of shape (H,W) or (H,W,3).
         """
-        if channels not in (1, 3):
+        if checks.integer("Preprocessing.fit", "channels", channels) not in (1, 3):
             raise ValueError(f"Preprocessing.fit: channels must be 1 or 3, got {channels!r}")
         S, count = scaled(size), 0
         total, products = np.zeros((channels, S, S)), np.zeros((channels, channels))
@@ -167,9 +172,10 @@ class Preprocessing:
         """The preprocessing that :meth:`state_dict` was called on.
 
         Raises:
+            TypeError: a value is not a plain array.
             ValueError: names, shapes or types are wrong, or the numbers are impossible.
         """
-        shapes = {name: array.shape for name, array in state.items()}
+        shapes = {name: checks.plain("Preprocessing", name, array).shape for name, array in state.items()}
         numbers = dict.fromkeys(("size", "mirror"), ())
         if not (set(shapes) == {*numbers, "mean", "colour"} and shapes.items() >= numbers.items()):
             raise ValueError(
@@ -281,6 +287,7 @@ def prepare(image: np.ndarray, size: int = 256, channels: int = 3) -> np.ndarray
         checks.plain("prepare", "image", image)
     if not (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)) or 0 in shape or dtype != np.uint8:
         raise ValueError(f"prepare: image must have shape (H,W) or (H,W,3) and dtype uint8, got {shape} and {dtype}")
+    image = np.asarray(image)  # a matrix keeps two axes
     planes = image[np.newaxis] if image.ndim == 2 else image.transpose(2, 0, 1)
     square = centre_crop(planes, min(planes.shape[1:])).astype(np.float64)
     if channels < len(square):
@@ -293,9 +300,12 @@ def centre_crop(images: np.ndarray, size: int) -> np.ndarray:
     """The central (…,size,size) of images (…,H,W).
 
     Raises:
-        ValueError: the images are smaller than ``size``.
+        TypeError: ``images`` is not a plain array, or ``size`` not an int.
+        ValueError: the images are smaller than ``size``, or it is below 1.
     """
-    if min(images.shape[-2:]) < size:
+    checks.plain("centre_crop", "images", images)
+    size = checks.integer("centre_crop", "size", size, low=1)
+    if images.ndim < 2 or min(images.shape[-2:]) < size:
         raise ValueError(f"centre_crop: images must be at least {size} high and wide, got {images.shape}")
     top, left = (images.shape[-2] - size) // 2, (images.shape[-1] - size) // 2
     return images[..., top : top + size, left : left + size]
@@ -310,11 +320,12 @@ def batch(n: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         images (n,3,224,224), float32, the mean image subtracted, and labels (n,), int64, indices into ``PHOTOGRAPHS``.
 
     Raises:
-        TypeError: ``n`` is not an int.
-        ValueError: ``n`` is below 1, or more than the number of different crops.
+        TypeError: ``n`` or ``seed`` is not an int.
+        ValueError: ``n`` is below 1, or more than the number of different crops; ``seed`` is below 0.
         ModuleNotFoundError: scikit-image is not installed.
     """
     n = checks.integer("batch", "n", n, low=1)
+    seed = checks.integer("batch", "seed", seed, low=0)
     crops = (33, 33, 2)  # of a photograph: 256 - 224 + 1 positions down and across, each also mirrored
     if n > len(PHOTOGRAPHS) * math.prod(crops):
         raise ValueError(f"batch: n must be at most {len(PHOTOGRAPHS) * math.prod(crops)}, the number of crops, got {n}")

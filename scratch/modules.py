@@ -67,6 +67,8 @@ class Sequential(Module):
         for name, module in named.items():
             if not isinstance(module, Module):
                 raise TypeError(f"Sequential: module {name} must be a Module, got {checks.shown(module)}")
+            if not isinstance(name, str):
+                raise TypeError(f"Sequential: a name must be a str, got {checks.shown(name)}")
             if hasattr(self, name) or "." in name:
                 raise ValueError(f"Sequential: a name must not be taken, and must have no dots, got {checks.shown(name)}")
             if any(module is other for other in self):
