@@ -24,6 +24,7 @@ import torch_impl.pictures
 from alexnet_from_scratch.data.images import read_image
 from alexnet_from_scratch.runs import files, pictures
 from alexnet_from_scratch.runs.options import Options
+from tests.odd_files import pipe
 from tests.runs import contents, data_of, dataset, run
 
 NAMES = ("activations", "confusion", "curves", "filters")
@@ -221,6 +222,16 @@ def test_a_damaged_file_is_named(tmp_path, name, content, message):
     written, problems = pictures.draw(tmp_path, scratch.pictures.stages)
     assert written == []
     assert re.search(message, problems[0])
+
+
+def test_a_pipe_in_a_files_place_is_named(folder, tmp_path):
+    for name in ("weights.safetensors", "metrics.jsonl"):
+        shutil.copy(folder / name, tmp_path)
+    pipe(tmp_path / "confusion.json")
+    code = "import sys, pathlib, scratch.pictures as s; from alexnet_from_scratch.runs import pictures as p; "
+    code += "print(p.draw(pathlib.Path(sys.argv[1]), s.stages)[1])"
+    ended = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=60)
+    assert "confusion.json: must be a file, got a pipe" in ended.stdout
 
 
 def test_filters_keep_zero_in_the_middle():

@@ -6,6 +6,7 @@ import copy
 import json
 import re
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from alexnet_from_scratch.runs import session
+from alexnet_from_scratch.runs import resuming, session
 from alexnet_from_scratch.runs.checkpoints import Checkpoints
 from alexnet_from_scratch.runs.options import Options
+from alexnet_from_scratch.runs.run_folder import RunFolder
 from tests.odd_files import link, pipe
 from tests.runs import (
     SIDES,
@@ -158,6 +160,17 @@ def test_an_ended_run_refuses_what_changes_nothing(begun, tmp_path, flags):
     with pytest.raises(ValueError, match=f"ended after 4 steps, so another --{name.replace('_', '-')} changes nothing"):
         run(side, folder, max_steps=4, resume=True, **flags)
     assert contents(folder) == before
+
+
+def test_a_pipe_is_no_summary(tmp_path):
+    """Opened, it would wait for a writer forever."""
+    folder = RunFolder(tmp_path, Checkpoints(tmp_path / "checkpoints", "scratch", 1))
+    pipe(folder.summary)
+    found: list[Any] = []
+    thread = threading.Thread(target=lambda: found.append(resuming.summary_of(folder, 1)), daemon=True)
+    thread.start()
+    thread.join(10)
+    assert found == [None]
 
 
 @pytest.mark.parametrize("lost", ["summary.json", "weights.safetensors"])

@@ -34,6 +34,7 @@ from alexnet_from_scratch.runs import files
 from alexnet_from_scratch.runs.run_folder import metrics_of
 from alexnet_from_scratch.runs.screen import failing_plainly
 from alexnet_from_scratch.runs.weights import open_weights
+from alexnet_from_scratch.signs import require_file
 from alexnet_from_scratch.text import CommandLine, shown
 
 if TYPE_CHECKING:  # a run works without matplotlib where it is not installed
@@ -150,6 +151,7 @@ def _write(folder: Path, contents: dict[str, bytes]) -> list[Path]:
 
 def _confusion_of(path: Path) -> tuple[np.ndarray, list[str]]:
     """The matrix and the classes in the file; if it does not hold them, a ValueError names it."""
+    require_file(path)  # opening a pipe might wait forever
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         counts, classes = np.array(content["confusion"]), [str(name) for name in content["classes"]]

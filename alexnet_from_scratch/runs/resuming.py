@@ -16,6 +16,7 @@ from alexnet_from_scratch.runs.options import Options, spelled
 from alexnet_from_scratch.runs.run_folder import RunFolder
 from alexnet_from_scratch.runs.schedule import Schedule
 from alexnet_from_scratch.runs.state import Position
+from alexnet_from_scratch.signs import require_file
 
 # Options that may differ when an ended run is resumed: where things are, and what an evaluation depends on, if there is one.
 WITHOUT_STEPS = {"data_dir", "out", "resume"}
@@ -82,6 +83,7 @@ def evaluated_again(options: Options, found: Options, step: int, folder: RunFold
 def summary_of(folder: RunFolder, step: int) -> dict[str, Any] | None:
     """The summary of a run that ended after this step, or None if it is gone or damaged."""
     try:
+        require_file(folder.summary)
         summary = json.loads(folder.summary.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
