@@ -30,7 +30,7 @@ def optional(module: str) -> ModuleType:
         raise ModuleNotFoundError(advice(error, module)) from error
 
 
-def advice(error: ModuleNotFoundError, module: str | None) -> str:
+def advice(error: ImportError, module: str | None) -> str:
     """What to install for the module that is missing; the error's own words if it is not one of :data:`EXTRAS`."""
     distribution, extra = EXTRAS.get((module or "").partition(".")[0], ("", ""))
     return f"{distribution} is not installed: pip install 'alexnet-from-scratch[{extra}]'" if extra else str(error)
