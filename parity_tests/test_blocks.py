@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import sys
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from alexnet_from_scratch import hardware
 from alexnet_from_scratch.proof.parity import to_numpy
 from parity_tests import mutants_compiled
 from parity_tests.mutants import planted
-from scratch.compiled import blocks, threads
+from scratch.compiled import blocks, handover, threads
 from scratch.compiled.blocks import KC
 from scratch.compiled.microkernel import MR
 from scratch.convolution.winograd_correlate import SHARE
@@ -84,6 +84,47 @@ def test_the_caches_decide_no_bit(rung, row, monkeypatch):
         results.append(of_scratch(scratch.conv2d, rung, x, weight, bias, stride=stride, padding=padding, groups=groups))
     for arrays_of_one_size in zip(*results, strict=True):
         assert len({array.tobytes() for array in arrays_of_one_size}) == 1
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+@pytest.mark.parametrize("row", SHAPES, ids=str)
+def test_past_the_caches_or_not_decides_no_bit(rung, row, monkeypatch):
+    shape, window, stride, padding, groups = row
+    x, weight, bias = arrays(shape, window, groups)
+    x, weight = x * np.float32(0.1), weight * np.float32(0.3)  # sums that round
+    results = []
+    for slow in (0, handover.PATIENCE):
+        monkeypatch.setattr(handover, "_slow", slow)
+        results.append(of_scratch(scratch.conv2d, rung, x, weight, bias, stride=stride, padding=padding, groups=groups))
+    for ordinary, past in zip(*results, strict=True):
+        assert ordinary.tobytes() == past.tobytes()
+
+
+def test_buffers_are_written_past_the_caches_after_some_slow_ones_in_succession(monkeypatch):
+    buffer, clock, asked = np.empty(handover.MEASURABLE, np.uint8), [0.0], []
+    monkeypatch.setattr(handover, "_slow", 0)
+    monkeypatch.setattr(handover, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+
+    def fill(seconds: float, size: int = handover.MEASURABLE) -> None:
+        def run(first: int, last: int, past: bool) -> None:
+            clock[0] += seconds
+            asked.append(past)
+
+        handover.fill(run, 1, buffer[:size], values=1)
+
+    slow = 2 * handover.FAR * handover.MEASURABLE / handover.LINE / scratch.get_num_threads()
+    for seconds, size, times in (
+        (slow, handover.MEASURABLE, handover.PATIENCE - 1),
+        (slow / 4, handover.MEASURABLE, 1),
+        (slow, handover.MEASURABLE - 1, handover.PATIENCE),  # too small to tell
+        (slow, handover.MEASURABLE, handover.PATIENCE),
+    ):
+        for _ in range(times):
+            fill(seconds, size)
+    assert True not in asked
+    fill(slow / 4)
+    fill(slow / 4)
+    assert asked[-2:] == [True, True], "it stays so"
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from numba.extending import register_jitable
 
 from scratch.compiled import memory
 from scratch.compiled.blocks import KC, panels_in_l2
+from scratch.compiled.handover import fill
 from scratch.compiled.jit import kernel
 from scratch.compiled.microkernel import MR, NR_VECTORS, micro_kernel
 from scratch.compiled.threads import for_each
@@ -56,10 +57,10 @@ def correlate(padded: PaddedInput, taps: np.ndarray, rows: Rows, grid: Grid, out
     most = panels_in_l2((KC + weight_panels * MR) * NR * out.itemsize, 2 * KC * MR * out.itemsize)
     weights = memory.workspace(groups * weight_panels * _before(K + 1, 1), out.dtype)
 
-    def pack(first: int, last: int) -> None:
-        _pack_kernel(first, last, rows, K, memory.workspace(MR * _pitch(KC) + lanes(out), out.dtype), weights)
+    def pack(first: int, last: int, past: bool) -> None:
+        _pack_kernel(first, last, rows, K, memory.workspace(MR * _pitch(KC) + lanes(out), out.dtype), weights, past)
 
-    for_each(pack, groups * weight_panels, values=K * MR)
+    fill(pack, groups * weight_panels, weights, values=K * MR)
 
     def run(first: int, last: int) -> None:
         panels = min(most, last - first)
@@ -179,7 +180,7 @@ def _before(k: int, panels: int) -> int:
 
 
 @kernel
-def _pack_kernel(first: int, last: int, rows: Rows, K: int, panel: np.ndarray, weights: np.ndarray) -> None:
+def _pack_kernel(first: int, last: int, rows: Rows, K: int, panel: np.ndarray, weights: np.ndarray, past: bool) -> None:
     """(G, M, channels, KH·KW) -> (G, blocks of K, ⌈rows/MR⌉, MR, pitch), with the bias after each block's last tap.
 
     Only the last block's bias is used. A work item is MR rows of one group: one panel in each block of K. ``panel`` has room for
@@ -219,7 +220,11 @@ def _pack_kernel(first: int, last: int, rows: Rows, K: int, panel: np.ndarray, w
                     channel, tap = channel + 1, 0
                 panel[r * pitch + steps] = bias[group, row]
             at = group * _before(K + 1, panels) + _before(k, panels) + top * pitch  # weights[group, block, top / MR]
-            stream(panel, 0, weights, at, MR * pitch)
+            if past:
+                stream(panel, 0, weights, at, MR * pitch)
+            else:
+                for j in range(0, MR * pitch, lanes(weight)):
+                    copy_vector(panel, j, weights, at + j)
 
 
 class Stretches(NamedTuple):

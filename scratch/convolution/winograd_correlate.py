@@ -9,6 +9,7 @@ import numpy as np
 
 from scratch.compiled import memory
 from scratch.compiled.blocks import KC, panels_in_l2
+from scratch.compiled.handover import fill
 from scratch.compiled.jit import kernel
 from scratch.compiled.microkernel import MR, NR_VECTORS, micro_kernel
 from scratch.compiled.threads import for_each
@@ -102,12 +103,12 @@ def _transformed(filters: Filters, corners: np.ndarray, bias: np.ndarray, limit:
     least = filters.weight.dtype.type(4 * np.finfo(filters.weight.dtype).tiny)
     within = memory.empty((panels,), np.dtype(np.bool_))
 
-    def run(first: int, last: int) -> None:
+    def run(first: int, last: int, past: bool) -> None:
         cells = memory.workspace((filters.C * KH * KW + 1) * whole, filters.weight.dtype)
         one = memory.workspace(panel, filters.weight.dtype)
-        _weight_kernel(first, last, filters, taps, limit, least, cells, one, U, within)
+        _weight_kernel(first, last, filters, taps, limit, least, cells, one, U, within, past)
 
-    for_each(run, panels, values=ELEMENTS * len(corners) * filters.C * MR)
+    fill(run, panels, U, values=ELEMENTS * len(corners) * filters.C * MR)
     if not within.all():
         raise NotTakenError(f"conv2d: winograd takes weights from ±{least:.3g} to ±{limit:.3g} and 0 only")
     return TransformedFilters(U, panel, bias)
@@ -125,12 +126,13 @@ def _weight_kernel(
     panel: np.ndarray,
     U: np.ndarray,
     within: np.ndarray,
+    past: bool,
 ) -> None:
     """A work item is MR channels of the result, one packed panel. A vector holds one tap of several filters.
 
-    weight -> cells (C·KH·KW, whole vectors of MR) -> U (G·⌈M/MR⌉, ELEMENTS, pieces·C + 1, MR), each panel first in ``panel``.
-    ``taps`` (pieces, 9): the index in a filter of each tap of a piece, or -1. within (G·⌈M/MR⌉,) becomes whether a panel's taps
-    are allowed.
+    weight -> cells (C·KH·KW, whole vectors of MR) -> U (G·⌈M/MR⌉, ELEMENTS, pieces·C + 1, MR), each panel first in ``panel`` if
+    U is written past the caches. ``taps`` (pieces, 9): the index in a filter of each tap of a piece, or -1. within (G·⌈M/MR⌉,)
+    becomes whether a panel's taps are allowed.
     """
     weight, _, M, C, (group_step, row_step, channel_step), order = filters
     size = order.size  # taps of a filter
@@ -150,14 +152,16 @@ def _weight_kernel(
             at = group * group_step + c * channel_step  # weight[group, 0, c]
             transpose(weight, at, offsets, together * size, cells, c * size * whole, whole)  # -> cells[c]
         within[i] = all_within(cells[:zeros], limit, least)
+        target, target_at = (panel, 0) if past else (U, i * panel.size)  # U[i]
         for k in range(len(taps) * C):
             piece, c = divmod(k, C)
             for j in range(len(positions)):
                 tap = taps[piece, j]
                 positions[j] = (c * size + tap) * whole if tap >= 0 else zeros  # cells[c, tap], or the zeros
             for r in range(0, whole, side):
-                weight_transform(cells, r, positions, panel, k * MR + r, step)  # panel[:, k, r]
-        stream(panel, 0, U, i * panel.size, panel.size)  # U[i]
+                weight_transform(cells, r, positions, target, target_at + k * MR + r, step)  # U[i, :, k, r]
+        if past:
+            stream(panel, 0, U, i * panel.size, panel.size)  # U[i]
 
 
 # --- tiles ------------------------------------------------------------------------------------------------------------
