@@ -126,14 +126,18 @@ def check_errors_of_workers() -> None:
 
 
 def check_ranges() -> None:
-    """Each work item once, in every way to split them."""
+    """Each work item once, in every way to split them; a few ranges are equal, and as many for each thread."""
     for n in (1, 2, 3, 7, 100, 1000):
         for count in (1, 2, 3):
-            for each in (None, 1, 2):
-                bounds = threads._bounds(n, count, n, each)
+            for each, most in itertools.product((None, 1, 2), {n, min(n, max(count, n // 3))}):
+                bounds = threads._bounds(n, count, most, each)
                 assert bounds[0] == 0
                 assert bounds[-1] == n
                 assert all(first < last for first, last in itertools.pairwise(bounds))
+    for count, most in ((2, 5), (3, 10), (4, 31)):
+        lengths = np.diff(threads._bounds(512, count, most, None))
+        assert len(lengths) == most // count * count
+        assert np.ptp(lengths) <= 1
 
 
 def _chosen() -> tuple[str, str]:

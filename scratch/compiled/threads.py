@@ -102,6 +102,8 @@ def for_each(
 
 def _bounds(n: int, threads: int, most: int, ranges_per_thread: int | None) -> list[int]:
     """Where the ranges begin and end; there are ``most`` at most."""
+    if ranges_per_thread is None and most < min(n, SHORTEST * threads):
+        ranges_per_thread = most // threads  # a few ranges end together if they are equal, and each thread gets as many
     if ranges_per_thread is not None:
         count = min(most, ranges_per_thread * threads)
         return [n * i // count for i in range(count + 1)]
