@@ -16,7 +16,7 @@ from benchmarks.measure.stats import Ratio
 from benchmarks.subjects.sides import original
 
 RESULTS = Path(__file__).parents[1] / "results"  # the committed results, one folder for each kind of machine
-SHOWN = "amd-epyc-25-1"  # the machine whose tables and pictures the pages show, where they were measured there
+SHOWN = "amd-epyc-26-2"  # the machine whose tables and pictures the pages show, where they were measured there
 FORMAT = "alexnet-from-scratch benchmark"
 VERSION = 1
 
