@@ -299,6 +299,10 @@ def test_bad_statistics_are_refused(side):
         side.prepare(image, 28, 5)
     with pytest.raises(ValueError, match=r"centre_crop: images must be at least 9 high and wide, got \(1, 8, 8\)"):
         side.centre_crop(side.prepare(image, 8, 1), 9)
+    with pytest.raises(ValueError, match="centre_crop: size must be at least 1, got -1"):
+        side.centre_crop(side.prepare(image, 8, 1), -1)
+    with pytest.raises(TypeError, match="prepare: image must be a plain NumPy array, got MaskedArray"):
+        side.prepare(np.ma.masked_array(image, image > 3), 8, 1)
     with pytest.raises(ValueError, match="choices must be for 1 images, got 2"):
         preprocessing.training([image], Choices.draw(2, np.random.default_rng(0)))
     with pytest.raises(ValueError, match=r"logits must have shape \(N,crops,classes\), got \(2, 3\)"):

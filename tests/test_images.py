@@ -48,7 +48,7 @@ def png(depth, colour, rows, *chunks):
     bits = np.unpackbits(samples.view(np.uint8), axis=2)[..., -depth:]
     lines = np.packbits(bits.reshape(len(rows), -1), axis=1)
     filtered = b"".join(b"\0" + line.tobytes() for line in lines)
-    across = samples.shape[1] // (3 if colour == 2 else 1)
+    across = samples.shape[1] // {2: 3, 4: 2}.get(colour, 1)
     header = struct.pack(">IIBBBBB", across, len(rows), depth, colour, 0, 0, 0)
     parts = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(filtered)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
@@ -72,6 +72,16 @@ def test_a_transparent_colour_is_white_at_every_depth(tmp_path, depth):
     expected = rows >> depth - 8
     expected[0, 0] = 255
     assert np.array_equal(read_image(tmp_path / "key.png"), expected)
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_grey_with_alpha_is_grey_at_every_depth(tmp_path, depth):
+    grey, alpha = np.array([[0x12, 0x80, 0xFF], [0x00, 0x34, 0x56]]), np.array([[255, 0, 128], [64, 255, 0]])
+    rows = np.stack([grey, alpha], axis=2) * (257 if depth == 16 else 1)
+    (tmp_path / "alpha.png").write_bytes(png(depth, 4, rows))
+    pixels = read_image(tmp_path / "alpha.png")
+    assert pixels.shape == grey.shape
+    assert np.abs(pixels - (grey * (alpha / 255) + 255 - alpha)).max() <= 1
 
 
 def test_transparent_palettes(tmp_path):

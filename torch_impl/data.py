@@ -163,6 +163,8 @@ def prepare(image: np.ndarray, size: int = 256, channels: int = 3) -> torch.Tens
     """The middle square of an image (H,W) or (H,W,3), uint8, scaled: (channels,size,size), float64 from 0 to 255."""
     if channels not in (1, 3):
         raise ValueError(f"prepare: channels must be 1 or 3, got {channels!r}")
+    if isinstance(image, np.ma.MaskedArray):
+        raise TypeError("prepare: image must be a plain NumPy array, got MaskedArray")
     shape, dtype = np.shape(image), getattr(image, "dtype", type(image).__name__)
     if not (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)) or 0 in shape or dtype != np.uint8:
         raise ValueError(f"prepare: image must have shape (H,W) or (H,W,3) and dtype uint8, got {shape} and {dtype}")
@@ -178,6 +180,8 @@ def prepare(image: np.ndarray, size: int = 256, channels: int = 3) -> torch.Tens
 
 def centre_crop(images: torch.Tensor, size: int) -> torch.Tensor:
     """The middle (…,size,size) of images (…,H,W)."""
+    if size < 1:
+        raise ValueError(f"centre_crop: size must be at least 1, got {size}")
     if min(images.shape[-2:]) < size:
         raise ValueError(f"centre_crop: images must be at least {size} high and wide, got {tuple(images.shape)}")
     top, left = (images.shape[-2] - size) // 2, (images.shape[-1] - size) // 2

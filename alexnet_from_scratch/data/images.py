@@ -138,7 +138,7 @@ def _read(Image: Any, file: IO[bytes], limit: int, for_size: int | None) -> np.n
     # The middle is that of the rotated image: an odd pixel out is on its right or below.
     top, left = (rows - height * factor + (down < 0)) // 2, (columns - width * factor + (right < 0)) // 2
 
-    out = np.empty((height, width) if image.mode in GREY else (height, width, 3), np.uint8)
+    out = np.empty((height, width) if plain.grey else (height, width, 3), np.uint8)
     at_once = max(1, BAND // (width * factor**2))
     for first in range(0, height, at_once):
         last = min(first + at_once, height)
@@ -239,6 +239,8 @@ class _Plain:
 
     def __init__(self, Image: Any, image: Any, file: IO[bytes]) -> None:
         self.Image, self.image = Image, image
+        # Pillow reads 16-bit grey with alpha as colour.
+        self.grey = image.mode in GREY or (image.format == "PNG" and image.tile[0][3] == "LA;16B")
         self.bits, self.negative = 16, False
         if image.format == "TIFF" and image.mode in DEEP:
             self.bits = image.tag_v2[258][0]  # BitsPerSample
@@ -256,7 +258,7 @@ class _Plain:
 
     def __call__(self, box: tuple[int, int, int, int]) -> Any:
         band = self.image.crop(box)
-        target = "L" if band.mode in GREY else "RGB"
+        target = "L" if self.grey else "RGB"
         if band.has_transparency_data:  # an alpha channel, or a palette's
             if band.mode in ("La", "RGBa"):
                 band = band.convert(band.mode.upper())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import replace
 from importlib import import_module
 
@@ -77,6 +78,14 @@ def test_a_wrong_peer_is_left_out_and_fails_nothing() -> None:
     assert row.absent == {"openvino": "logits is off by 9 times what rounding allows"}
     assert not passed(row, Side("torch", "eager"), {"logits": Judged(9.0)})
     assert list(row.failed) == ["torch eager"]
+
+
+def test_of_several_wrong_results_the_worst_is_named() -> None:
+    row = Row("step", "network", "alexnet", 1, ["step"])
+    assert not passed(row, Side("scratch"), {"a": Judged(2.0), "b": Judged(0.5), "c": Judged(9.0)})
+    assert row.failed == {"scratch": "c is off by 9 times what rounding allows; 2 results are wrong"}
+    assert not passed(row, Side("scratch"), {"a": Judged(2.0), "b": Judged(math.nan)})
+    assert row.failed == {"scratch": "b is off by nan times what rounding allows; 2 results are wrong"}
 
 
 def test_the_table_has_the_fastest_first_and_what_is_missing_last() -> None:
