@@ -268,7 +268,7 @@ def start_checked(thread):
     start(thread)
 threads._Thread.start = start_checked
 scratch.set_num_threads(3)
-threads.LINGER = 1 << 34  # minutes
+threads.LINGER = 600.0
 threads.for_each(lambda first, last: None, 8)
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)

@@ -19,6 +19,7 @@ import atexit
 import collections
 import contextlib
 import contextvars
+import functools
 import itertools
 import math
 import operator
@@ -45,11 +46,10 @@ WORTH_A_THREAD = 1 << 17  # values to process: with fewer, one core is done befo
 # values than WORTH_A_RANGE, which take a simple kernel 0.1 ms, unless a thread would get none.
 SHORTEST = 8
 WORTH_A_RANGE = 2 * WORTH_A_THREAD
-# Loads of a flag before a thread goes to sleep: about 0.2 ms if a load includes a pause (x86), else a few microseconds. Without
-# the JIT it loads once: a loop in Python would hold the GIL that the other threads need.
-LINGER = 1 if JIT_OFF else 1 << 13
-# More loads after the flag is set, before the thread asks for the GIL. By then its holder, the caller, is in its own kernel.
-GRACE = 200
+LINGER = 2e-4  # seconds that a thread watches a flag before it goes to sleep
+# Seconds after the flag is set before the thread asks for the GIL. By then its holder, the caller, is in its own kernel. A thread
+# that asks earlier falls asleep, and wakes up late.
+GRACE = 2e-5
 FOREVER = 1 << 62  # loads
 AT_EXIT = 10.0  # seconds: how long the end of the process waits for threads that are in a kernel
 
@@ -218,8 +218,7 @@ class _Pool:
                 continue
             return
         if not self.closed:
-            # Compiled here: no thread is there yet, and no fork has to wait for one.
-            _watch(_UNUSED, 1, 0, _UNUSED)
+            _loads(LINGER)  # here _watch is compiled: no thread is there yet, and no fork has to wait for one
             try:
                 next(self.beginning)
             except IndexError:  # all seats are taken
@@ -235,7 +234,7 @@ class _Pool:
                 self.waiting.remove(call)
         except ValueError:  # threads that found no place have been here
             pass
-        if left == len(call.ended) or _watch(call.ended, LINGER, 0, _UNUSED):
+        if left == len(call.ended) or _watch(call.ended, _loads(LINGER), 0, _UNUSED):
             list(call.watched)  # no thread has to wait again
         else:
             for _ in range(len(call.ended) - left):
@@ -308,7 +307,7 @@ class _Thread(threading.Thread):
             call = pool.next()  # one that comes later finds this thread idle
             if call is not None or pool.closed:
                 ended[0] = 1
-            elif not _watch(rest.called, LINGER, GRACE, ended):
+            elif not _watch(rest.called, _loads(LINGER), _loads(GRACE), ended):
                 rest.asleep.acquire()
             try:
                 pool.idle.remove(rest)
@@ -349,6 +348,22 @@ def _watch(flags: np.ndarray, looks: int, grace: int, without_gil: np.ndarray) -
                     load_acquire(flags)
                 return True
     return False
+
+
+def _loads(seconds: float) -> int:
+    """How many loads of a flag take that long. Without the JIT one: a loop in Python would hold the GIL that others need."""
+    return 1 if JIT_OFF else max(1, int(seconds / _load()))
+
+
+@functools.cache
+def _load() -> float:
+    """Seconds of one load in :func:`_watch`. With the pause that it includes on x86, from 10 to 60 ns; else one or two."""
+    times, flag = [], np.zeros(1, np.int64)
+    for _ in range(10):
+        began = time.perf_counter()
+        _watch(flag, 1000, 0, _UNUSED)
+        times.append(time.perf_counter() - began)
+    return min(times) / 1000
 
 
 def _after_fork() -> None:
