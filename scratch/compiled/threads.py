@@ -49,7 +49,7 @@ WORTH_A_RANGE = 2 * WORTH_A_THREAD
 LINGER = 2e-4  # seconds that a thread watches a flag before it goes to sleep
 # Seconds after the flag is set before the thread asks for the GIL. By then its holder, the caller, is in its own kernel. A thread
 # that asks earlier falls asleep, and wakes up late.
-GRACE = 2e-5
+GRACE = 8e-6
 FOREVER = 1 << 62  # loads
 AT_EXIT = 10.0  # seconds: how long the end of the process waits for threads that are in a kernel
 
