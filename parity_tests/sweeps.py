@@ -1,7 +1,6 @@
 """An exception at every single step of memory.py, threads.py and products.py, one run for each: nothing may be left behind.
 
-``python -m parity_tests.sweeps NAME`` runs in its own process: a step is an opcode, and tracing opcodes disturbs coverage.
-A signal's handler may raise at most opcodes, and at others in other versions of Python.
+``python -m parity_tests.sweeps NAME`` runs in its own process, since tracing steps disturbs coverage.
 """
 
 from __future__ import annotations
@@ -15,12 +14,12 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from types import FrameType
-from typing import Any
+from types import CodeType
 
 import numpy as np
 
 import scratch
+from parity_tests.steps import Steps
 from scratch.compiled import memory, products, threads
 
 FILES = (memory.__file__, threads.__file__, products.__file__)
@@ -31,34 +30,26 @@ class Interrupt(BaseException):
     pass
 
 
+def follows(code: CodeType) -> bool:
+    return code.co_filename in FILES and code.co_name != "_watch"  # _watch is compiled
+
+
 def interrupted(action: Callable[[], None]) -> Iterator[bool]:
     """Run the action again and again, with an exception at its first step, its second, and so on; yields whether the exception
     got out.
     """
-    for step in itertools.count(1):
-        left = step
-
-        def trace(frame: FrameType, event: str, _: Any) -> Any:
-            nonlocal left
-            if frame.f_code.co_filename not in FILES or frame.f_code.co_name == "_watch":  # _watch is compiled
-                return None
-            frame.f_trace_opcodes, frame.f_trace_lines = True, False
-            if event == "opcode":
-                left -= 1
-                if left == 0:
-                    raise Interrupt
-            return trace
-
-        came = False
-        sys.settrace(trace)
+    for number in itertools.count(1):
+        steps, came = Steps(number, Interrupt, follows), False
+        sys.settrace(steps)
         try:
             next(_apart(action))
         except Interrupt:
             came = True
         finally:
             sys.settrace(None)
-        if left > 0:
-            print(f"{step - 1} steps")
+        assert not steps.lost, f"no exception would come at {steps.lost}"
+        if steps.left > 0:
+            print(f"{number - 1} steps")
             return
         yield came
 
@@ -135,7 +126,7 @@ def errors() -> None:
             threads.for_each(run, 9, array)
 
     for _ in interrupted(action):
-        gc.collect(0)  # an error and its frames, if the exception came just before they were separated
+        gc.collect()  # an error and its frames, if the exception came just before they were separated
         assert arrays.pop()() is None, "an array outlived its call"
         threads.for_each(lambda first, last: _meet(both), 2)
 
@@ -216,4 +207,6 @@ def multiplying() -> None:
 
 if __name__ == "__main__":
     gc.freeze()  # makes collecting quick
+    if sys.version_info >= (3, 13):  # a thread that is not traced ends the tracing of a function for all threads
+        threading.settrace(Steps(0, Interrupt, follows))
     globals()[sys.argv[1]]()
