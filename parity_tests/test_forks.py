@@ -27,7 +27,7 @@ def compute():
     return [array.tobytes() for array in (out, *scratch.relu.backward(x, cache), pooled)]
 
 def fork(in_child):
-    # Newer Pythons warn about a fork while there are threads: this once, and about nothing else.
+    # Newer Pythons warn if there are threads after the fork (OpenBLAS ends its own before it): at most once, of nothing else.
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         child = os.fork()
@@ -38,7 +38,7 @@ def fork(in_child):
             os._exit(sys.exc_info()[0] is not None)
     for warning in warned:
         assert warning.category is DeprecationWarning and "multi-threaded" in str(warning.message), warning
-    assert len(warned) == (sys.version_info >= (3, 12)), warned
+    assert len(warned) <= (sys.version_info >= (3, 12)), warned
     end = time.monotonic() + 60
     while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
         if time.monotonic() > end:
