@@ -185,8 +185,16 @@ DEVIATIONS = (
         "conv2d",
         "weight",
         "must fit into the padded image",
-        Case((np.zeros((1, 3, 3)), np.zeros((1, 1, 2, 3))), {"dilation": (1, 2**62)}, "zeros"),
+        Case((np.zeros((1, 3, 3)), np.zeros((1, 1, 2, 5))), {"dilation": (1, 2**62)}, "zeros"),  # 4 * 2**62 counts as 0
         lambda value, case: max(entries(case.params["dilation"])) >= 2**61,
+    ),
+    Deviation(
+        "A dilation is at least 1",
+        "conv2d",
+        "dilation",
+        "must be at least 1, got 0",
+        _call((0, 1, 3, 3), (1, 1, 2, 2), dilation=0),
+        lambda value, case: 0 in case.arrays[0].shape[:-2],
     ),
     Deviation(
         "Empty input is checked too",
