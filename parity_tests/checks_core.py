@@ -62,7 +62,7 @@ def check_shelf() -> None:
 def check_shelf_of_one_size() -> None:
     """Of one size, the block that was used last is used next, and the others go first."""
     shelf = memory._Shelf()
-    shelf.limit = 64 * SIZE
+    shelf.limit = 43 * SIZE  # bytes: nine blocks and one twice as large are too many
     with patch.object(memory, "_shelf", shelf):
         arrays = [memory.empty((SIZE,), FLOAT32) for _ in range(9)]
         last = arrays[-1].ctypes.data
@@ -175,7 +175,9 @@ def check_rungs_below() -> None:
     """If the chosen rung does not take the arguments, the one below it runs, not one above it."""
     x, weight = np.ones((1, 2, 5, 5), np.float32), np.ones((2, 2, 4, 4), np.float32)
     with scratch.use_rung("winograd"):
-        assert scratch.conv2d.forward(x, weight)[1].rung.name == "implicit_gemm"
+        for value in (1, np.finfo(np.float32).max):  # whose sum overflows
+            weight[...] = value
+            assert scratch.conv2d.forward(x, weight)[1].rung.name == "implicit_gemm"
         weight[0, 0, 0, 0] = np.inf
         assert scratch.conv2d.forward(x, weight)[1].rung.name == "numba"
     with scratch.use_rung("im2col"):
@@ -254,8 +256,8 @@ def check_loading() -> None:
     network.load_state_dict(_Lazy(dict(other)))
     assert all(np.array_equal(array, other[name]) for name, array in network.state_dict().items())
     with np.errstate(all="raise"):
-        network.load_state_dict({**before, last: np.full(2, 1e300)})  # inf in float32, as in torch
-    assert np.isposinf(network.state_dict()[last]).all()
+        network.load_state_dict({**before, last: np.array([1e300, 1e-300])})  # inf and 0 in float32, as in torch
+    assert network.state_dict()[last].tolist() == [np.inf, 0]
     assert all(np.array_equal(array, before[name]) for name, array in network.state_dict().items() if name != last)
 
 
@@ -307,6 +309,12 @@ def check_share_dropped() -> None:
             assert mask is not None
             share = float(np.asarray(mask).mean())
             assert abs(share - (1 - p)) < 6 * np.sqrt(p * (1 - p) / count), f"{share} kept at p = {p}"
+        whole = int(p * 256)  # bytes below it drop and bytes above keep; where a byte equals it, the rest of p decides
+        for byte, wanted in ((whole - 1, 1), (whole, p * 256 - whole), (whole + 1, 0)):
+            words = np.full(count // 8, byte * 0x0101010101010101, np.uint64)
+            rng: Any = SimpleNamespace(integers=lambda *_, words=words, **__: words, random=np.random.default_rng(0).random)
+            share = float(1 - scratch.dropout._draw((count,), p, rng).mean())
+            assert abs(share - wanted) <= 6 * np.sqrt(wanted * (1 - wanted) / count), f"{share} dropped by {byte} at p = {p}"
         x, kept = np.arange(8.0), np.arange(8) % 3 != 0
         layer, ours = torch_impl.modules.Dropout(p), scratch.modules.Dropout(p)
         layer.mask, ours.mask = torch.from_numpy(kept), kept
@@ -359,6 +367,20 @@ def check_limits_of_winograd() -> None:
                     ran = scratch.conv2d.forward(x, weight, bias)[1].rung.name
                 array.flat[0] = before
                 assert (ran == "winograd") == (wanted == "winograd"), f"{ran} ran with {value}"
+        # The longest of the three sums is over tiles, output channels, input channels, or pieces of a larger window.
+        for x_shape, weight_shape, groups, terms in (
+            ((4, 1, 5, 5), (1, 1, 3, 3), 1, 16),
+            ((1, 2, 5, 5), (8, 2, 3, 3), 1, 8),
+            ((1, 8, 5, 5), (2, 8, 3, 3), 1, 8),
+            ((1, 4, 6, 6), (8, 2, 5, 5), 2, 16),
+        ):
+            x, weight = np.zeros(x_shape, dtype), np.zeros(weight_shape, dtype)
+            limit = dtype(np.sqrt(float(info.max) / 2 / 64 / terms))
+            for value, rung in ((limit, "winograd"), (np.nextafter(limit, dtype(np.inf)), "implicit_gemm")):
+                x.flat[-1] = value
+                with scratch.use_rung("winograd"):
+                    ran = scratch.conv2d.forward(x, weight, groups=groups)[1].rung.name
+                assert ran == rung, f"{ran} ran with {value} in {x_shape} and {weight_shape}"
 
 
 CHECKS = tuple(value for name, value in list(globals().items()) if name.startswith("check_"))

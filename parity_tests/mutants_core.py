@@ -39,6 +39,7 @@ MEMORY = (
         "scratch.compiled.memory",
         core.check_shelf_of_one_size,
         ("the block used longest ago is next", "blocks.pop()", "blocks.popleft()"),
+        ("the block used last goes", "blocks.popleft()", "blocks.pop()"),
     ),
     *_in(
         "scratch.compiled.memory",
@@ -91,6 +92,11 @@ LADDER = (
         ("gradients of any shape are taken", "if grad_out.shape != cache.out_shape:", "if False:"),
         ("any operation's cache is taken", " or cache.operation != self.operation", ""),
     ),
+    *_in(
+        "scratch.convolution.implicit_gemm",
+        core.check_rungs_below,
+        ("weights whose sum overflows are refused", " or np.isfinite(weight).all())", ")"),
+    ),
 )
 CHECKS = _in(
     "scratch.core.checks",
@@ -127,6 +133,7 @@ LOADING = _in(
         "                own[name][...] = state_dict[name]",
     ),
     ("a number too large is an error in the middle", 'with np.errstate(all="ignore"):  # what', "if True:  # what"),
+    ("a number too small is an error in the middle", 'errstate(all="ignore"):  # what', 'errstate(over="ignore"):  # what'),
     ("whole numbers are taken", "elif not np.issubdtype(value.dtype, np.floating):", "elif False:"),
     ("any shape is taken that spreads", "elif value.shape != own[name].shape:", "elif value.ndim > own[name].ndim:"),
 )
@@ -154,6 +161,12 @@ WINOGRAD = (
         core.check_limits_of_winograd,
         ("numbers are taken beyond the limit", "/ 2 / 64 /", "/ 2 / 63 /"),
         ("numbers are refused below the limit", "/ 2 / 64 /", "/ 2 / 65 /"),
+        ("a sum over tiles may be of any length", "max(channels, tiles)", "channels"),
+        ("a sum over channels may be of any length", "max(channels, tiles)", "tiles"),
+        ("grad_x's sum may be longer than the output's", "max(C, OC // geometry.groups)", "C"),
+        ("the output's sum may be longer than grad_x's", "max(C, OC // geometry.groups)", "OC // geometry.groups"),
+        ("groups are not told apart", "OC // geometry.groups)", "OC)"),
+        ("a larger window's pieces are not counted", "len(Pieces.of(KH, KW).taps) * ", ""),
     ),
 )
 SGD = _in(
@@ -181,6 +194,13 @@ TORCH = (
         ("the paper's velocity never fades", 'velocity.mul_(group["momentum"])', "velocity"),
         ("the paper's velocity is not kept", 'v = state["momentum_buffer"] = v if', "v = v if"),
         ("update is always torch's", '.get("update", "torch") == "torch"', '.get("updated", "torch") == "torch"'),
+    ),
+    *_in(
+        "scratch.dropout",
+        core.check_share_dropped,
+        ("a coin decides in place of the rest of p", ">= rest", ">= 0.5"),
+        ("the rest of p is the share that is kept", ">= rest", "< rest"),
+        ("the byte that decides nothing drops", "mask[undecided] = ", ""),
     ),
     *_in(
         "torch_impl.dropout",
