@@ -164,6 +164,7 @@ LOSS = (
     bad("cross_entropy", ValueError, "label_smoothing must lie between 0 and 1, got 1.5", (2, 3), LABELS, label_smoothing=1.5),
     bad("cross_entropy", TypeError, "target must be a NumPy array, got list", (2, 3), [0, 1]),
     bad("cross_entropy", ValueError, "ignore_index must be negative for target prob.* got 1", (2, 3), (2, 3), ignore_index=1),
+    bad("cross_entropy", ValueError, "ignore_index must be negative for target prob.* got 0", (2, 3), (2, 3), ignore_index=0),
     bad("cross_entropy", TypeError, "ignore_index must be an int, got None", (2, 3), LABELS, ignore_index=None),
 )
 

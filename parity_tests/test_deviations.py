@@ -55,6 +55,19 @@ def test_a_window_without_cells_has_no_index_and_no_gradient(rung, axis):
     assert torch.any(torch_indices != 4)
 
 
+@pytest.mark.parametrize("rung", POOLING.rungs)
+def test_the_index_of_no_cell_is_not_the_first_cells(rung):
+    """16 bits count the cells of this plane, but not one more."""
+    x = np.ones((1, 1, 1, 1 << 16), np.float32)
+    with scratch.use_rung(rung):
+        (out, indices), cache = POOLING.scratch.forward(
+            x, kernel_size=(2, 1), stride=1 << 14, padding=(1, 0), dilation=(2, 1), return_indices=True
+        )
+        (grad_x,) = POOLING.scratch.backward(np.ones_like(out), cache)
+    assert np.all(indices == 1 << 16)
+    assert np.all(grad_x == 0)
+
+
 @shows("A convolution of no channels")
 @pytest.mark.parametrize("rung", CONVOLUTION.rungs)
 def test_a_convolution_of_no_channels_is_the_bias(rung):

@@ -87,3 +87,20 @@ def test_no_stretch_of_pixels_reads_past_the_last_tile(dtype):
                 out, cache = conv2d.forward(x, np.ones((MR, 1, 1, 1), dtype))
             assert cache.rung.name == "implicit_gemm"
             assert (out == x).all()
+
+
+@fences
+@pytest.mark.skipif(JIT_OFF, reason="nothing in plain Python reads past an array")
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("rung", ["implicit_gemm", "winograd"])
+def test_no_weight_is_read_past_its_last_tap(rung, dtype):
+    """The weight's last vector has each number of taps in turn."""
+    for C in range(1, 2 * vectors.lanes(np.empty(0, dtype)) + 2):
+        side = 1 if rung == "implicit_gemm" else 3
+        x, weight = np.ones((1, C, side, side), dtype), LAYOUTS["before a fence"](np.ones((1, C, side, side), dtype))
+        with use_rung(rung):
+            out, cache = conv2d.forward(x, weight)
+            grad_x, _, _ = conv2d.backward(out, cache)
+        assert cache.rung.name == rung
+        assert (out == weight.size).all()
+        assert np.all(grad_x == weight.size)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +16,7 @@ from alexnet_from_scratch.proof.draws import FLOATS, Case, layouts, memories
 from alexnet_from_scratch.proof.parity import ASSERTIONS, examine
 from alexnet_from_scratch.proof.specs import RUNGS
 from parity_tests.verdicts import SPEC
-from scratch import conv2d, use_rung
+from scratch import conv2d, cross_entropy, use_rung
 from scratch.convolution.geometry import geometry_of
 from scratch.convolution.winograd_correlate import correlate
 from scratch.convolution.winograd_tiles import Filters, limit_of
@@ -145,6 +146,18 @@ def test_winograd_writes_its_outputs_and_nothing_beside_them(shape, dtype):
         np.testing.assert_array_equal(out, conv2d.forward(x, weight, bias)[0])
     assert np.all(memory[:32] == 99)
     assert np.all(memory[-32:] == 99)
+
+
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+@pytest.mark.parametrize("rung", SPEC["cross_entropy"].rungs)
+def test_the_mean_over_no_classes_is_that_of_nothing(rung, reduction):
+    logits = np.zeros((2, 0), np.float32)
+    with use_rung(rung):
+        loss, cache = cross_entropy.forward(logits, logits, reduction=reduction)
+        gradients = cross_entropy.backward(np.ones_like(loss), cache)
+    theirs = torch.nn.functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(logits), reduction=reduction)
+    np.testing.assert_array_equal(loss, theirs.numpy())
+    assert [gradient.shape for gradient in gradients] == [(2, 0)] * 2
 
 
 # torch multiplies the gradient by small factors before large ones, and so loses bits that scratch keeps: the remainder of a few

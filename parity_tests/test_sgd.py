@@ -175,6 +175,7 @@ BUFFER = {"momentum_buffer": np.ones(3)}
         ({"state": []}, TypeError, "sgd: state must be a mapping, got list"),
         ({"state": {0: [1.0]}}, TypeError, "sgd: state of parameter 0 must be a mapping, got list"),
         ({"state": {1: BUFFER}}, ValueError, "states of parameters 0 to 0, got 1"),
+        ({"state": {-1: BUFFER}}, ValueError, "states of parameters 0 to 0, got -1"),
         ({"state": {0: {"momentum_buffer": np.ones(4)}}}, ValueError, r"momentum_buffer .* its shape \(3,\), got \(4,\)"),
         ({"state": {0: {"momentum_buffer": np.ones(3, np.float32)}}}, TypeError, "momentum_buffer .* float64 .* float32"),
         ({"state": {0: {"momentum_buffer": [1.0] * 3}}}, TypeError, "momentum_buffer .* must be a NumPy array, got list"),
@@ -292,6 +293,21 @@ def test_the_papers_rate_acts_on_new_gradients_only():
     sgd.lr = 0.25
     sgd.step()  # v = 0.5 · -3 - 0.25 · 0.25 · 5 - 0.25 · 4 = -2.8125
     assert only.data == [2.1875]
+
+
+@pytest.mark.parametrize("update", scratch.sgd.UPDATES)
+def test_torchs_side_takes_a_closure_and_returns_its_loss(update):
+    w = torch.tensor([4.0, -2.0], requires_grad=True)
+    sgd = torch_impl.sgd.SGD([w], lr=0.25, update=update)
+
+    def closure() -> Any:
+        loss = (w * w).sum()
+        loss.backward()
+        return loss.detach()
+
+    with torch.no_grad():  # the closure's gradients are recorded all the same
+        assert sgd.step(closure) == 20
+    np.testing.assert_array_equal(w.detach(), [2, -1])
 
 
 @given(data=st.data())
