@@ -242,6 +242,17 @@ def test_torchvisions_layers_trained_here_keep_their_pixels(converted, tmp_path)
     assert "0 to 255" in lines[0]
 
 
+def test_a_first_layer_that_overflows_without_its_scale_is_named(converted, tmp_path):
+    header = files.read_header(converted, "weights")
+    arrays = header.read()
+    arrays["network.features.0.weight"][0, 0, 0, 0] = 1e37
+    source, out = tmp_path / "large.safetensors", tmp_path / "large.pth"
+    files.write(source, "weights", header.about, arrays)
+    with pytest.raises(ValueError, match=r"large.safetensors: all weights must be finite .* infinity in features.0.weight"):
+        convert.to_torch(source, out)
+    assert not out.exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -51,6 +51,14 @@ def test_resume_goes_on_or_changes_nothing(side, tmp_path):
         for _ in range(2):
             run(side, tmp_path / "parts", max_steps=3, resume=True)
             assert weights_of(tmp_path / "parts") == weights_of(tmp_path / "whole")
+
+
+@side_by_side
+def test_the_summary_counts_the_images_that_were_left_out(side, tmp_path):
+    data = data_of()
+    some = replace(data, train=replace(data.train, skipped=("a",)), test=replace(data.test, skipped=("b", "c")))
+    with dataset(some):
+        assert run(side, tmp_path, max_steps=1)["skipped_images"] == 3
 
 
 @side_by_side

@@ -6,13 +6,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import scratch.pictures
 import scratch.predict
+import torch_impl.pictures
 import torch_impl.predict
 from alexnet_from_scratch.runs import prediction, weights
 from scratch.alexnet import AlexNet
@@ -169,6 +172,26 @@ def test_a_package_that_is_absent_is_named_with_what_to_install(package, side, m
     assert done.stderr.startswith(f"error: {name}")
     assert done.stderr.endswith(f"not installed: pip install 'alexnet-from-scratch[{extra}]'\n")
     assert done.stderr.count("\n") == 1
+
+
+class SeenError(Exception):
+    pass
+
+
+READERS: list[Any] = [scratch.predict, torch_impl.predict, scratch.pictures, torch_impl.pictures]
+
+
+@pytest.mark.parametrize("module", READERS, ids=lambda module: module.__name__)
+@pytest.mark.parametrize(("size", "scaled"), [(224, 256), (28, 28)])
+def test_images_are_read_for_the_size_that_they_are_scaled_to(module, size, scaled, monkeypatch):
+    def seen(*arguments: object) -> None:
+        raise SeenError(*arguments)
+
+    monkeypatch.setattr(module, "load", lambda path: (None, SimpleNamespace(size=size, evaluation=None), CLASSES))
+    monkeypatch.setattr(module, "read_image", seen)
+    with pytest.raises(SeenError) as caught:
+        module.stages("image", "weights") if hasattr(module, "stages") else module.predict("image", "weights")
+    assert caught.value.args == ("image", scaled)
 
 
 @pytest.mark.parametrize("side", ["scratch", "torch_impl"])

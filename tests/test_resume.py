@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from alexnet_from_scratch.data.datasets import Dataset, Split
 from alexnet_from_scratch.runs import resuming, session
 from alexnet_from_scratch.runs.checkpoints import Checkpoints
 from alexnet_from_scratch.runs.options import Options
@@ -335,6 +336,26 @@ def test_a_checkpoint_of_an_earlier_version_may_be_resumed(stopped, capsys):
     run(side, folder, max_steps=4, resume=True)
     assert "It was saved with an unknown version, so" in capsys.readouterr().out
     assert weights_of(folder) == weights_of(whole)
+
+
+def test_the_seconds_of_all_parts_are_counted(stopped):
+    side, folder, _ = stopped
+    spoil(checkpoints_of(folder)[-1], lambda content, arrays: content["state"]["position"].update(seconds=1e6))
+    assert run(side, folder, max_steps=4, resume=True)["seconds"] > 1e6
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["seconds"] > 1e6 for line in lines if "loss" in line] == [False] * 3 + [True]
+
+
+def test_images_that_change_sides_are_noticed():
+    """Those between training and testing too: classes and labels are then the same, one after the other."""
+    labels = np.array([0, 1, 0, 1, 0, 1])
+
+    def of(train: int, classes: tuple[str, ...] = ("a", "b")) -> str:
+        parts = (Split(part, lambda i: np.zeros((8, 8), np.uint8)) for part in (labels[:train], labels[train:]))
+        return resuming.fingerprint(Dataset("digits", classes, False, *parts))
+
+    assert of(4) == of(4)
+    assert len({of(4), of(2), of(3), of(4, ("a", "c")), of(4, ("a", "b", "c"))}) == 5
 
 
 JSON = st.recursive(
