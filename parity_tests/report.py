@@ -251,7 +251,7 @@ def _draw(rows: list[dict[str, Any]], long_sums: list[dict[str, Any]], path: Pat
         drawn.set(xlabel="worst error of the drawn cases, in bounds")
         drawn.axvline(1, color="black", linewidth=1, label="at most")
         _panel(long, long_sums, [f"{row['operation']} · {row['rung']} · {row['result']}" for row in long_sums])
-        long.set(xlabel="worst error of long sums, in bounds", xscale="log")
+        long.set(xlabel="worst error of long sums, in bounds", xscale="log" if long_sums else "linear")
         long.plot([row["share"] for row in long_sums][::-1], range(len(long_sums)), "|", color="black", markersize=6)
         figure.legend(*drawn.get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
         figure.savefig(path, metadata={"Date": None})

@@ -103,6 +103,23 @@ def test_one_files_arrays_do_not_go_with_anothers_state(checkpoints):
         checkpoints.newest(lambda _: None)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"network.a": ARRAYS["network.a"].reshape(3, 2)},
+        {"velocity.a": ARRAYS["velocity.a"].astype(np.float32)},  # no bytes in either
+        {"number": np.array(3, np.int64).view(np.float64)},
+        {"velocity.a": ARRAYS["velocity.a"], "velocity.b": ARRAYS["velocity.a"]},
+    ],
+    ids=["shape", "dtype of nothing", "dtype", "name"],
+)
+def test_a_checksum_is_of_more_than_bytes(checkpoints, change):
+    path = checkpoints.save(1, ARRAYS, STATE)
+    files.write(path, "checkpoint", files.read_header(path, "checkpoint").about, {**ARRAYS, **change})
+    with pytest.raises(ValueError, match="checksum does not match its content"):
+        checkpoints.newest(lambda _: None)
+
+
 def test_without_a_whole_one_there_is_an_error(checkpoints):
     path = checkpoints.save(1, ARRAYS, STATE)
     files.write(path, "weights", {}, ARRAYS)
