@@ -27,12 +27,14 @@ def hunt_apart(mutant: Mutant) -> Kill | None:
     command = [sys.executable, "-m", __name__, str(MUTANTS.index(mutant))]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
     lines = run.stdout.splitlines()
-    if run.returncode < 0 and lines:
-        return Kill(signal.Signals(-run.returncode).name, *json.loads(lines[-1]))
+    last = json.loads(lines[-1]) if lines else None
+    if isinstance(last, dict):  # found; what the mistake has broken may still end the process at its exit
+        return Kill(**last)
+    if run.returncode < 0 and last:  # a case that it announced
+        return Kill(signal.Signals(-run.returncode).name, *last)
     if run.returncode != 0:
         raise RuntimeError(f"{mutant}: exit status {run.returncode}: {run.stderr}")
-    kill = json.loads(lines[-1])
-    return kill and Kill(**kill)
+    return None
 
 
 def main() -> None:

@@ -29,12 +29,6 @@ MUTANTS: tuple[Mutant, ...] = (
     *planting(
         "conv2d",
         "winograd",
-        ("numbers are taken up to eight times the limit", "/ 2 / 64 /", "/ 2 /"),
-        module="scratch.convolution.winograd_tiles",
-    ),
-    *planting(
-        "conv2d",
-        "winograd",
         ("taps are taken down to zero", "type(4 * np.finfo(filters.weight.dtype).tiny)", "type(0)"),
         module="scratch.convolution.winograd_correlate",
     ),

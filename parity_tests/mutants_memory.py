@@ -102,12 +102,6 @@ OTHERS = (
         after=NUMBA,
     ),
     *planting(
-        "local_response_norm",
-        "numba",
-        ("a tile is always whole", "stop = min(P, start + TILE)", "stop = start + TILE"),
-        after="def _backward_kernel",
-    ),
-    *planting(
         "adaptive_avg_pool2d",
         "numba",
         ("the row after a window is read", "range(top[oh], bottom[oh])", "range(top[oh], bottom[oh] + 1)"),

@@ -58,10 +58,12 @@ def conv2d(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes =
         KH, KW = draw(st.integers(1, 4)), draw(st.integers(1, 4))
         if draw(choice(False, False, False, False, True)):
             KH, KW = KH + 3, KW + 2  # up to seven rows
-    dilation = 1 if for_winograd else draw(int_or_pair(1, 2))
+    # A few that winograd declines, too: another step between taps, and windows that are entirely in the padding.
+    dilation = draw(choice(1, 1, 1, 1, 1, 1, 1, (1, 2))) if for_winograd else draw(int_or_pair(1, 2))
     word = draw(choice(None, None, "same", "valid"))
     # Some paddings are so wide that a window misses x altogether.
-    padding = word or draw(st.one_of(int_or_pair(0, min(2, KH, KW)), st.tuples(st.integers(0, KH + 1), st.integers(0, KW + 1))))
+    wide = st.tuples(*(choice(0, k - 1, k) if for_winograd else st.integers(0, k + 1) for k in (KH, KW)))
+    padding = word or draw(st.one_of(int_or_pair(0, min(2, KH, KW)), wide))
     stride = 1 if for_winograd or padding == "same" else draw(int_or_pair(1, 3))
     frame = (9, 9) if padding == "same" else (0, 0) if padding == "valid" else _both(padding)
     # As small as the window allows, or up to four cells more: some sizes are multiples of the stride, others not. Large ones
