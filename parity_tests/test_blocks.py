@@ -5,7 +5,9 @@ from __future__ import annotations
 import heapq
 import itertools
 import sys
+from collections.abc import Callable, Iterable
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,32 +74,30 @@ def test_a_mistake_between_blocks_is_found(mutant):
         assert not all(agree(stand_ins["scratch_module"], mutant.rung, row) for row in SHAPES)
 
 
-@pytest.mark.parametrize("rung", RUNGS)
-@pytest.mark.parametrize("row", SHAPES, ids=str)
-def test_the_caches_decide_no_bit(rung, row, monkeypatch):
+def assert_same_bits(rung: str, row, choices: Iterable, choose: Callable[[Any], None]) -> None:
+    """The convolution's results have the same bits after each of the choices."""
     shape, window, stride, padding, groups = row
     x, weight, bias = arrays(shape, window, groups)
     x, weight = x * np.float32(0.1), weight * np.float32(0.3)  # sums that round
     results = []
-    for KiB in (64, 256, 1024, 2048, 1 << 16):
-        monkeypatch.setattr(blocks, "size_of_l2", lambda KiB=KiB: KiB << 10)
+    for choice in choices:
+        choose(choice)
         results.append(of_scratch(scratch.conv2d, rung, x, weight, bias, stride=stride, padding=padding, groups=groups))
-    for arrays_of_one_size in zip(*results, strict=True):
-        assert len({array.tobytes() for array in arrays_of_one_size}) == 1
+    for arrays_of_one_kind in zip(*results, strict=True):
+        assert len({array.tobytes() for array in arrays_of_one_kind}) == 1
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+@pytest.mark.parametrize("row", SHAPES, ids=str)
+def test_the_caches_decide_no_bit(rung, row, monkeypatch):
+    sizes = (64, 256, 1024, 2048, 1 << 16)
+    assert_same_bits(rung, row, sizes, lambda KiB: monkeypatch.setattr(blocks, "size_of_l2", lambda: KiB << 10))
 
 
 @pytest.mark.parametrize("rung", RUNGS)
 @pytest.mark.parametrize("row", SHAPES, ids=str)
 def test_past_the_caches_or_not_decides_no_bit(rung, row, monkeypatch):
-    shape, window, stride, padding, groups = row
-    x, weight, bias = arrays(shape, window, groups)
-    x, weight = x * np.float32(0.1), weight * np.float32(0.3)  # sums that round
-    results = []
-    for slow in (0, handover.PATIENCE):
-        monkeypatch.setattr(handover, "_slow", slow)
-        results.append(of_scratch(scratch.conv2d, rung, x, weight, bias, stride=stride, padding=padding, groups=groups))
-    for ordinary, past in zip(*results, strict=True):
-        assert ordinary.tobytes() == past.tobytes()
+    assert_same_bits(rung, row, (0, handover.PATIENCE), lambda slow: monkeypatch.setattr(handover, "_slow", slow))
 
 
 def test_buffers_are_written_past_the_caches_after_some_slow_ones_in_succession(monkeypatch):
