@@ -19,8 +19,9 @@ import scratch
 import torch_impl.modules
 import torch_impl.sgd
 from scratch.compiled import memory, threads
+from scratch.convolution import winograd_filters
 from scratch.core import checks
-from scratch.modules import Linear, Sequential
+from scratch.modules import Conv2d, Linear, Sequential
 from scratch.sgd import SGD
 
 FLOAT32 = np.dtype(np.float32)
@@ -381,6 +382,71 @@ def check_limits_of_winograd() -> None:
                 with scratch.use_rung("winograd"):
                     ran = scratch.conv2d.forward(x, weight, groups=groups)[1].rung.name
                 assert ran == rung, f"{ran} ran with {value} in {x_shape} and {weight_shape}"
+
+
+def check_kept_filters() -> None:
+    """In evaluation a layer gives the operation's bits after any change, and transforms its weight only after a change."""
+    transform, transformed = winograd_filters._transform, []
+
+    def counted(*arguments: Any) -> Any:
+        transformed.append(arguments)
+        return transform(*arguments)
+
+    rng = np.random.default_rng(0)
+
+    def evaluate(layer: Conv2d, times: int, x: np.ndarray) -> None:
+        transformed.clear()
+        out = layer(x)
+        assert len(transformed) == times, f"transformed {len(transformed)} times instead of {times}"
+        bias = None if layer.bias is None else layer.bias.data
+        fresh = scratch.conv2d.forward(x, layer.weight.data.copy(), bias, groups=layer.groups)[0]
+        assert out.tobytes() == fresh.tobytes(), "not the operation's bits"
+
+    with scratch.use_rung("winograd"), patch.object(winograd_filters, "_transform", counted):
+        layer = Conv2d(40, 16, 3, rng=rng).eval()
+        weight, small, large = layer.weight.data, *(rng.standard_normal((N, 40, 9, 9), np.float32) for N in (1, 5))
+        assert layer.bias is not None
+        assert weight.size > winograd_filters.STRETCH
+        evaluate(layer, 1, small)
+        layer.bias.data += 1
+        evaluate(layer, 0, small)
+        for tap in (0, winograd_filters.STRETCH - 1, winograd_filters.STRETCH, weight.size - 1):
+            for bit in (0, 31):
+                weight.view(np.uint32).flat[tap] ^= np.uint32(1 << bit)
+                evaluate(layer, 1, small)
+                evaluate(layer, 0, small)
+        weight.flat[7] = 0.0
+        evaluate(layer, 1, small)
+        weight.flat[7] = -0.0
+        evaluate(layer, 1, small)
+        # The limit is lower for more tiles. Filters within it are within a higher one.
+        evaluate(layer, 1, large)
+        evaluate(layer, 0, small)
+        weight.flat[7] = np.sqrt(np.finfo(np.float32).max / 2 / 64 / 40)
+        evaluate(layer, 1, small)
+        evaluate(layer, 1, large)  # Winograd declines it
+        layer.load_state_dict(Conv2d(40, 16, 3, rng=rng).state_dict())
+        layer.train()
+        for _ in range(2):
+            evaluate(layer, 1, small)
+        layer.eval()
+        evaluate(layer, 1, small)
+        # Weights of other shapes in the same memory.
+        for shape, groups in (
+            ((8, 80, 3, 3), 1),
+            ((40, 16, 3, 3), 1),
+            ((16, 40, 3, 3), 2),
+            ((8, 48, 3, 5), 1),
+            ((8, 48, 5, 3), 1),
+        ):
+            other = Conv2d(shape[1] * groups, shape[0], shape[2:], groups=groups, bias=False).eval()
+            other.weight.data = weight.reshape(shape)
+            x = rng.standard_normal((1, shape[1] * groups, 9, 9), np.float32)
+            evaluate(other, 1, x)
+            evaluate(other, 0, x)
+        evaluate(layer, 1, small)
+        del other, layer, weight
+        assert not winograd_filters._kept, "kept although the weight is gone"
 
 
 CHECKS = tuple(value for name, value in list(globals().items()) if name.startswith("check_"))

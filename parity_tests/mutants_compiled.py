@@ -90,14 +90,19 @@ WINOGRAD = (
         "winograd",
         ("a tile's second row goes without the bias", "2 * NR + right, addend, flat_out", "2 * NR + right, 0 * addend, flat_out"),
         ("each piece of a larger window reads the first one's patch", "tiles.patches[k // C]", "tiles.patches[0]"),
+        ("infinities are taken, and reach outputs that do not see them", "pad(x, layout, limit)", "pad(x, layout)"),
+        module="scratch.convolution.winograd_correlate",
+    ),
+    *planting(
+        "conv2d",
+        "winograd",
         (
             "a piece's taps beyond the window are not zero",
             "if tap >= 0 else zeros",
             "if tap >= 0 else c * size * whole",
         ),
         ("the last panel of filters begins where the one before it does", "min(top + r, M - 1)", "min(r, M - 1)"),
-        ("infinities are taken, and reach outputs that do not see them", "pad(x, layout, limit)", "pad(x, layout)"),
-        module="scratch.convolution.winograd_correlate",
+        module="scratch.convolution.winograd_filters",
     ),
     *planting(
         "conv2d",

@@ -30,7 +30,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "conv2d",
         "winograd",
         ("taps are taken down to zero", "type(4 * np.finfo(filters.weight.dtype).tiny)", "type(0)"),
-        module="scratch.convolution.winograd_correlate",
+        module="scratch.convolution.winograd_filters",
     ),
 )
 

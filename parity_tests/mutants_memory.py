@@ -43,13 +43,18 @@ CONVOLUTION = (
         "conv2d",
         "winograd",
         ("there is no room for the vector after the outputs", "4 * NR + lanes(x)", "4 * NR"),
+        ("an odd output has a row below its last", "h + 1 < H", "h < H"),
+        module="scratch.convolution.winograd_correlate",
+    ),
+    *planting(
+        "conv2d",
+        "winograd",
         (
             "filters have no room for what the last vector writes too much",
             "(filters.C * KH * KW + 1) * whole",
             "filters.C * KH * KW * whole",
         ),
-        ("an odd output has a row below its last", "h + 1 < H", "h < H"),
-        module="scratch.convolution.winograd_correlate",
+        module="scratch.convolution.winograd_filters",
     ),
     *planting(
         "conv2d",

@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from scratch import adaptive_avg_pool2d, conv2d, cross_entropy, dropout, linear, local_response_norm, max_pool2d, relu
+from scratch.convolution.winograd_filters import forget, keep
 from scratch.core import checks
 from scratch.core.module import IncompatibleKeys, Layer, Module, Parameter, WeightedLayer, random_generator
 
@@ -150,6 +151,7 @@ class Conv2d(WeightedLayer):
         self._start("out_channels", (self.out_channels, self.in_channels // self.groups, *self.kernel_size), bias, dtype, rng)
 
     def forward(self, x: np.ndarray) -> np.ndarray:
+        (forget if self.training else keep)(self.weight.data)
         return self._remember(
             *conv2d.forward(
                 x, *self._arrays(), stride=self.stride, padding=self.padding, dilation=self.dilation, groups=self.groups

@@ -21,7 +21,7 @@ def test_parts_are_those_of_each_phase(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert set(found["pool5", "forward"]["parts"]) == {"max_pool2d.numba_forward"}
     assert set(found["pool5", "backward"]["parts"]) == {"max_pool2d._backward_kernel"}
-    assert "winograd_correlate._transformed" in found["conv5/2", "forward"]["parts"]
+    assert "winograd_filters._transform" in found["conv5/2", "forward"]["parts"]
     assert "winograd_grad_weight.grad_weight_of" not in found["conv5/2", "forward"]["parts"]
     assert "winograd_grad_weight.grad_weight_of" in found["conv5/2", "backward"]["parts"]
     for one in found.values():

@@ -77,6 +77,15 @@ def vector_at(builder, vector, pointer, offset):
     return builder.bitcast(builder.gep(pointer, [offset]), vector.as_pointer())
 
 
+def prefetched(builder, data, at):
+    """Ask for the cache line of the element at that position, to be read from the second-level cache soon."""
+    pointer, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+    form = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
+    instruction = cgutils.get_or_insert_function(builder.module, form, "llvm.prefetch.p0")
+    # To read, second level, data.
+    builder.call(instruction, [builder.bitcast(builder.gep(data, [at]), pointer), number(0), number(2), number(1)])
+
+
 def fused_multiply_add(builder, vector):
     """The function a·b + c of three vectors, rounded only once if the processor can do so."""
     name = f"llvm.fmuladd.v{vector.count}{'f32' if isinstance(vector.element, ir.FloatType) else 'f64'}"

@@ -24,6 +24,7 @@ from scratch.compiled.emission import (
     Flat,
     data_of,
     fused_multiply_add,
+    prefetched,
     reduced,
     store_first,
     vector_at,
@@ -33,6 +34,9 @@ from scratch.compiled.emission import (
 from scratch.compiled.jit import kernel
 
 LINE = 64  # bytes of a cache line, the unit that the cache loads
+# Bytes by which a sum over a long row prefetches ahead: two pages. The processor prefetches by itself, but it stops at the end of
+# a page, since it does not know where the next page is in memory.
+AHEAD = 2 << 12
 
 
 @register_jitable
@@ -105,11 +109,7 @@ def prefetch_line(array: Flat, at: int) -> None:
 def prefetch_line(typing_context, array, at):
     def emit(context, builder, signature, arguments):
         (data,) = data_of(context, builder, signature, arguments, 0)
-        pointer, number = ir.IntType(8).as_pointer(), ir.IntType(32)
-        form = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
-        instruction = cgutils.get_or_insert_function(builder.module, form, "llvm.prefetch.p0")
-        at = builder.bitcast(builder.gep(data, [arguments[1]]), pointer)
-        builder.call(instruction, [at, number(0), number(2), number(1)])  # to read, second level, data
+        prefetched(builder, data, arguments[1])
         return context.get_dummy_value()
 
     return types.void(array, types.intp), emit
@@ -281,8 +281,9 @@ def transpose_square(typing_context, source, source_at, offsets, first, target, 
 def dot(a: Flat, a_at: int, b: Flat, b_at: int, count: int) -> Any:
     """Σ a[a_at + i] · b[b_at + i], i < count.
 
-    PARTS · lanes running sums go through both arrays. Then they are joined in pairs, and the last few elements, which do not fill
-    a vector, are added. So the order of the sum depends on count and the vector's width, not on positions in memory.
+    PARTS · lanes running sums go through both arrays; ``a``, which may come from memory, is prefetched. Then the sums are joined
+    in pairs, and the last few elements, which do not fill a vector, are added. So the order of the sum depends on count and the
+    vector's width, not on positions in memory.
     """
     whole = count - count % lanes(a)
     result = dot_of_vectors(a, a_at, b, b_at, whole)
@@ -305,7 +306,10 @@ def dot_of_vectors(typing_context, a, a_at, b, b_at, count):
         vector, itemsize = vector_of(context, signature.args[0])
         multiply_add = fused_multiply_add(builder, vector)
 
+        ahead = a_at.type(AHEAD // itemsize)
+
         def added(part, position):
+            prefetched(builder, a, builder.add(builder.add(a_at, position), ahead))
             values = [
                 builder.load(vector_at(builder, vector, data, builder.add(at, position)), align=itemsize)
                 for data, at in ((a, a_at), (b, b_at))

@@ -9,17 +9,17 @@ import numpy as np
 
 from scratch.compiled import memory
 from scratch.compiled.blocks import KC, panels_in_l2
-from scratch.compiled.handover import fill
 from scratch.compiled.jit import kernel
 from scratch.compiled.microkernel import MR, NR_VECTORS, micro_kernel
-from scratch.compiled.threads import for_each
-from scratch.compiled.vectors import lanes, stream, transpose
-from scratch.convolution.packing import Copies, Grid, PaddedInput, all_within, new_copies, pad, plan_copies
+from scratch.compiled.threads import for_each, get_num_threads
+from scratch.compiled.vectors import lanes
+from scratch.convolution.packing import Copies, Grid, PaddedInput, new_copies, pad, plan_copies
+from scratch.convolution.winograd_filters import TransformedFilters, transformed
 from scratch.convolution.winograd_tiles import Filters, Pieces, patch_of, tile_layout
-from scratch.convolution.winograd_transforms import ELEMENTS, input_transform, interleave, output_transform, weight_transform
-from scratch.core.ladder import NotTakenError
+from scratch.convolution.winograd_transforms import ELEMENTS, input_transform, interleave, output_transform
 
 SHARE = 7  # panels of MR channels in a work item: with only 7, their products stay in L2 until they are transformed back
+FEW = 4  # panels of tiles for each thread from which on ranges of different lengths pay
 
 
 class Tiles(NamedTuple):
@@ -28,14 +28,6 @@ class Tiles(NamedTuple):
     grid: Grid  # of tiles
     patches: np.ndarray  # (pieces, ELEMENTS): offsets of a piece's patch from a tile's first cell
     spans: np.ndarray  # (ELEMENTS, 2): the first of the K = pieces·C channels with products there, and how many have
-
-
-class TransformedFilters(NamedTuple):
-    """U = G g Gᵀ, packed for the micro-kernel, and the bias of every channel of the result."""
-
-    U: np.ndarray  # (G·⌈M/MR⌉, ELEMENTS, K + 1, MR): the last vector may write into the last row
-    panel: int  # elements from one panel to the next, in whole vectors
-    bias: np.ndarray
 
 
 class TileBuffers(NamedTuple):
@@ -63,7 +55,7 @@ def correlate(x: np.ndarray, top: int, left: int, filters: Filters, bias: np.nda
         filters.C * np.stack([pieces.needed.argmax(0), pieces.needed.sum(0)], 1),
     )
     K = len(pieces.taps) * filters.C
-    transformed = _transformed(filters, pieces.taps, bias, limit)
+    transformed_filters = transformed(filters, pieces.taps, bias, limit)
     NR = NR_VECTORS * lanes(x)
     # U is read once for all panels whose V and products L2 holds.
     panels = panels_in_l2(ELEMENTS * (K + SHARE * MR) * NR * x.itemsize, 0)
@@ -74,97 +66,12 @@ def correlate(x: np.ndarray, top: int, left: int, filters: Filters, bias: np.nda
             memory.workspace(panels * ELEMENTS * SHARE * MR * NR, x.dtype),
             memory.workspace(4 * NR + lanes(x), x.dtype),
         )
-        _correlate_kernel(first, last, padded, tiles, transformed, buffers, out, filters.groups)
+        _correlate_kernel(first, last, padded, tiles, transformed_filters, buffers, out, filters.groups)
 
-    shares = math.ceil(math.ceil(filters.M / MR) / SHARE)
-    for_each(run, filters.groups * math.ceil(N * rows * columns / NR) * shares, values=SHARE * ELEMENTS * K * NR)
-
-
-# --- filters ----------------------------------------------------------------------------------------------------------
-
-
-def _transformed(filters: Filters, corners: np.ndarray, bias: np.ndarray, limit: Any) -> TransformedFilters:
-    """U = G g Gᵀ of each piece g that begins at one of these corners, as :func:`_weight_kernel` writes it.
-
-    Raises:
-        NotTakenError: a tap is beyond ``limit`` or NaN, or so small that a quarter of it is not exact.
-    """
-    KH, KW = filters.order.shape
-    # (pieces, 9): the index, in a filter, of each tap of a piece; -1 for taps outside the window, which count as zeros.
-    order = np.pad(filters.order, [(0, 2), (0, 2)], constant_values=-1)
-    taps = np.stack([order[kh : kh + 3, kw : kw + 3].ravel() for kh, kw in corners])
-    side = lanes(filters.weight)
-    whole = math.ceil(MR / side) * side
-    panels = filters.groups * math.ceil(filters.M / MR)
-    size = ELEMENTS * (len(corners) * filters.C + 1) * MR
-    panel = math.ceil(size / side) * side
-    U = memory.workspace(panels * panel, filters.weight.dtype)
-    # Any number of at least this size is a whole multiple of four times the smallest number, and so are their sums.
-    least = filters.weight.dtype.type(4 * np.finfo(filters.weight.dtype).tiny)
-    within = memory.empty((panels,), np.dtype(np.bool_))
-
-    def run(first: int, last: int, past: bool) -> None:
-        cells = memory.workspace((filters.C * KH * KW + 1) * whole, filters.weight.dtype)
-        one = memory.workspace(panel, filters.weight.dtype)
-        _weight_kernel(first, last, filters, taps, limit, least, cells, one, U, within, past)
-
-    fill(run, panels, U, values=ELEMENTS * len(corners) * filters.C * MR)
-    if not within.all():
-        raise NotTakenError(f"conv2d: winograd takes weights from ±{least:.3g} to ±{limit:.3g} and 0 only")
-    return TransformedFilters(U, panel, bias)
-
-
-@kernel
-def _weight_kernel(
-    first: int,
-    last: int,
-    filters: Filters,
-    taps: np.ndarray,
-    limit: Any,
-    least: Any,
-    cells: np.ndarray,
-    panel: np.ndarray,
-    U: np.ndarray,
-    within: np.ndarray,
-    past: bool,
-) -> None:
-    """A work item is MR channels of the result, one packed panel. A vector holds one tap of several filters.
-
-    weight -> cells (C·KH·KW, whole vectors of MR) -> U (G·⌈M/MR⌉, ELEMENTS, pieces·C + 1, MR), each panel first in ``panel`` if
-    U is written past the caches. ``taps`` (pieces, 9): the index in a filter of each tap of a piece, or -1. within (G·⌈M/MR⌉,)
-    becomes whether a panel's taps are allowed.
-    """
-    weight, _, M, C, (group_step, row_step, channel_step), order = filters
-    size = order.size  # taps of a filter
-    side = lanes(weight)
-    whole = (MR + side - 1) // side * side  # MR, rounded up to whole vectors
-    offsets, positions = np.empty(whole, np.intp), np.empty(taps.shape[1], np.intp)
-    zeros = C * size * whole
-    cells[zeros : zeros + whole] = 0  # after all filters
-    together = C if channel_step == size else 1  # channels whose filters are contiguous
-    panels = (M + MR - 1) // MR
-    step = (len(taps) * C + 1) * MR  # from U[i, element] to U[i, element + 1]
-    for i in range(first, last):
-        group, top = i // panels, i % panels * MR
-        for r in range(whole):
-            offsets[r] = min(top + r, M - 1) * row_step  # weight[:, top + r]; rows beyond M repeat the last one
-        for c in range(0, C, together):
-            at = group * group_step + c * channel_step  # weight[group, 0, c]
-            transpose(weight, at, offsets, together * size, cells, c * size * whole, whole)  # -> cells[c]
-        within[i] = all_within(cells[:zeros], limit, least)
-        target, target_at = (panel, 0) if past else (U, i * panel.size)  # U[i]
-        for k in range(len(taps) * C):
-            piece, c = divmod(k, C)
-            for j in range(len(positions)):
-                tap = taps[piece, j]
-                positions[j] = (c * size + tap) * whole if tap >= 0 else zeros  # cells[c, tap], or the zeros
-            for r in range(0, whole, side):
-                weight_transform(cells, r, positions, target, target_at + k * MR + r, step)  # U[i, :, k, r]
-        if past:
-            stream(panel, 0, U, i * panel.size, panel.size)  # U[i]
-
-
-# --- tiles ------------------------------------------------------------------------------------------------------------
+    shares, tile_panels = math.ceil(math.ceil(filters.M / MR) / SHARE), filters.groups * math.ceil(N * rows * columns / NR)
+    # Every range transforms its tiles. So if there are only a few panels of them, as for one image, each thread gets one range.
+    once = 1 if tile_panels < FEW * get_num_threads() else None
+    for_each(run, tile_panels * shares, ranges_per_thread=once, values=SHARE * ELEMENTS * K * NR)
 
 
 @kernel
