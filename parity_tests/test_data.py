@@ -124,6 +124,46 @@ def test_preprocessing_of_odd_kinds(name, value):
             make()
 
 
+IMAGE = np.zeros((9, 8), np.uint8)
+
+
+@pytest.mark.parametrize("value", [None, 1.5, -1, True, 1j, object()], ids=type)
+@pytest.mark.parametrize("side", SIDES)
+def test_arguments_of_odd_kinds_are_named(side, value):
+    """The message says which argument is wrong: none of these can be ``value``."""
+    good = side.Preprocessing.fit([IMAGE], size=8, channels=1, mirror=True)
+    choices = Choices.draw(1, np.random.default_rng(0))
+    calls: dict[str, Any] = {
+        "Preprocessing.fit: images": lambda: side.Preprocessing.fit(value, size=8, channels=1, mirror=True),
+        "Preprocessing.fit: channels": lambda: side.Preprocessing.fit([IMAGE], size=8, channels=value, mirror=True),
+        "Preprocessing: size": lambda: side.Preprocessing.fit([IMAGE], size=value, channels=1, mirror=True),
+        "Preprocessing.training: images": lambda: good.training(value, choices),
+        "Preprocessing.training: choices": lambda: good.training([IMAGE], value),
+        "Preprocessing.evaluation: images": lambda: good.evaluation(value),
+        "Preprocessing.ten_crops: images": lambda: good.ten_crops(value),
+        "Preprocessing: state": lambda: side.Preprocessing.from_state_dict(value),
+        "Preprocessing: mean": lambda: replace(good, mean=value),
+        "Preprocessing: colour": lambda: replace(good, colour=value),
+        "mean_probabilities: logits": lambda: side.mean_probabilities(value),
+        "resize: images": lambda: side.resize(value, (2, 2)),
+        "prepare: image": lambda: side.prepare(value),
+        "prepare: channels": lambda: side.prepare(IMAGE, 4, value),
+        "centre_crop: images": lambda: side.centre_crop(value, 2),
+        "batch: n": lambda: side.batch(value),
+    }
+    for name, call in calls.items():
+        with pytest.raises((TypeError, ValueError), match=f"^{name} must "):
+            call()
+
+
+@pytest.mark.parametrize("value", [None, "x", 1.5, True, [1], np.ones(3)], ids=type)
+def test_choices_of_odd_kinds(value):
+    with pytest.raises(TypeError, match=r"^Choices.draw: n must be an int, got "):
+        Choices.draw(value, np.random.default_rng(0))
+    with pytest.raises(TypeError, match=r"^Choices.draw: rng must be a numpy.random.Generator, got "):
+        Choices.draw(1, value)
+
+
 def test_a_matrix_is_prepared_as_an_array_is():
     image = np.arange(8 * 6, dtype=np.uint8).reshape(8, 6)
     with warnings.catch_warnings(action="ignore", category=PendingDeprecationWarning):

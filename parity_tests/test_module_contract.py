@@ -150,12 +150,24 @@ def test_modes_reach_everything_inside():
         (lambda: Sequential(ReLU())["0"], TypeError, "Sequential: index must be an int, got '0'"),
         (lambda: CrossEntropyLoss([1.0, 2.0]), TypeError, "CrossEntropyLoss: weight must be a NumPy array, got list"),
         (lambda: ReLU().train(1), TypeError, "ReLU.train: mode must be True or False, got 1"),
+        (lambda: ReLU().zero_grad(None), TypeError, "ReLU.zero_grad: set_to_none must be True or False, got None"),
+        (lambda: ReLU().load_state_dict({}, np.ones(3)), TypeError, "ReLU.load_state_dict: strict must be True or False, got nd"),
+        (lambda: ReLU().load_state_dict({}, None), TypeError, "ReLU.load_state_dict: strict must be True or False, got None"),
         (lambda: modules.Parameter([1.0]), TypeError, "Parameter: data must be a NumPy array, got list"),
     ],
 )
 def test_bad_arguments(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+@pytest.mark.parametrize("value", [None, 1, "yes", np.ones(3)], ids=type)
+@pytest.mark.parametrize("make", [lambda: Linear(3, 3), lambda: Conv2d(3, 3, 1), lambda: Sequential(ReLU())])
+def test_whether_a_gradient_is_needed_is_a_bool(make, value):
+    layer, x = make(), np.ones((3, 3, 3), np.float32)
+    layer(x)
+    with pytest.raises(TypeError, match=r"\.backward: need_(grad_x|input_grad) must be True or False, got "):
+        layer.backward(x, need_input_grad=value)
 
 
 def test_a_parameter_shows_its_shape():

@@ -171,7 +171,8 @@ BUFFER = {"momentum_buffer": np.ones(3)}
         ({"param_groups": [{"params": 0}]}, TypeError, "sgd: params must be a sequence, got int"),
         ({"param_groups": []}, ValueError, r"one group of 1 parameters, got groups of \[\]"),
         ({"param_groups": [{"params": [0, 1]}]}, ValueError, r"one group of 1 parameters, got groups of \[2\]"),
-        ({"param_groups": [{"params": [0]}]}, KeyError, "lr"),
+        ({"param_groups": [{"params": [0]}]}, ValueError, r"sgd: a group must have 'lr', got \['update', 'params'\]"),
+        ({"param_groups": [{}]}, ValueError, r"sgd: a group must have 'params', got \[\]"),
         ({"state": []}, TypeError, "sgd: state must be a mapping, got list"),
         ({"state": {0: [1.0]}}, TypeError, "sgd: state of parameter 0 must be a mapping, got list"),
         ({"state": {1: BUFFER}}, ValueError, "states of parameters 0 to 0, got 1"),
@@ -194,6 +195,20 @@ def test_a_bad_state_dict_changes_nothing(change, error, message):
 def test_no_state_dict_at_all():
     with pytest.raises(TypeError, match="sgd: state_dict must be a mapping, got NoneType"):
         SGD([parameter(np.ones(3))], lr=1).load_state_dict(None)
+
+
+@pytest.mark.parametrize("missing", ["param_groups", "state"])
+def test_a_state_dict_without_a_part(missing):
+    sgd = SGD([parameter(np.ones(3))], lr=1)
+    state = {name: part for name, part in sgd.state_dict().items() if name != missing}
+    with pytest.raises(ValueError, match=f"sgd: state_dict must have '{missing}', got "):
+        sgd.load_state_dict(state)
+
+
+@pytest.mark.parametrize("value", [None, 1, np.ones(3)], ids=type)
+def test_zero_grad_takes_a_bool(value):
+    with pytest.raises(TypeError, match="sgd: set_to_none must be True or False, got "):
+        SGD([parameter(np.ones(3))], lr=1).zero_grad(value)
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------

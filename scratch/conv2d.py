@@ -90,9 +90,10 @@ def backward(grad_out: np.ndarray, cache: Cache, *, need_grad_x: bool = True) ->
         ``(grad_x, grad_weight, grad_bias)``, each of its array's shape; None for an absent bias or an unneeded grad_x.
 
     Raises:
-        TypeError: ``grad_out`` has another dtype, or ``cache`` is not conv2d's.
+        TypeError: ``grad_out`` has another dtype, ``cache`` is not conv2d's, or ``need_grad_x`` not a bool.
         ValueError: ``grad_out`` has another shape.
     """
+    need_grad_x = checks.flag("conv2d.backward", "need_grad_x", need_grad_x)
     grad_x, grad_weight, grad_bias = RUNGS.backward(grad_out, cache, need_grad_x=need_grad_x)
     return grad_x, grad_weight, grad_bias
 

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from alexnet_from_scratch.data.choices import Choices
+from alexnet_from_scratch.arguments import iterator
+from alexnet_from_scratch.data.choices import Choices, require_choices
 from alexnet_from_scratch.data.datasets import PHOTOGRAPHS, photographs
 from scratch import softmax
 from scratch.compiled.products import matmul
@@ -86,14 +87,14 @@ class Preprocessing:
             mirror: whether mirror images show the same class.
 
         Raises:
-            TypeError: ``channels`` or ``size`` is not an int.
+            TypeError: ``channels`` or ``size`` is not an int, or ``images`` not iterable.
             ValueError: ``channels`` is another number, there are no images, or one is not uint8 of shape (H,W) or (H,W,3).
         """
         if checks.integer("Preprocessing.fit", "channels", channels) not in (1, 3):
             raise ValueError(f"Preprocessing.fit: channels must be 1 or 3, got {channels!r}")
         S, count = scaled(size), 0
         total, products = np.zeros((channels, S, S)), np.zeros((channels, channels))
-        for image in images:
+        for image in iterator("Preprocessing.fit", "images", images):
             pixels = prepare(image, S, channels)
             total += pixels
             pixels = pixels.reshape(channels, -1)
@@ -116,10 +117,11 @@ class Preprocessing:
         """Images (N) as training uses them, altered at random as ``choices`` say: (N,C,size,size), float32.
 
         Raises:
+            TypeError: ``images`` is not iterable, or ``choices`` not Choices.
             ValueError: an image is not uint8 of shape (H,W) or (H,W,3), or there are not as many choices.
         """
-        if len(choices.mirror) != len(images):
-            raise ValueError(f"Preprocessing.training: choices must be for {len(images)} images, got {len(choices.mirror)}")
+        images = list(iterator("Preprocessing.training", "images", images))
+        require_choices(choices, len(images))
         out = np.empty((len(images), len(self.mean), self.size, self.size), np.float32)
         for i, image in enumerate(images):
             shift = self.colour @ (COLOUR_NOISE * choices.colour[i, : len(self.mean)])
@@ -133,8 +135,10 @@ class Preprocessing:
         """Images (N) as testing uses them, the centre of each: (N,C,size,size), float32.
 
         Raises:
+            TypeError: ``images`` is not iterable.
             ValueError: an image is not uint8 of shape (H,W) or (H,W,3).
         """
+        images = list(iterator("Preprocessing.evaluation", "images", images))
         out = np.empty((len(images), len(self.mean), self.size, self.size), np.float32)
         for i, image in enumerate(images):
             out[i] = centre_crop(self._canvas(image), self.size)
@@ -146,8 +150,10 @@ class Preprocessing:
         Without ``mirror``, only five: (N,5,C,size,size). Their probabilities are averaged by :func:`mean_probabilities`.
 
         Raises:
+            TypeError: ``images`` is not iterable.
             ValueError: an image is not uint8 of shape (H,W) or (H,W,3).
         """
+        images = list(iterator("Preprocessing.ten_crops", "images", images))
         out = np.empty((len(images), 10 if self.mirror else 5, len(self.mean), self.size, self.size), np.float32)
         for i, image in enumerate(images):
             canvas = self._canvas(image)
@@ -172,9 +178,11 @@ class Preprocessing:
         """The preprocessing that :meth:`state_dict` was called on.
 
         Raises:
-            TypeError: a value is not a plain array.
+            TypeError: ``state`` is not a mapping, or a value is not a plain array.
             ValueError: names, shapes or types are wrong, or the numbers are impossible.
         """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"Preprocessing: state must be a mapping of names to arrays, got {type(state).__name__}")
         shapes = {name: checks.plain("Preprocessing", name, array).shape for name, array in state.items()}
         numbers = dict.fromkeys(("size", "mirror"), ())
         if not (set(shapes) == {*numbers, "mean", "colour"} and shapes.items() >= numbers.items()):

@@ -103,6 +103,7 @@ class Sequential(Module):
         return x
 
     def backward(self, grad_out: np.ndarray | None, *, need_input_grad: bool = True) -> np.ndarray | None:
+        need_input_grad = checks.flag(type(self).__name__ + ".backward", "need_input_grad", need_input_grad)
         for i, module in reversed(list(enumerate(self))):
             grad_out = module.backward(grad_out, need_input_grad=need_input_grad or i > 0)
         return grad_out

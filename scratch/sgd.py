@@ -138,6 +138,7 @@ class SGD:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear the gradients: forget them, or with ``set_to_none=False`` fill them with zeros where they are."""
+        set_to_none = checks.flag("sgd", "set_to_none", set_to_none)
         for parameter in self.parameters:
             if set_to_none:
                 parameter.grad = None
@@ -156,18 +157,17 @@ class SGD:
         A ``torch.optim.SGD``'s state works too, with its tensors as arrays; it has no ``update``, which is then 'torch'.
 
         Raises:
-            KeyError: an entry is missing.
             TypeError: ``state_dict``, a part of it, an option or a velocity has the wrong type.
-            ValueError: another number of parameters, a velocity of another shape than its parameter, or an option out of its
-                range. After any of these errors, nothing has changed.
+            ValueError: an entry is missing; there is another number of parameters, a velocity of another shape than its
+                parameter, or an option out of its range. After any of these errors, nothing has changed.
         """
-        groups = _of_kind(Sequence, "param_groups", _of_kind(Mapping, "state_dict", state_dict)["param_groups"])
-        sizes = [len(_of_kind(Sequence, "params", _of_kind(Mapping, "a group", group)["params"])) for group in groups]
+        groups = _of_kind(Sequence, "param_groups", _entry("state_dict", state_dict, "param_groups"))
+        sizes = [len(_of_kind(Sequence, "params", _entry("a group", group, "params"))) for group in groups]
         if sizes != [len(self.parameters)]:
             raise ValueError(f"sgd: state_dict must have one group of {len(self.parameters)} parameters, got groups of {sizes}")
         group = {"update": "torch", **groups[0]}
-        loaded = SGD(self.parameters, **{name: group[name] for name in OPTIONS})
-        for i, entry in _of_kind(Mapping, "state", state_dict["state"]).items():
+        loaded = SGD(self.parameters, **{name: _entry("a group", group, name) for name in OPTIONS})
+        for i, entry in _of_kind(Mapping, "state", _entry("state_dict", state_dict, "state")).items():
             if i not in range(len(self.parameters)):
                 raise ValueError(
                     f"sgd: state_dict must hold states of parameters 0 to {len(self.parameters) - 1}, got {checks.shown(i)}"
@@ -215,6 +215,13 @@ class SGD:
             self._checked_like(i, "momentum_buffer", self._velocities[i])
         grad = self.parameters[i].grad
         return None if grad is None else self._checked_like(i, "grad", grad)
+
+
+def _entry(what: str, mapping: Any, name: str) -> Any:
+    """``mapping[name]``, where the mapping is a state dict or a part of it."""
+    if name not in _of_kind(Mapping, what, mapping):
+        raise ValueError(f"sgd: {what} must have {name!r}, got {checks.shown(list(mapping))}")
+    return mapping[name]
 
 
 def _of_kind(kind: type, name: str, value: Any) -> Any:

@@ -67,6 +67,17 @@ def test_bad_arguments(arguments, message):
         open_dataset(*arguments)
 
 
+@pytest.mark.parametrize("value", [1, 1.5, True, [], np.ones(3)], ids=type)
+def test_arguments_of_odd_kinds(value):
+    with pytest.raises(ValueError, match="open_dataset: name must be one of "):
+        open_dataset(value)
+    with pytest.raises(TypeError, match="open_dataset: a file must be given by its path, got "):
+        open_dataset("imagefolder", value)
+    if type(value) is not int:
+        with pytest.raises(TypeError, match="open_dataset: workers must be an int, got "):
+            open_dataset("digits", workers=value)
+
+
 def test_there_must_be_a_thread():
     with pytest.raises(ValueError, match="open_dataset: workers must be at least 1, got 0"):
         open_dataset("digits", workers=0)

@@ -101,6 +101,13 @@ def broken_images(folder):
     }
 
 
+@pytest.mark.parametrize("value", [None, 1, True, 1.5, [], RAMP], ids=type)
+def test_an_image_is_given_by_its_path(value):
+    """An int would be an open file, which would be closed."""
+    with pytest.raises(TypeError, match=r"^read_image: a file must be given by its path, got "):
+        read_image(value)
+
+
 def test_broken_images_are_named(tmp_path):
     for name, message in broken_images(tmp_path).items():
         with pytest.raises(BrokenImageError, match=f"{name} ({message})"):

@@ -94,6 +94,15 @@ def test_loaders_refuse_what_makes_no_sense(options, message):
         loader(noise(4), **options)
 
 
+@pytest.mark.parametrize("value", [None, "x", 1.5, True, [1], np.ones(3)], ids=type)
+@pytest.mark.parametrize("name", ["batch", "seed", "workers", "rank", "world"])
+def test_loaders_count_in_ints(name, value):
+    with pytest.raises(TypeError, match=f"^Loader: {name} must be an int, got "):
+        loader(noise(4), **{name: value})
+    with pytest.raises(TypeError, match=r"^sample: limit must be an int, got "):
+        sample(noise(4), value)
+
+
 def threads():
     return [thread for thread in threading.enumerate() if thread.name.startswith("data")]
 

@@ -185,6 +185,12 @@ def test_a_file_that_is_not_there(tmp_path):
         scratch.predict.load(tmp_path)
 
 
+@pytest.mark.parametrize("value", [None, 1, True, 1.5, []], ids=type)
+def test_weights_are_given_by_their_path(value):
+    with pytest.raises(TypeError, match=r"^weights: a file must be given by its path, got "):
+        weights.open_weights(value)
+
+
 def test_a_pipe_is_no_file(tmp_path):
     pipe(tmp_path / "fifo")
     with pytest.raises(OSError, match="fifo: must be a file"):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from alexnet_from_scratch.data.choices import Choices
+from alexnet_from_scratch.arguments import integer, iterator
+from alexnet_from_scratch.data.choices import Choices, require_choices
 from alexnet_from_scratch.data.datasets import PHOTOGRAPHS, photographs
 
 __all__ = ["Preprocessing", "batch", "centre_crop", "mean_probabilities", "prepare", "resize", "scaled"]
@@ -32,6 +34,8 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         S = scaled(self.size)
+        for name in ("mean", "colour"):
+            _require_tensor("Preprocessing", name, getattr(self, name))
         if self.mean.shape not in ((1, S, S), (3, S, S)) or self.colour.shape != 2 * self.mean.shape[:1]:
             raise ValueError(
                 f"Preprocessing: for size {self.size}, mean must have shape (C,{S},{S}) and colour (C,C) with C 1 or 3, "
@@ -47,12 +51,12 @@ class Preprocessing:
     @classmethod
     def fit(cls, images: Iterable[np.ndarray], *, size: int, channels: int, mirror: bool) -> Preprocessing:
         """The preprocessing for images like these, each counted with equal weight."""
-        if channels not in (1, 3):
+        if integer("Preprocessing.fit", "channels", channels) not in (1, 3):
             raise ValueError(f"Preprocessing.fit: channels must be 1 or 3, got {channels!r}")
         S, count = scaled(size), 0
         total = torch.zeros(channels, S, S, dtype=torch.float64)
         products = torch.zeros(channels, channels, dtype=torch.float64)
-        for image in images:
+        for image in iterator("Preprocessing.fit", "images", images):
             pixels = prepare(image, S, channels)
             total += pixels
             pixels = pixels.flatten(1)
@@ -72,8 +76,8 @@ class Preprocessing:
 
     def training(self, images: Sequence[np.ndarray], choices: Choices) -> torch.Tensor:
         """N images as the network is trained on them, altered at random as ``choices`` say: (N,C,size,size), float32."""
-        if len(choices.mirror) != len(images):
-            raise ValueError(f"Preprocessing.training: choices must be for {len(images)} images, got {len(choices.mirror)}")
+        images = list(iterator("Preprocessing.training", "images", images))
+        require_choices(choices, len(images))
         out = torch.empty(len(images), len(self.mean), self.size, self.size)
         for i, image in enumerate(images):
             shift = self.colour @ torch.from_numpy(COLOUR_NOISE * choices.colour[i, : len(self.mean)])
@@ -85,6 +89,7 @@ class Preprocessing:
 
     def evaluation(self, images: Sequence[np.ndarray]) -> torch.Tensor:
         """N images as the network is tested on them, the middle of each: (N,C,size,size), float32."""
+        images = list(iterator("Preprocessing.evaluation", "images", images))
         out = torch.empty(len(images), len(self.mean), self.size, self.size)
         for i, image in enumerate(images):
             out[i] = centre_crop(self._canvas(image), self.size)
@@ -92,6 +97,7 @@ class Preprocessing:
 
     def ten_crops(self, images: Sequence[np.ndarray]) -> torch.Tensor:
         """Four corners, the middle, and the mirror images of all five: (N,10,C,size,size), float32, or 5 without ``mirror``."""
+        images = list(iterator("Preprocessing.ten_crops", "images", images))
         out = torch.empty(len(images), 10 if self.mirror else 5, len(self.mean), self.size, self.size)
         for i, image in enumerate(images):
             canvas = self._canvas(image)
@@ -114,6 +120,11 @@ class Preprocessing:
     @classmethod
     def from_state_dict(cls, state: Mapping[str, np.ndarray]) -> Preprocessing:
         """The preprocessing whose :meth:`state_dict` this is, from here or from scratch."""
+        if not isinstance(state, Mapping):
+            raise TypeError(f"Preprocessing: state must be a mapping of names to arrays, got {type(state).__name__}")
+        for name, array in state.items():
+            if not isinstance(array, np.ndarray):
+                raise TypeError(f"Preprocessing: {name} must be a NumPy array, got {type(array).__name__}")
         shapes = {name: array.shape for name, array in state.items()}
         numbers = dict.fromkeys(("size", "mirror"), ())
         if not (set(shapes) == {*numbers, "mean", "colour"} and shapes.items() >= numbers.items()):
@@ -138,15 +149,21 @@ class Preprocessing:
         return F.pad(pixels, (border, border, border, border))
 
 
+def _require_tensor(where: str, name: str, value: Any) -> None:
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{where}: {name} must be a tensor, got {type(value).__name__}")
+
+
 def scaled(size: int) -> int:
     """The size to which images are scaled for a network that sees ``size`` pixels of them."""
-    if size < 1:
+    if integer("Preprocessing", "size", size) < 1:
         raise ValueError(f"Preprocessing: size must be at least 1, got {size}")
     return size if size < SMALL else size * 8 // 7
 
 
 def mean_probabilities(logits: torch.Tensor) -> torch.Tensor:
     """(N,crops,classes) to probabilities (N,classes)."""
+    _require_tensor("mean_probabilities", "logits", logits)
     if logits.ndim != 3:
         raise ValueError(f"mean_probabilities: logits must have shape (N,crops,classes), got {tuple(logits.shape)}")
     return F.softmax(logits, dim=2).mean(dim=1)
@@ -154,6 +171,7 @@ def mean_probabilities(logits: torch.Tensor) -> torch.Tensor:
 
 def resize(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Scale images (…,H,W) to (…,*size), bilinearly; when scaling down, every old pixel counts."""
+    _require_tensor("resize", "images", images)
     *leading, H, W = images.shape
     resized = F.interpolate(images.reshape(-1, 1, H, W), size, mode="bilinear", antialias=True)
     return resized.reshape(*leading, *size)
@@ -161,10 +179,12 @@ def resize(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 def prepare(image: np.ndarray, size: int = 256, channels: int = 3) -> torch.Tensor:
     """The middle square of an image (H,W) or (H,W,3), uint8, scaled: (channels,size,size), float64 from 0 to 255."""
-    if channels not in (1, 3):
+    if integer("prepare", "channels", channels) not in (1, 3):
         raise ValueError(f"prepare: channels must be 1 or 3, got {channels!r}")
     if isinstance(image, np.ma.MaskedArray):
         raise TypeError("prepare: image must be a plain NumPy array, got MaskedArray")
+    if integer("prepare", "size", size) < 1:
+        raise ValueError(f"prepare: size must be at least 1, got {size}")
     shape, dtype = np.shape(image), getattr(image, "dtype", type(image).__name__)
     if not (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)) or 0 in shape or dtype != np.uint8:
         raise ValueError(f"prepare: image must have shape (H,W) or (H,W,3) and dtype uint8, got {shape} and {dtype}")
@@ -180,7 +200,8 @@ def prepare(image: np.ndarray, size: int = 256, channels: int = 3) -> torch.Tens
 
 def centre_crop(images: torch.Tensor, size: int) -> torch.Tensor:
     """The middle (…,size,size) of images (…,H,W)."""
-    if size < 1:
+    _require_tensor("centre_crop", "images", images)
+    if integer("centre_crop", "size", size) < 1:
         raise ValueError(f"centre_crop: size must be at least 1, got {size}")
     if min(images.shape[-2:]) < size:
         raise ValueError(f"centre_crop: images must be at least {size} high and wide, got {tuple(images.shape)}")
@@ -191,7 +212,8 @@ def centre_crop(images: torch.Tensor, size: int) -> torch.Tensor:
 def batch(n: int, *, seed: int = 0, device: torch.device | str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
     """Images (n,3,224,224), float32, the mean image subtracted, and labels (n,), int64: scratch's own for the same seed."""
     crops = (33, 33, 2)  # per photograph: 256 - 224 + 1 offsets down and across, and the mirror image
-    if not 1 <= n <= len(PHOTOGRAPHS) * math.prod(crops):
+    integer("batch", "seed", seed)
+    if not 1 <= integer("batch", "n", n) <= len(PHOTOGRAPHS) * math.prod(crops):
         raise ValueError(f"batch: n must be from 1 to {len(PHOTOGRAPHS) * math.prod(crops)}, the number of crops, got {n}")
     prepared = torch.stack([prepare(photograph) for photograph in photographs().values()])
     prepared -= prepared.mean(dim=0)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from alexnet_from_scratch.arguments import integer
+
 
 @dataclass(frozen=True)
 class Choices:
@@ -23,8 +25,23 @@ class Choices:
 
     @classmethod
     def draw(cls, n: int, rng: np.random.Generator) -> Choices:
-        """Choices for ``n`` images."""
+        """Choices for ``n`` images.
+
+        Raises:
+            TypeError: ``n`` is not an int, or ``rng`` not a generator.
+        """
+        n = integer("Choices.draw", "n", n)
+        if not isinstance(rng, np.random.Generator):
+            raise TypeError(f"Choices.draw: rng must be a numpy.random.Generator, got {type(rng).__name__}")
         return cls(rng.random((n, 2)), rng.random(n) < 0.5, rng.standard_normal((n, 3)))
 
     def __getitem__(self, part: slice) -> Choices:
         return Choices(self.offset[part], self.mirror[part], self.colour[part])
+
+
+def require_choices(choices: object, images: int) -> None:
+    """Raise TypeError unless these are choices, and ValueError unless they are for that many images."""
+    if not isinstance(choices, Choices):
+        raise TypeError(f"Preprocessing.training: choices must be Choices, got {type(choices).__name__}")
+    if len(choices.mirror) != images:
+        raise ValueError(f"Preprocessing.training: choices must be for {images} images, got {len(choices.mirror)}")

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from alexnet_from_scratch.arguments import integer, require_path
 from alexnet_from_scratch.data.idx import read_idx
 from alexnet_from_scratch.data.image_folders import Part, index_folder
 from alexnet_from_scratch.data.images import read_image
@@ -99,16 +100,19 @@ def open_dataset(
             are read (``images.read_image``).
 
     Raises:
+        TypeError: an argument is of another kind.
         ValueError: there is no such data set, it takes no folder or needs one, or the folder's contents are not as they should
             be; there are no workers.
         FileNotFoundError: the files are not there; the message says how to get them.
         ModuleNotFoundError: the package that contains or reads the images is not installed.
     """
-    if name not in NAMES:
+    if not isinstance(name, str) or name not in NAMES:
         raise ValueError(f"open_dataset: name must be one of {', '.join(NAMES)}, got {name!r}")
+    if folder is not None:
+        require_path("open_dataset", folder)
     if folder is not None and not str(folder):
         raise ValueError("open_dataset: folder must be a path, got ''")
-    if workers < 1:
+    if integer("open_dataset", "workers", workers) < 1:
         raise ValueError(f"open_dataset: workers must be at least 1, got {workers}")
     if name == "imagefolder":
         if folder is None:

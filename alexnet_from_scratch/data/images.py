@@ -12,6 +12,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from alexnet_from_scratch.arguments import require_path
 from alexnet_from_scratch.packages import optional
 from alexnet_from_scratch.paths import kind, naming
 
@@ -72,10 +73,12 @@ def read_image(path: Path | str, for_size: int | None = None) -> np.ndarray:
     Raises:
         BrokenImageError: it is not an image, or is damaged in whatever way; or it has more pixels than the limit, ``MAX_PIXELS``
             or the environment variable ``ALEXNET_MAX_PIXELS``, and is not decoded then.
+        TypeError: ``path`` is not a path.
         ValueError: that variable is not a number of pixels.
         OSError: the system does not let it be read, which says nothing about the image.
         ModuleNotFoundError: Pillow is not installed.
     """
+    require_path("read_image", path)
     Image: Any = optional("PIL.Image")
     limit = _limit()
     if Image.MAX_IMAGE_PIXELS is not None:  # Pillow's own limit must not act first; it is process-wide, and only ever raised

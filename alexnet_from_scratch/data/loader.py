@@ -12,6 +12,7 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
+from alexnet_from_scratch.arguments import integer
 from alexnet_from_scratch.data.ahead import ahead
 from alexnet_from_scratch.data.choices import Choices
 from alexnet_from_scratch.data.datasets import Split
@@ -47,6 +48,7 @@ class Loader(Generic[X]):
             one image at most, so a last batch of fewer images than processes leaves some without.
 
     Raises:
+        TypeError: a number is not an int.
         ValueError: batch or workers is below 1, or there is no such rank.
     """
 
@@ -59,6 +61,8 @@ class Loader(Generic[X]):
     world: int = 1
 
     def __post_init__(self) -> None:
+        for name in ("batch", "seed", "workers", "rank", "world"):
+            integer("Loader", name, getattr(self, name))
         if self.batch < 1 or self.workers < 1:
             raise ValueError(f"Loader: batch and workers must be at least 1, got {self.batch} and {self.workers}")
         if not 0 <= self.rank < self.world:
@@ -108,5 +112,5 @@ class Loader(Generic[X]):
 
 def sample(split: Split, limit: int = 5000, *, workers: int = 2) -> Generator[np.ndarray, None, None]:
     """At most ``limit`` of a split's images, evenly spaced, for statistics."""
-    count = min(limit, len(split))
+    count = min(integer("sample", "limit", limit), len(split))
     return ahead(split.image, (i * len(split) // count for i in range(count)), workers=workers)

@@ -26,6 +26,7 @@ except ModuleNotFoundError as error:
         "safetensors, the format of weights and checkpoints, is not installed: pip install 'alexnet-from-scratch[train]'"
     ) from error
 
+from alexnet_from_scratch.arguments import require_path
 from alexnet_from_scratch.paths import naming
 from alexnet_from_scratch.signs import PICKLE, SAFETENSORS, ZIP, described
 from alexnet_from_scratch.text import shown
@@ -89,7 +90,9 @@ def read_header(path: Path | str, kind: str) -> Header:
     Raises:
         NotWholeError: it is not a whole file of that kind, or has arrays of types outside ``DTYPES``.
         OSError: it cannot be read.
+        TypeError: ``path`` is not a path.
     """
+    require_path(kind, path)
     path = Path(path)
     seems = described(path)
     if seems != SAFETENSORS:

@@ -100,6 +100,7 @@ class Module:
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear the gradients: forget them, or with ``set_to_none=False`` fill them with zeros where they are."""
+        set_to_none = checks.flag(type(self).__name__ + ".zero_grad", "set_to_none", set_to_none)
         for parameter in self.parameters():
             if set_to_none:
                 parameter.grad = None
@@ -120,13 +121,14 @@ class Module:
             The missing keys and the unexpected keys; both are empty if ``strict``.
 
         Raises:
-            TypeError: ``state_dict`` is not a mapping.
+            TypeError: ``state_dict`` is not a mapping, or ``strict`` not a bool.
             ValueError: one message lists everything that is wrong: missing or unexpected keys (if ``strict``), values that are
                 not plain arrays of floats, shapes that differ. Then nothing has changed.
         """
         here = type(self).__name__ + ".load_state_dict"
         if not isinstance(state_dict, Mapping):
             raise TypeError(f"{here}: state_dict must be a mapping of names to arrays, got {type(state_dict).__name__}")
+        strict = checks.flag(here, "strict", strict)
         own = self.state_dict()
         missing = [name for name in own if name not in state_dict]
         unexpected = [name for name in state_dict if name not in own]
