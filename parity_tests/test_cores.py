@@ -18,6 +18,7 @@ OTHERS = "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n24 22 0:21 / /proc rw - proc proc
 @pytest.fixture(autouse=True)
 def _many_cores(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
 
 
 def tree(root: Path, groups: str, mounts: str, **files: str) -> Path:
