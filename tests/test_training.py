@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -318,30 +319,32 @@ session.command(train, TorchOptions.parse("torch_impl"))
 
 
 @pytest.mark.posix
-def test_two_processes_do_as_one_until_one_is_lost_and_another_goes_on_alone(tmp_path):
+def test_two_processes_do_as_one_until_one_is_lost_and_go_on_alone_or_together(tmp_path):
     flags = {"batch": 5, "lr": 0.001, "checkpoint_every": 2, "max_steps": 5}  # 5 images for two processes: 2 and 3
     run("torch_impl", tmp_path / "one", **flags)
     (tmp_path / "loses_one.py").write_text(LOSES_ONE)
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node=2",
-        str(tmp_path / "loses_one.py"),
-    ]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     given = {**TINY, **flags}.items()
     spelled = [word for name, value in given for word in (options.spelled(name), str(value)) if word != "True"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
-    lost = subprocess.run([*command, *spelled, "--out", str(tmp_path / "two")], env=environment, capture_output=True, text=True)
+    lost = subprocess.run(
+        [*command, str(tmp_path / "loses_one.py"), *spelled, "--out", str(tmp_path / "two")],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
     assert lost.returncode != 0
     assert "error: process 0 of 2 lost another one. Continue from the last checkpoint with --resume" in lost.stderr
     assert sorted(path.name for path in (tmp_path / "two" / "checkpoints").iterdir())[-1] == "step-000000002.safetensors"
     np.testing.assert_allclose(losses_of(tmp_path / "two"), losses_of(tmp_path / "one")[:3], rtol=1e-5)
 
+    shutil.copytree(tmp_path / "two", tmp_path / "together")
     run("torch_impl", tmp_path / "two", **flags, resume=True)
-    assert_close(tmp_path / "two", tmp_path / "one")
-    np.testing.assert_allclose(losses_of(tmp_path / "two"), losses_of(tmp_path / "one"), rtol=1e-5)
+    together = [*command, "-m", "torch_impl.train", "--out", str(tmp_path / "together"), "--resume"]
+    subprocess.run(together, env=environment, capture_output=True, check=True)  # only one of the two locks the folder
+    for out in (tmp_path / "two", tmp_path / "together"):
+        assert_close(out, tmp_path / "one")
+        np.testing.assert_allclose(losses_of(out), losses_of(tmp_path / "one"), rtol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # from torch.compile itself
