@@ -18,12 +18,13 @@ import scratch.predict
 import torch_impl.pictures
 import torch_impl.predict
 from alexnet_from_scratch.runs import prediction, weights
+from alexnet_from_scratch.text import shown
 from scratch.alexnet import AlexNet
 from scratch.data import Preprocessing
 
 ROOT = Path(__file__).parents[1]
 SIDES: list[Any] = [scratch.predict, torch_impl.predict]
-CLASSES = ("plain", "[red]café[/red]", "$5_$ %s {0}", "写真", "ö" * 300)
+CLASSES = ("plain", "[red]café[/red]", "$5_$ %s {0}\x1b[2J\u202e", "写真", "ö" * 300)
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +146,8 @@ def test_names_of_images_are_text(name, mini, tmp_path, capsys, monkeypatch):
 def test_names_of_classes_are_text(mini, tmp_path, capsys):
     predict(scratch.predict, paint(tmp_path / "noise.png"), "--weights", mini)
     printed = capsys.readouterr().out
-    assert all(name in printed for name in CLASSES[:-1])
+    assert all(shown(name) in printed for name in CLASSES[:-1])
+    assert not set(printed) & set("\x1b\u202e")
     assert printed.count("ö") == 300
 
 

@@ -152,6 +152,15 @@ def test_an_ended_run_is_evaluated_again_if_asked_for(begun, tmp_path, capsys):
     assert "nothing is left to do" in capsys.readouterr().out
 
 
+def test_a_folders_name_is_text(begun, tmp_path, capsys):
+    side, _, whole = begun
+    folder = shutil.copytree(whole, tmp_path / "[red]run[/]:smile:\x1b[2J")
+    run(side, folder, max_steps=4, resume=True)
+    out = capsys.readouterr().out
+    assert r"[red]run[/]:smile:\x1b[2J: the run ended" in out
+    assert "\x1b" not in out
+
+
 @pytest.mark.parametrize("flags", [{"keep": 1}, {"threads": 2}, {"epochs": 30}, {"checkpoint_every": 1}, {"no_pictures": False}])
 def test_an_ended_run_refuses_what_changes_nothing(begun, tmp_path, flags):
     side, _, whole = begun
