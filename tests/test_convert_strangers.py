@@ -75,6 +75,7 @@ WRAPPED: dict[str, tuple[Any, str]] = {
         "",
     ),
     "a negated view": (lambda state: {**state, LAST: torch.complex(state[LAST], -state[LAST]).conj().imag}, ""),
+    "a negated view without gaps": (lambda state: {**state, LAST: torch._neg_view(-state[LAST])}, ""),
     "a slice of another tensor": (lambda state: {**state, LAST: torch.cat([state[LAST], torch.ones(9)])[:CLASSES]}, ""),
 }
 
