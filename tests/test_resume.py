@@ -266,6 +266,14 @@ def test_steps_of_ten_digits_come_after_those_of_nine(tmp_path):
     assert [int(path.stem[5:]) for path in checkpoints.paths()] == [5, 999_999_999, 1_000_000_000]
 
 
+def test_a_folder_in_a_checkpoints_place_is_moved_aside(tmp_path):
+    checkpoints = Checkpoints(tmp_path, "scratch", 3)
+    checkpoints.path(5).mkdir()
+    (checkpoints.path(5) / "mine").write_text("stays")
+    assert checkpoints.save(5, {"a": np.ones(3)}, {}).is_file()
+    assert [path.read_text() for path in tmp_path.rglob("mine")] == ["stays"]
+
+
 WEIGHT, VELOCITY = "network.features.0.weight", "velocity.features.0.weight"
 # Changes to a checkpoint's state and arrays, and the resulting messages.
 SPOILT: dict[str, tuple[Any, str]] = {
