@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import threading
 import time
@@ -342,6 +343,83 @@ def check_recorded_graph() -> None:
     np.testing.assert_array_equal(without[1], np.full((4, 3), 2.0))
     assert torch_impl.linear.backward(grad, torch_impl.linear.forward(x, weight, None)[1])[2] is None
     assert x.grad is None
+
+
+def check_generator_of_masks() -> None:
+    """The generator decides what is dropped: the same again for the same seed, something else for another one."""
+
+    def kept(module: Any, x: Any, rng: Any) -> bytes:
+        return bytes(np.asarray(module.kept(module.forward(x, rng=rng)[1])))
+
+    for module, x, generator in (
+        (scratch.dropout, np.ones(64), np.random.default_rng),
+        (torch_impl.dropout, torch.ones(64), lambda seed: torch.Generator().manual_seed(seed)),
+    ):
+        first, again, other = (kept(module, x, generator(seed)) for seed in (0, 0, 1))
+        assert first == again
+        assert first != other
+
+
+def check_torchs_own_state() -> None:
+    """torch.optim.SGD's state has no update: an optimizer of the paper's rule that loads it goes on by torch's rule."""
+    gradients = np.array([[1.0, -2.0], [3.0, 4.0], [-1.0, 2.0]])
+    theirs = torch.ones(2, dtype=torch.float64)
+    plain = torch.optim.SGD([theirs], lr=0.5, momentum=0.5)
+    theirs.grad = torch.from_numpy(gradients[0])
+    plain.step()
+    ours, mirrored = SimpleNamespace(data=theirs.numpy().copy(), grad=None), theirs.clone()
+    sgd = SGD([ours], lr=0.5, momentum=0.5, update="paper")
+    mirror = torch_impl.sgd.SGD([mirrored], lr=0.5, momentum=0.5, update="paper")
+    state = copy.deepcopy(plain.state_dict())  # torch's load_state_dict keeps the tensors themselves
+    mirror.load_state_dict(state)
+    buffers = {i: {"momentum_buffer": entry["momentum_buffer"].numpy()} for i, entry in state["state"].items()}
+    sgd.load_state_dict({**state, "state": buffers})
+    for number, gradient in enumerate(gradients[1:]):
+        for group in (*plain.param_groups, *mirror.param_groups):
+            group["lr"] = 0.25 / 2**number  # the rules differ when the rate changes
+        sgd.lr = 0.25 / 2**number
+        ours.grad, theirs.grad, mirrored.grad = gradient, torch.from_numpy(gradient), torch.from_numpy(gradient)
+        for optimizer in (plain, mirror, sgd):
+            optimizer.step()
+    np.testing.assert_array_equal(ours.data, theirs.numpy())
+    np.testing.assert_array_equal(mirrored.numpy(), theirs.numpy())
+
+
+def check_one_image_without_its_gradient() -> None:
+    """Without the batch axis, too, the first gradient may be left out, and the others are those of a batch of one."""
+    x, weight, bias = np.ones((1, 2, 4, 4)), np.ones((3, 2, 3, 3)), np.ones(3)
+    for rung in scratch.conv2d.RUNGS:
+        with scratch.use_rung(conv2d=rung):
+            results = []
+            for image in (x, x[0]):
+                out, cache = scratch.conv2d.forward(image, weight, bias)
+                results.append(scratch.conv2d.backward(np.ones_like(out), cache, need_grad_x=False))
+        assert [gradients[0] for gradients in results] == [None, None]
+        for batched, unbatched in zip(results[0][1:], results[1][1:], strict=True):
+            np.testing.assert_array_equal(batched, unbatched)
+
+
+def check_mean_without_weight() -> None:
+    """If the targets' weights add up to 0, the mean is NaN, never inf. The generic test has no bound for a quotient by 0."""
+    logits, target, weight = np.array([[1.0, 2.0, -1.0]]), np.array([0]), np.array([0.0, 1.0, 2.0])
+    for smoothing in (0.0, 0.25):
+        given = map(torch.from_numpy, (logits, target, weight))
+        assert torch.nn.functional.cross_entropy(*given, label_smoothing=smoothing).isnan()
+        for rung in scratch.cross_entropy.RUNGS:
+            with scratch.use_rung(cross_entropy=rung):
+                loss, _ = scratch.cross_entropy.forward(logits, target, weight=weight, label_smoothing=smoothing)
+            assert np.isnan(loss), f"{rung}: {loss}"
+
+
+def check_sign_of_a_mean_of_zeros() -> None:
+    """The mean of negative zeros is a positive one on every rung, as in torch: sums begin at 0."""
+    x = np.full((1, 1, 3, 4), -0.0)
+    for size in ((1, 1), (2, 3), (3, 4), (5, 7)):
+        theirs = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(x), size).numpy()
+        for rung in scratch.adaptive_avg_pool2d.RUNGS:
+            with scratch.use_rung(adaptive_avg_pool2d=rung):
+                ours, _ = scratch.adaptive_avg_pool2d.forward(x, output_size=size)
+            np.testing.assert_array_equal(np.signbit(ours), np.signbit(theirs), f"{rung}, {size}")
 
 
 def check_limits_of_winograd() -> None:

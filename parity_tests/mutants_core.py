@@ -93,6 +93,11 @@ LADDER = (
         ("any operation's cache is taken", " or cache.operation != self.operation", ""),
     ),
     *_in(
+        "scratch.core.ladder",
+        core.check_one_image_without_its_gradient,
+        ("one image always has a gradient", "None if grad_x is None else grad_x[0], *rest", "grad_x[0], *rest"),
+    ),
+    *_in(
         "scratch.convolution.implicit_gemm",
         core.check_rungs_below,
         ("weights whose sum overflows are refused", " or np.isfinite(weight).all())", ")"),
@@ -188,20 +193,43 @@ WINOGRAD = (
         ("a larger window's pieces are not counted", "len(Pieces.of(KH, KW).taps) * ", ""),
     ),
 )
-SGD = _in(
-    "scratch.sgd",
-    core.check_changing_options,
-    (
-        "a step without momentum forgets the velocity",
-        "                velocity = None\n            elif",
-        "                velocity = self._velocities[i] = None\n            elif",
+SGD = (
+    *_in(
+        "scratch.sgd",
+        core.check_changing_options,
+        (
+            "a step without momentum forgets the velocity",
+            "                velocity = None\n            elif",
+            "                velocity = self._velocities[i] = None\n            elif",
+        ),
+        (
+            "a step without momentum changes the velocity",
+            "            if momentum == 0:\n                velocity = None\n            elif velocity",
+            "            if velocity",
+        ),
+        ("a first step is damped", "keep, gain = 0.0, 1.0", "keep = 0.0"),
     ),
-    (
-        "a step without momentum changes the velocity",
-        "            if momentum == 0:\n                velocity = None\n            elif velocity",
-        "            if velocity",
+    *_in(
+        "scratch.sgd",
+        core.check_torchs_own_state,
+        (
+            "torch's own state leaves the rule as it was",
+            '{"update": "torch", **groups[0]}',
+            '{"update": self.update, **groups[0]}',
+        ),
     ),
-    ("a first step is damped", "keep, gain = 0.0, 1.0", "keep = 0.0"),
+)
+EDGES = (
+    *_in(
+        "scratch.cross_entropy",
+        core.check_mean_without_weight,
+        ("the mean of nothing may be inf", "(float(total) or math.nan)", "float(total)"),
+    ),
+    *_in(
+        "scratch.adaptive_avg_pool2d",
+        core.check_sign_of_a_mean_of_zeros,
+        ("a sum of negative zeros is negative", "[every_other] + values.dtype.type(0)", "[every_other]"),
+    ),
 )
 TORCH = (
     *_in(
@@ -226,6 +254,21 @@ TORCH = (
         core.check_share_dropped,
         ("p is the share that is kept", "bernoulli_(1 - p", "bernoulli_(p"),
         ("half is dropped", "bernoulli_(1 - p", "bernoulli_(0.5"),
+    ),
+    *_in(
+        "torch_impl.dropout",
+        core.check_generator_of_masks,
+        ("the generator is ignored", "generator=rng", "generator=None"),
+    ),
+    *_in(
+        "scratch.dropout",
+        core.check_generator_of_masks,
+        ("the generator is ignored", "np.random.default_rng() if rng is None else rng", "np.random.default_rng()"),
+    ),
+    *_in(
+        "torch_impl.sgd",
+        core.check_torchs_own_state,
+        ("torch's own state is an error", 'param_groups[0].get("update", "torch")', 'param_groups[0]["update"]'),
     ),
     *_in(
         "torch_impl.modules",
@@ -272,4 +315,4 @@ MEANINGS = (
     ),
 )
 
-MUTANTS: tuple[Slip, ...] = (*MEMORY, *THREADS, *LADDER, *CHECKS, *LOADING, *WINOGRAD, *SGD, *TORCH, *MEANINGS)
+MUTANTS: tuple[Slip, ...] = (*MEMORY, *THREADS, *LADDER, *CHECKS, *LOADING, *WINOGRAD, *SGD, *EDGES, *TORCH, *MEANINGS)
