@@ -123,6 +123,23 @@ WINOGRAD = (
 )
 
 # Calls of the generic test are too small for these: test_blocks.py has larger ones.
+# The generic test seldom or never has the case that shows one of these; a test of its own does.
+RARE_CELL = planting(
+    "max_pool2d",
+    "numba",
+    ("NaN is not looked for in a plane's last cell", "cells[: size * L]", "cells[: (size - 1) * L]"),
+    after=NUMBA,
+)
+WIDE_PADDING = planting(
+    "conv2d",
+    "implicit_gemm",
+    (
+        "rows of outputs below the image have no room",
+        "bottom = max(0, (geometry.top + H - 1) // sh - geometry.OH + 1)",
+        "bottom = (geometry.top + H - 1) // sh - geometry.OH + 1",
+    ),
+    module="scratch.convolution.implicit_gemm",
+)
 SEVERAL_BLOCKS = (
     *planting(
         "conv2d",

@@ -6,12 +6,15 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from alexnet_from_scratch.proof.draws import FLOATS, LAYOUTS
 from alexnet_from_scratch.proof.guards import CAN_FENCE, MEMORIES, OverrunError, watched
+from parity_tests import mutants_compiled
+from parity_tests.mutants import planted
 from scratch import conv2d, use_rung
 from scratch.compiled import memory, vectors
 from scratch.compiled.jit import JIT_OFF
@@ -104,3 +107,23 @@ def test_no_weight_is_read_past_its_last_tap(rung, dtype):
         assert cache.rung.name == rung
         assert (out == weight.size).all()
         assert np.all(grad_x == weight.size)
+
+
+def pad_by_more_than_a_window(conv: Any) -> None:
+    """Whole rows of outputs see only padding: grad_x has none of their gradient. They are longer than the room for a vector."""
+    x, weight = np.ones((1, 1, 2, 100), np.float32), np.ones((1, 1, 1, 1), np.float32)
+    with use_rung(conv2d="implicit_gemm"), watched("guarded"):
+        out, cache = conv.forward(x, weight, padding=3)
+        grad_x, _, _ = conv.backward(out, cache)
+    assert cache.rung.name == "implicit_gemm"
+    assert (grad_x == x).all()
+
+
+def test_padding_may_be_wider_than_a_window():
+    pad_by_more_than_a_window(conv2d)
+
+
+@pytest.mark.parametrize("mutant", mutants_compiled.WIDE_PADDING, ids=str)
+def test_rows_without_room_are_found(mutant):
+    with planted(mutant) as stand_ins, pytest.raises(OverrunError, match="a kernel wrote after"):
+        pad_by_more_than_a_window(stand_ins["scratch_module"])

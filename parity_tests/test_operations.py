@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from alexnet_from_scratch.proof.draws import FLOATS, Case, layouts, memories
 from alexnet_from_scratch.proof.parity import ASSERTIONS, examine
 from alexnet_from_scratch.proof.specs import RUNGS
+from parity_tests import mutants_compiled
+from parity_tests.mutants import planted
 from parity_tests.verdicts import SPEC
-from scratch import conv2d, cross_entropy, use_rung
+from scratch import conv2d, cross_entropy, max_pool2d, use_rung
 from scratch.convolution.geometry import geometry_of
 from scratch.convolution.winograd_correlate import correlate
 from scratch.convolution.winograd_tiles import Filters, limit_of
@@ -59,6 +61,31 @@ def test_a_number_without_bounds_reaches_what_sees_it_alone(rung, array, value, 
     for ours, theirs in zip(found, wanted, strict=True):
         assert np.array_equal(np.isfinite(ours), np.isfinite(theirs))
         assert np.array_equal(np.isnan(ours), np.isnan(theirs))
+
+
+def nan_wins(pool: Any, rung: str) -> bool:
+    """Whether NaN wins in each window that has it, where it is the only one, in each cell of one plane in turn."""
+    for cell in range(9):
+        x = np.arange(9.0).reshape(1, 1, 3, 3)
+        x.flat[cell] = np.nan
+        with use_rung(rung):
+            (out, index), _ = pool.forward(x, kernel_size=2, stride=1, return_indices=True)
+        windows = np.lib.stride_tricks.sliding_window_view(x, (2, 2), (2, 3))
+        within = np.isnan(windows).any(axis=(4, 5))
+        if not (np.array_equal(np.isnan(out), within) and np.all(index[within] == cell)):
+            return False
+    return True
+
+
+@pytest.mark.parametrize("rung", SPEC["max_pool2d"].rungs)
+def test_nan_wins_in_any_cell(rung):
+    assert nan_wins(max_pool2d, rung)
+
+
+@pytest.mark.parametrize("mutant", mutants_compiled.RARE_CELL, ids=str)
+def test_nan_that_is_not_looked_for_is_found(mutant):
+    with planted(mutant) as stand_ins:
+        assert not nan_wins(stand_ins["scratch_module"], mutant.rung)
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
