@@ -422,6 +422,21 @@ def check_sign_of_a_mean_of_zeros() -> None:
             np.testing.assert_array_equal(np.signbit(ours), np.signbit(theirs), f"{rung}, {size}")
 
 
+def check_images_without_rows() -> None:
+    """As in torch, only a batch of no images may have images of no rows, where padding has room for a window."""
+    weight = np.ones((3, 2, 3, 3))
+    for shape in ((0, 2, 0, 4), (0, 2, 4, 0), (0, 2, 0, 0)):
+        theirs = torch.nn.functional.conv2d(torch.ones(shape, dtype=torch.float64), torch.from_numpy(weight), padding=2)
+        for rung in scratch.conv2d.RUNGS:
+            with scratch.use_rung(conv2d=rung):
+                out, cache = scratch.conv2d.forward(np.ones(shape), weight, padding=2)
+                grad_x, grad_weight, _ = scratch.conv2d.backward(out, cache)
+            assert (out.shape, grad_x.shape) == (tuple(theirs.shape), shape)
+            np.testing.assert_array_equal(grad_weight, np.zeros_like(weight))
+    with pytest.raises(ValueError, match="conv2d: weight must fit into the padded image"):
+        scratch.conv2d.forward(np.ones((1, 2, 0, 4)), weight, padding=2)
+
+
 def check_limits_of_winograd() -> None:
     """The last bias, tap and cell that winograd takes, and the first that it does not."""
     for dtype in (np.float32, np.float64):

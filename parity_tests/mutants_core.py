@@ -221,6 +221,12 @@ SGD = (
 )
 EDGES = (
     *_in(
+        "scratch.convolution.geometry",
+        core.check_images_without_rows,
+        ("no images without rows are refused", "(min(H, W) == 0 and math.prod(N) * C)", "min(H, W) == 0"),
+        ("images without rows are taken", " or (min(H, W) == 0 and math.prod(N) * C)", ""),
+    ),
+    *_in(
         "scratch.cross_entropy",
         core.check_mean_without_weight,
         ("the mean of nothing may be inf", "(float(total) or math.nan)", "float(total)"),

@@ -7,8 +7,9 @@ from functools import partial
 from pathlib import Path
 
 from parity_tests.planting import Slip
+from tests.drawn import check_curves
 from tests.epochs import check_epochs, check_plateau_resumed, check_resumed
-from tests.options_matter import check_option, check_seed
+from tests.options_matter import check_defaults, check_option, check_seed
 from tests.runs import SIDES
 
 Check = Callable[[str, Path], None]
@@ -139,6 +140,17 @@ AROUND = (
         f"{RUNS}.options",
         ("a run may go on with anything", "if name not in may_change", "if False", _option("weight_decay")),
         ("a run may go on with other layouts", "if name not in may_change", 'if name == "lr"', _option("channels_last")),
+        (
+            "the learning rate is another without the flag",
+            "lr: float = flag(0.004,",
+            "lr: float = flag(0.01,",
+            lambda side, folder: check_defaults(side),
+        ),
+    ),
+    *_around(
+        f"{RUNS}.pictures",
+        ("the band is the middle half", "(0.1, 0.9)", "(0.25, 0.75)", lambda side, folder: check_curves()),
+        ("a stretch is shown at its end", "stretch[:, 0].mean()", "stretch[-1, 0]", lambda side, folder: check_curves()),
     ),
 )
 

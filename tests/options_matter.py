@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,13 @@ def check_seed(side: str, part: str, folder: Path) -> None:
             run(side, folder / str(seed), seed=seed, max_steps=2)
     same = weights_of(folder / "0") == weights_of(folder / "1")
     assert same == (part == ""), f"another seed changes {'nothing' if same else 'more than it should'}: {part}"
+
+
+def check_defaults(side: str) -> None:
+    """What a run without flags learns from, and how: the examples in the documentation count on it."""
+    found = asdict(SIDES[side][1]())
+    assert {name: found[name] for name in DEFAULTS} == DEFAULTS
+    assert not any(value for name, value in found.items() if name not in DEFAULTS), found
 
 
 def _outcome(side: str, folder: Path, **flags: Any) -> Outcome:
@@ -193,6 +200,26 @@ def _only(values: set[int]) -> int:
     return value
 
 
+# All others are off or not given.
+DEFAULTS: dict[str, Any] = {
+    "data": "digits",
+    "variant": "mini",
+    "init": "torch",
+    "dropout": 0.5,
+    "batch": 32,
+    "epochs": 25,
+    "lr": 0.004,
+    "schedule": "steps",
+    "patience": 5,
+    "lr_every": 20,
+    "momentum": 0.9,
+    "weight_decay": 5e-4,
+    "update": "torch",
+    "workers": 2,
+    "device": "cpu",
+    "checkpoint_every": 100,
+    "keep": 3,
+}
 IMAGES = {"data": "imagefolder", "data_dir": "somewhere"}
 # A rate that drops after the first epoch, and a run in which the held-out error stays: with such a small rate no answer changes.
 ROWS: dict[str, Row] = {

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from alexnet_from_scratch.runs.options import Options
-from tests.options_matter import ROWS, check_option, check_seed
+from tests.options_matter import ROWS, check_defaults, check_option, check_seed
 from tests.runs import FLAGS, SIDES, data_of, dataset, run, side_by_side, weights_of
 from torch_impl.train import TorchOptions
 
@@ -26,6 +26,11 @@ def test_every_flag_has_a_row():
     assert not set(ROWS) & APART
     own = {option.name for option in fields(TorchOptions)} - {option.name for option in fields(Options)}
     assert {name for name, row in ROWS.items() if "scratch" not in row.sides} == own
+
+
+@side_by_side
+def test_without_flags_a_run_is_what_it_was(side):
+    check_defaults(side)
 
 
 @pytest.mark.parametrize(("side", "name"), [(side, name) for name, row in ROWS.items() for side in row.sides])

@@ -24,6 +24,7 @@ import torch_impl.pictures
 from alexnet_from_scratch.data.images import read_image
 from alexnet_from_scratch.runs import files, pictures
 from alexnet_from_scratch.runs.options import Options
+from tests.drawn import check_curves
 from tests.odd_files import pipe
 from tests.runs import contents, data_of, dataset, run
 
@@ -242,6 +243,10 @@ def test_filters_keep_zero_in_the_middle():
     assert sheet[0, 0].tolist() == [1, 0.5, 0.5]
     assert sheet[1, 1].tolist() == [0.5, 0, 0.5]
     assert (sheet[:2, 3:5] == 0.5).all()  # a filter of zeros
+
+
+def test_the_band_holds_the_middle_of_each_stretch():
+    check_curves()
 
 
 def test_the_confusion_matrix_has_its_counts(tmp_path):
