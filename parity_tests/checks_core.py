@@ -74,6 +74,18 @@ def check_shelf_of_one_size() -> None:
         assert _place(SIZE) == last
 
 
+def check_shelf_of_two_sizes() -> None:
+    """All blocks of the size used longest ago go before one of a later size does."""
+    shelf = memory._Shelf()
+    older, later = 64, 128
+    for size in (older, later):
+        shelf.freed |= dict.fromkeys([shelf.take(size) for _ in range(8)])
+    shelf.take(1)  # now they lie there
+    shelf.limit = 8 * (older + later) - 1
+    shelf.take(1)
+    assert [len(shelf.blocks[size]) for size in (older, later)] == [4, 8]  # an eighth or more goes
+
+
 def check_workspaces() -> None:
     """No two workspaces in use share memory; one that is no longer used is used again."""
     with patch.object(memory, "_spares", memory._Spares()):
@@ -403,8 +415,8 @@ def check_mean_without_weight() -> None:
     """If the targets' weights add up to 0, the mean is NaN, never inf. The generic test has no bound for a quotient by 0."""
     logits, target, weight = np.array([[1.0, 2.0, -1.0]]), np.array([0]), np.array([0.0, 1.0, 2.0])
     for smoothing in (0.0, 0.25):
-        given = map(torch.from_numpy, (logits, target, weight))
-        assert torch.nn.functional.cross_entropy(*given, label_smoothing=smoothing).isnan()
+        scores, classes, weights = (torch.from_numpy(array) for array in (logits, target, weight))
+        assert torch.nn.functional.cross_entropy(scores, classes, weights, label_smoothing=smoothing).isnan()
         for rung in scratch.cross_entropy.RUNGS:
             with scratch.use_rung(cross_entropy=rung):
                 loss, _ = scratch.cross_entropy.forward(logits, target, weight=weight, label_smoothing=smoothing)
@@ -431,6 +443,7 @@ def check_images_without_rows() -> None:
             with scratch.use_rung(conv2d=rung):
                 out, cache = scratch.conv2d.forward(np.ones(shape), weight, padding=2)
                 grad_x, grad_weight, _ = scratch.conv2d.backward(out, cache)
+            assert grad_x is not None
             assert (out.shape, grad_x.shape) == (tuple(theirs.shape), shape)
             np.testing.assert_array_equal(grad_weight, np.zeros_like(weight))
     with pytest.raises(ValueError, match="conv2d: weight must fit into the padded image"):

@@ -43,6 +43,11 @@ MEMORY = (
     ),
     *_in(
         "scratch.compiled.memory",
+        core.check_shelf_of_two_sizes,
+        ("sizes take turns to go", "self.blocks.move_to_end(size, last=False)", "pass"),
+    ),
+    *_in(
+        "scratch.compiled.memory",
         core.check_workspaces,
         ("a workspace in use is lent again", "sys.getrefcount(spare.base) == 2", "True"),
         ("no workspace is used again", "sys.getrefcount(spare.base) == 2", "False"),

@@ -12,8 +12,8 @@ def check_curves() -> None:
     steps = [{"step": i + 1, "loss": 0.1 * (i * 7 % 10), "accuracy": 0.05 * (i * 3 % 10), "lr": 1.0} for i in range(2000)]
     for axis, unit in zip(pictures.curves(steps).axes, (0.1, 0.05), strict=True):
         (band,) = axis.collections
-        heights = band.get_paths()[0].vertices[:, 1]
+        heights = np.asarray(band.get_paths()[0].vertices)[:, 1]
         np.testing.assert_allclose((heights.min(), heights.max()), (0.9 * unit, 8.1 * unit))
-        line = axis.lines[0]
-        np.testing.assert_allclose(line.get_ydata(), np.full(200, 4.5 * unit))
-        np.testing.assert_allclose(line.get_xdata(), 5.5 + 10 * np.arange(200))
+        across, means = (np.asarray(data) for data in axis.lines[0].get_data())
+        np.testing.assert_allclose(means, np.full(200, 4.5 * unit))
+        np.testing.assert_allclose(across, 5.5 + 10 * np.arange(200))
