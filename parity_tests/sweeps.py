@@ -125,6 +125,8 @@ def errors() -> None:
         with contextlib.suppress(MemoryError):
             threads.for_each(run, 9, array)
 
+    all_take_part(2)
+    gc.freeze()  # Numba's objects, which the first call makes; all would be visited at each step
     for _ in interrupted(action):
         gc.collect()  # an error and its frames, if the exception came just before they were separated
         assert arrays.pop()() is None, "an array outlived its call"
