@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.transforms import Bbox
 
-from benchmarks.measure import stats
 from benchmarks.reports import tables
 from benchmarks.reports.results import Report
 
@@ -18,14 +25,16 @@ SIDES = (("scratch", OURS, "o"), ("torch", THEIRS, "x"))
 
 def roofline(report: Report) -> Figure:
     """Each layer's rate, under the limits of this machine's arithmetic and memory."""
-    figure = Figure(figsize=(13, 6), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    figure = Figure(figsize=(9, 10.5), layout="constrained")
+    upper, lower = figure.subplots(2, 1, height_ratios=(4, 3))
     flops, moved = report.roof["flops"], report.roof["bytes"]
     rows = [row for row in report.rows if row.group in ("layer", "full") and row.rounds]
 
     ridge = flops / moved
-    left.plot([ridge / 2, ridge, ridge * 400], [flops / 2e9, flops / 1e9, flops / 1e9], color="black", lw=1)
+    limits = [ridge / 2, ridge, ridge * 400], [flops / 2e9, flops / 1e9, flops / 1e9]
+    upper.plot(*limits, color="black", lw=1, label="the most that memory, then arithmetic allow")
     bars = []
+    labels = []
     for row in rows:
         for phase in row.phases:
             best = row.best_torch(phase)
@@ -38,48 +47,77 @@ def roofline(report: Report) -> Figure:
                 (row.made[side][phase] / row.traffic[phase], row.made[side][phase] / row.seconds(phase, side) / 1e9)
                 for side in pair
             ]
+            upper.plot(*zip(*points, strict=True), color="0.85", lw=0.7, zorder=0)
             for (_, color, marker), point in zip(SIDES, points, strict=False):
-                left.plot(*point, marker, color=color, ms=5)
-            # Forward's label is on the right, backward's on the left, since both points of a layer are close together.
-            away, edge = (5, "left") if phase == "forward" else (-5, "right")
-            left.annotate(
-                f"{row.case} {phase[0]}", points[0], fontsize=6, xytext=(away, 0),
-                textcoords="offset points", ha=edge, va="center",
-            )  # fmt: skip
-    left.set(xscale="log", yscale="log", xlabel="multiplications and additions for each byte moved", ylabel="GFLOP/s",
-             title="convolutions and linears, by what is really multiplied (f forward, b backward)")  # fmt: skip
+                upper.plot(*point, marker, color=color, ms=5)
+            labels.append((f"{row.case} {phase[0]}", points))
+    upper.set(xscale="log", yscale="log", xlabel="multiplications and additions for each byte moved", ylabel="GFLOP/s",
+              title="convolutions and linears, by what is really multiplied (f forward, b backward)")  # fmt: skip
+    _number_logarithms(upper.yaxis)
     for name, color, marker in SIDES:
-        left.plot([], [], marker, color=color, label=name if name == "scratch" else "best torch")
-    left.legend()
+        upper.plot([], [], marker, color=color, label=name if name == "scratch" else "best torch, the same layer")
+    upper.legend(loc="lower right")
 
     for position, (_, rates, limit) in enumerate(bars):
         for (_, color, _), rate, shift in zip(SIDES, rates, (0.2, -0.2), strict=False):
-            right.barh(-position + shift, rate, height=0.4, color=color)
+            lower.barh(-position + shift, rate, height=0.4, color=color)
         if limit:
-            right.plot([limit / 1e9] * 2, [-position - 0.45, -position + 0.45], color="black", lw=1)
-    right.set_yticks([-position for position in range(len(bars))], [name for name, *_ in bars], fontsize=7)
-    right.set(xlabel="GB/s of the bytes that must move; the lines are their limits", title="what memory limits")
+            lower.plot([limit / 1e9] * 2, [-position - 0.45, -position + 0.45], color="black", lw=1)
+    lower.set_yticks([-position for position in range(len(bars))], [name for name, *_ in bars], fontsize=9)
+    lower.set(xlabel="GB/s of the bytes that must move; the lines are their limits", title="what memory limits")
+    _label_points(upper, labels)
     return figure
+
+
+def _number_logarithms(axis: Axis) -> None:
+    """Numbers as people write them, also where the axis spans less than a power of ten."""
+    axis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_locator(NullLocator())
+
+
+def _label_points(axes: Axes, labels: list[tuple[str, list[tuple[float, float]]]]) -> None:
+    """Write each label near the first of its points, where it covers neither a point nor another label."""
+    figure = axes.figure
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw_without_rendering()  # places the axes
+    taken = [Bbox.from_extents(*(spot - 4), *(spot + 4)) for _, points in labels for spot in axes.transData.transform(points)]
+    for text, points in labels:
+        for reach, turn in itertools.product((7, 12, 18, 26, 36, 48, 62), range(0, 360, 15)):
+            right, up = math.cos(math.radians(turn)), math.sin(math.radians(turn))
+            label = axes.annotate(
+                text, points[0], fontsize=8, xytext=(reach * right, reach * up), textcoords="offset points",
+                ha="left" if right > 0.3 else "right" if right < -0.3 else "center",
+                va="bottom" if up > 0.3 else "top" if up < -0.3 else "center",
+                arrowprops={"arrowstyle": "-", "lw": 0.4, "color": "0.5", "shrinkA": 0, "shrinkB": 2},
+            )  # fmt: skip
+            label.update_positions(renderer)
+            box = Text.get_window_extent(label)  # an annotation's own extent would have the line to its point
+            if not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                break
+            label.remove()
 
 
 def growth(report: Report) -> Figure:
     """How the time and the memory of a training step grow with batch, threads and image size."""
     sweeps = list(tables.series(report))
-    figure = Figure(figsize=(11, 6.5), layout="constrained")
+    figure = Figure(figsize=(9, 6), layout="constrained")
     axes = figure.subplots(2, max(1, len(sweeps)), squeeze=False)
     for column, (name, unit, points) in enumerate(sweeps):
         sizes = [getattr(row, unit) for row in points]
         for side in points[0].sides:
-            color = OURS if side.startswith("scratch") else THEIRS
+            color, line = (OURS, "-") if side.startswith("scratch") else (THEIRS, ":" if side.endswith("eager") else "-")
             times = [row.seconds("step", side) for row in points]
             peaks = [row.peak[side] / 2**30 for row in points]
-            for row_, costs, label in ((0, times, "seconds"), (1, peaks, "peak GiB")):
+            for row_, costs, label in ((0, times, "seconds a step"), (1, peaks, "peak GiB")):
                 axis = axes[row_][column]
-                axis.plot(sizes, costs, "o-", color=color, ms=4, label=f"{side}, exponent {stats.exponent(sizes, costs):.2f}")
-                axis.set(xscale="log", yscale="log", xlabel=name, ylabel=label)
+                axis.plot(sizes, costs, f"o{line}", color=color, ms=4, label=side)
+                axis.set(xscale="log", yscale="log", xlabel=name, ylabel=label if column == 0 else "")
                 axis.set_xticks(sizes, [str(size) for size in sizes], minor=False)
                 axis.minorticks_off()
-                axis.legend(fontsize=7)
+                _number_logarithms(axis.yaxis)
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 
@@ -87,7 +125,7 @@ def rungs(report: Report) -> Figure:
     """conv2d's ladder on conv3, rung by rung, with the machine's limit and torch."""
     row = tables.conv3_rungs(report)
     assert row, "asked for only where possible"
-    figure = Figure(figsize=(10.5, 3.8), layout="constrained")
+    figure = Figure(figsize=(9, 4), layout="constrained")
     axis = figure.subplots()
     ours = [side for side in row.sides if side.startswith("scratch")]
     for column, phase in enumerate(row.phases):
@@ -98,13 +136,15 @@ def rungs(report: Report) -> Figure:
             color = OURS if side in ours else THEIRS
             axis.bar(position, rate, color=color, alpha=0.35)
             axis.bar(position, made, color=color)
-            axis.annotate(f"{rate:.0f}", (position, rate), ha="center", va="bottom", fontsize=8)
+            clear = {"color": "white", "pad": 0.5}  # the line may pass through the number
+            axis.annotate(f"{rate:.0f}", (position, rate), xytext=(0, 2), textcoords="offset points", ha="center", va="bottom",
+                          fontsize=9, bbox=clear)  # fmt: skip
             name = side.replace(" ", "\n", 1)
             axis.annotate(name, (position, 0), xytext=(0, -4), textcoords="offset points", ha="center", va="top", fontsize=7)
         middle = (len(ours) + 2) * column + len(ours) / 2
-        axis.annotate(phase, (middle, 0), xytext=(0, -36), textcoords="offset points", ha="center")
-    axis.axhline(report.roof["flops"] / 1e9, color="black", lw=1)
-    title = f"conv3, batch {row.batch}; solid: what is really multiplied; the line is the machine's peak"
+        axis.annotate(phase, (middle, 0), xytext=(0, -40), textcoords="offset points", ha="center")
+    axis.axhline(report.roof["flops"] / 1e9, color="black", lw=1, zorder=0)
+    title = f"conv3, batch {row.batch}; solid: what is really multiplied; the line: the peak that was measured"
     axis.set(ylabel="GFLOP/s by the definition", title=title)
     axis.set_xticks([])
     axis.margins(y=0.1)

@@ -237,10 +237,10 @@ def growth(report: Report) -> Table:
             )
     return Table(
         "How the cost of a training step grows",
-        ["with", "library", "from … to", "milliseconds", "time ∝ ^", "memory ∝ ^"],
+        ["with", "library", "from … to", "milliseconds", "time's exponent", "memory's exponent"],
         rows,
-        "Exponent b of cost = a·size^b, fitted over all points. 1 is proportional, 0 is constant. For threads, -1 would be "
-        "perfect scaling. For the image's height and width, 2 is proportional to its area.",
+        "The exponent is b in cost = a·size^b, fitted over all points. 1 is proportional, 0 is constant. For threads, -1 would "
+        "be perfect scaling. For the image's height and width, 2 is proportional to its area.",
     )
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 from typer.testing import CliRunner
 
 from benchmarks.cli import app
@@ -222,6 +225,29 @@ def test_the_rungs_picture_has_a_bar_for_every_rung_and_torch(tmp_path: Path) ->
     heights = [bar.get_height() for bar in bars]
     assert heights[::2] == pytest.approx([100, 100, 50], rel=0.02)  # by the definition
     assert heights[1::2] == pytest.approx([100, 50, 50], rel=0.02)
+
+
+def test_no_label_of_the_roofline_covers_another(tmp_path: Path) -> None:
+    """The layers here lie on one spot, in two clusters, and apart."""
+    made = made_up()
+    row = made.rows[0]
+    for i, rate in enumerate([1e9, 1e9, 1e9, 1.01e9, 1.02e9, 1.05e9, 2e9, 2e9, 3e9]):
+        flops = {"forward": rate, "backward": rate * 1.001}
+        layer = replace(row, case=f"conv{i}", operation="conv2d", phases=list(flops), flops=flops)
+        layer.traffic = {"forward": 1e7, "backward": 1e7}
+        layer.rounds = [{side: [[turn[0] * 2 for turn in turns]] * 2 for side, turns in one.items()} for one in row.rounds]
+        layer.made = dict.fromkeys(layer.sides, flops)
+        made.rows.append(layer)
+    figure = plots.roofline(made)
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw_without_rendering()
+    labels = [text for text in figure.axes[0].texts if text.get_text()]
+    assert sorted(text.get_text() for text in labels) == sorted(f"conv{i} {phase}" for i in range(9) for phase in "fb")
+    for text in labels:
+        text.update_positions(renderer)
+    boxes = [Text.get_window_extent(text) for text in labels]
+    assert all(box.width > 0 for box in boxes)
+    assert not [(a, b) for a, b in itertools.combinations(boxes, 2) if a.overlaps(b)]
 
 
 def test_a_picture_without_figures_is_not_linked(tmp_path: Path) -> None:

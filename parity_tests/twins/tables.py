@@ -94,15 +94,15 @@ def spread(apart: Apart) -> Table:
 
 def growth(twins: Twins) -> Figure:
     """How far twins are apart at each step: loss, gradients and weights of every layer."""
-    figure = Figure(figsize=(12, 4.2), layout="constrained")
+    figure = Figure(figsize=(9, 7.5), layout="constrained")
     number = np.array([step["step"] for step in twins.steps])
-    left, *others = figure.subplots(1, 3)
+    upper, *others = figure.subplot_mosaic([["loss", "loss"], list(KINDS)]).values()
     losses = {name: np.array([step["loss"][name] for step in twins.steps]) for name in ("scratch", "torch", "float64")}
     for a, b, colour in (("scratch", "torch", "#111827"), ("scratch", "float64", "#c2410c"), ("torch", "float64", "#1d4ed8")):
         distance = np.abs(losses[a] - losses[b])
         apart = distance > 0  # equal losses cannot be shown on a logarithmic axis
-        left.plot(number[apart], distance[apart], ".-", ms=3, lw=0.8, color=colour, label=f"{a} from {b}")
-    left.set(title="loss", ylabel="apart")
+        upper.plot(number[apart], distance[apart], ".-", ms=3, lw=0.8, color=colour, label=f"{a} from {b}")
+    upper.set(title="loss", ylabel="|a − b|")
     colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.9, len(twins.layers)))
     for axis, kind in zip(others, KINDS, strict=True):
         series = {which: np.array([step[kind][which] for step in twins.steps]) for which in ("twins", "torch")}
@@ -110,10 +110,10 @@ def growth(twins: Twins) -> Figure:
             axis.plot(number, series["twins"][:, i], lw=1, color=colours[i], label=layer)
         axis.plot(number, series["torch"].max(axis=1), "k--", lw=1, label="torch from float64,\nthe worst layer")
         axis.set(title=f"{kind}, scratch from torch", ylabel="‖a − b‖ / ‖b‖")
-    for axis in (left, *others):
+    for axis in (upper, *others):
         axis.set(xscale="log", yscale="log", xlabel="step")
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=6)
+        axis.legend(fontsize=8)
     return figure
 
 
