@@ -12,6 +12,7 @@ exclude_patterns = ["_ext", "xray", "exercises", "parity.md"]  # numerics.md sho
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
+autodoc_type_aliases = {"DTypeLike": "DTypeLike"}  # else a signature shows what it stands for, ten lines
 
 myst_enable_extensions = ["dollarmath", "deflist"]
 myst_heading_anchors = 3
@@ -29,5 +30,5 @@ html_css_files = ["book.css"]
 html_math_renderer = "mathml"
 html_show_copyright = False
 html_copy_source = False
-pygments_style = "friendly"
+pygments_style = "a11y-high-contrast-light"
 pygments_dark_style = "monokai"

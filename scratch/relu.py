@@ -34,7 +34,7 @@ def forward(x: np.ndarray, *, inplace: bool = False) -> tuple[np.ndarray, Cache]
             and Dropout in eval mode, may return their input) nor by one that read it (most keep their input for backward).
 
     Returns:
-        ``out`` of x's shape and dtype (in place: ``x`` itself), and the cache for :func:`backward`.
+        ``out`` of x's shape and dtype, in place ``x`` itself, and the cache for :func:`backward`.
 
     Raises:
         TypeError: ``x`` is not a float32 or float64 array, or ``inplace`` is not a bool.

@@ -233,7 +233,7 @@ def curves(lines: list[dict[str, Any]]) -> Figure:
         middle = [stretch[:, 0].mean() for stretch in stretches]
         low, high = np.array([np.quantile(stretch[:, 1], (0.1, 0.9)) for stretch in stretches]).T
         axis.fill_between(middle, low, high, color=TRAINING, alpha=0.2, lw=0)
-        axis.plot(middle, [stretch[:, 1].mean() for stretch in stretches], color=TRAINING, label="training")
+        axis.plot(middle, [stretch[:, 1].mean() for stretch in stretches], color=TRAINING, label="training, and its middle 80 %")
         axis.plot(
             [line["step"] for line in evaluations],
             [line[f"held_out_{name}"] for line in evaluations],
@@ -246,10 +246,11 @@ def curves(lines: list[dict[str, Any]]) -> Figure:
         for i, step in enumerate(drops):
             axis.axvline(step, color="gray", lw=1, ls=":", label="learning rate falls" if i == 0 else None)
         axis.set(xlabel="step", ylabel=name)
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
         axis.legend()
     if evaluations:
-        figure.suptitle(f"held-out accuracy after {evaluations[-1]['step']} steps: {evaluations[-1]['held_out_accuracy']:.2%}")
+        figure.suptitle(f"held-out accuracy after {evaluations[-1]['step']:,} steps: {evaluations[-1]['held_out_accuracy']:.2%}")
     return figure
 
 
@@ -264,7 +265,7 @@ def confusion(counts: np.ndarray, classes: Sequence[str]) -> Figure:
     axis.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1, interpolation="none")
     if len(classes) <= ANNOTATED:
         for i, j in np.argwhere(counts):
-            colour = "white" if shares[i, j] > 0.3 else "black"
+            colour = "white" if shares[i, j] > 0.5 else "black"
             axis.text(j, i, str(counts[i, j]), ha="center", va="center", fontsize=8, color=colour)
         labels = [_label(name) for name in classes]
         axis.set_xticks(range(len(classes)), labels, rotation=45, ha="right")

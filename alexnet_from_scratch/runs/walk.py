@@ -50,13 +50,15 @@ def show(stages: Stages, pictures: Path | None = None) -> None:
 
 
 def _draw(x: np.ndarray, stage: str, path: Path) -> None:
-    """The first channels of (1,C,H,W) in a row: red is above zero, blue below."""
+    """The first channels of (N,C,H,W) in a row; of a weight, those of its first filter."""
     planes = x[0, :CHANNELS]
-    figure = optional("matplotlib.figure").Figure(figsize=(1.3 * len(planes) + 0.2, 1.8), layout="constrained")
+    figure = optional("matplotlib.figure").Figure(figsize=(1.3 * len(planes) + 0.2, 2), layout="constrained")
     peak = float(abs(planes).max()) or 1.0
     for axis, plane in zip(figure.subplots(1, len(planes), squeeze=False)[0], planes, strict=True):
         axis.axis("off")
         axis.imshow(plane, cmap="RdBu_r", vmin=-peak, vmax=peak)
-    figure.suptitle(stage)
+    what = f"{len(planes)} of {x.shape[1]} channels" if len(planes) < x.shape[1] else f"{len(planes)} channels"
+    filters = f" of the first of {len(x)} filters" if len(x) > 1 else ""
+    figure.suptitle(f"{stage}\n{what}{filters}; red is above zero, blue below", fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)

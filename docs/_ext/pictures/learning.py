@@ -76,7 +76,7 @@ def sgd() -> Drawing:
     drawing = Drawing(600, 260)
     steps, cut = 25, 8
     axes = Axes(drawing, (60, 15, 450, 205), (0, steps), (-1, 1))
-    axes.ticks({0: "0", cut: "rate / 10", steps: f"{steps} steps"}, {-1: "−1", 0: "0", 1: "1"})
+    axes.ticks({0: "0", cut: "rate / 10", steps: f"{steps} steps"}, {-1: "−1", 0: "0", 1: "w = 1"})
     axes.plot([0, steps], [0, 0], "faint")
     axes.plot([cut, cut], [-1, 1], "faint dashed")
     for update, kind in (("torch", "cool thick"), ("paper", "hot thick dashed")):

@@ -52,7 +52,7 @@ def image_sizes() -> Drawing:
 
 def rounding() -> Drawing:
     """Errors of float32 sums of n products, n from 4 to 65,536. All are far below the bound, sums in blocks lowest."""
-    drawing = Drawing(620, 290)
+    drawing = Drawing(620, 300)
     rng = np.random.default_rng(0)
     sizes = 2 ** np.arange(2, 17)
     u = np.finfo(np.float32).eps / 2
@@ -62,12 +62,12 @@ def rounding() -> Drawing:
         exact = (x.astype(np.float64) * w).sum(axis=1)
         for name, total in (("in order", np.cumsum(x * w, axis=1)[:, -1]), ("in blocks", (x * w).sum(axis=1))):
             worst[name].append(float(np.max(np.abs(total - exact) / exact) / u))
-    axes = Axes(drawing, (70, 15, 430, 220), (2, 16), (-1.5, 5))
+    axes = Axes(drawing, (70, 45, 430, 220), (2, 16), (-1.5, 5))
     axes.ticks({2: "4", 7: "128", 12: "4,096", 16: "65,536 = n"}, {0: "u", 2: "100 u", 4: "10,000 u"})
     axes.plot(np.log2(sizes), np.log10(sizes / (1 - sizes * u)), "plain thick")
     drawing.text(510, axes.at(16, 4.8)[1], "the bound", kind="small", anchor="start")
     for (name, errors), kind in zip(worst.items(), ("hot thick", "cool thick"), strict=True):
         axes.plot(np.log2(sizes), np.log10(errors), kind)
         drawing.text(510, axes.at(16, float(np.log10(errors[-1])))[1], name, kind="small", anchor="start")
-    drawing.text(285, 280, "worst error of 30 sums of products, relative to the sum", kind="small")
+    drawing.text(4, 15, "worst error of 30 sums of n products, relative to the sum", kind="small", anchor="start")
     return drawing
