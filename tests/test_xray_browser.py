@@ -23,6 +23,7 @@ pytestmark = needs_chromium
 
 CELLS = 8  # of every array, picked at random
 PHONE = {"width": 360, "height": 740}
+LEAST_CONTRAST = 4.5  # what WCAG 2 asks of text
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +33,35 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
         options: dict[str, Any] = {"variant": "mini", "classes": 10} if name == "network" else {}
         write_page(name, photo.load(None, None), folder / f"{name}.html", list(PAGES), **options)
     return folder
+
+
+CONTRASTS = """() => {
+    const canvas = document.createElement("canvas");
+    const pen = canvas.getContext("2d", { willReadFrequently: true });
+    const linear = (part) => (part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
+    const luminance = (colour) => {
+        pen.fillStyle = colour;
+        pen.fillRect(0, 0, 1, 1);
+        const [red, green, blue] = [...pen.getImageData(0, 0, 1, 1).data].map((part) => linear(part / 255));
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue + 0.05;
+    };
+    return [...document.querySelectorAll(".cell, .code span")].filter((cell) => cell.textContent.trim()).map((cell) => {
+        const style = getComputedStyle(cell);
+        const ground = getComputedStyle(cell.closest(".cell, .ran, .code")).backgroundColor;
+        const [low, high] = [luminance(style.color), luminance(ground)].sort();
+        return [high / low, cell.textContent];
+    });
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_numbers_in_cells_and_code_can_be_read(page: Any, pages: Path, name: str, scheme: Any) -> None:
+    page.emulate_media(color_scheme=scheme)
+    page.goto((pages / f"{name}.html").as_uri())
+    found = page.evaluate(CONTRASTS)
+    assert len(found) > 100
+    assert [text for contrast, text in found if contrast < LEAST_CONTRAST] == []
 
 
 def number(text: str) -> np.float32:
@@ -349,6 +379,14 @@ def test_on_a_phone_the_panel_covers_nothing_that_it_talks_about(page: Any, page
         assert page.locator("#peek").is_visible()
 
 
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_the_small_view_on_a_phone_shows_an_image(page: Any, pages: Path, name: str) -> None:
+    page.set_viewport_size(PHONE)
+    page.goto((pages / f"{name}.html").as_uri())
+    shown = "(peek) => new Set(peek.getContext('2d').getImageData(0, 0, peek.width, peek.height).data).size"
+    assert page.locator("#peek").evaluate(shown) > 8
+
+
 def test_a_difference_from_torch_has_a_word(page: Any, pages: Path) -> None:
     page.goto((pages / "local_response_norm.html").as_uri())
     words = set()
@@ -372,6 +410,32 @@ def test_a_rungs_name_stays_on_one_line(page: Any, pages: Path, width: int) -> N
         hold(page, cell)
         found |= {(name, lines) for name, lines in page.evaluate(NAMES)}
     assert {lines for name, lines in found if not name.startswith("torch")} == {1}
+
+
+def test_a_terms_number_stays_on_one_line_while_the_kernel_runs(page: Any, pages: Path) -> None:
+    page.goto((pages / "conv2d.html").as_uri())
+    for _ in range(2):
+        page.keyboard.press("n")
+    page.locator('.player[data-array="out"]').get_by_role("slider").fill("6")
+    page.locator('.player[data-array="out"]').get_by_role("button", name="Play").click()
+    page.locator('.player[data-array="out"]').get_by_text("to the bit ✓").wait_for()
+    found = page.evaluate(NAMES.replace("table.values", "table.adds-up tbody"))
+    assert [number for number, lines in found if lines > 1] == []
+    assert found[-1][0] == "28"
+
+
+@pytest.mark.parametrize(
+    ("name", "cell", "words"),
+    [
+        ("adaptive_avg_pool2d", "grad_x[0,0,0,0]", "the only term is"),
+        ("conv2d", "out[0,0,0,0]", "the 28 add up to"),
+        ("relu", "out[0,1,5,5]", "= 0"),
+        ("max_pool2d", "grad_x[0,0,0,4]", "Nothing came here: 0"),
+    ],
+)
+def test_words_agree_with_their_number(page: Any, pages: Path, name: str, cell: str, words: str) -> None:
+    page.goto((pages / f"{name}.html").as_uri() + f"#{cell}")
+    assert words in page.locator("#panel").text_content()
 
 
 NAMES = """() => [...document.querySelectorAll("#panel table.values td:first-child")].map((cell) => {

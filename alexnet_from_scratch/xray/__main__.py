@@ -27,7 +27,7 @@ HELP = {
     "beta": "exponent",
     "ceil_mode": "also take the last window that sticks out",
     "channels": "output channels of the convolution",
-    "classes": "classes",
+    "classes": "how many classes there are",
     "dilation": "distance between the window's taps",
     "features": "outputs",
     "k": "added to the mean square",

@@ -132,7 +132,8 @@ function sumTable(node, count = node.length - 3) {
     return make("tr", {}, make("td", {}, String(i + 1)), make("td", {}, formula(term, later, false)), meter, make("td", { className: "num term" }, text(value)));
   });
   const same = count === all && sum === Math.fround(node[1]);
-  const words = count === all ? `the ${all} add up to` : `the first ${count} of ${all} add up to`;
+  const which = count === all ? `the ${all}` : `the first ${count} of ${all}`;
+  const words = all === 1 ? "the only term is" : count === 1 ? `the first of ${all} is` : `${which} add up to`;
   const foot = make("tr", {}, make("td"), make("td", {}, words, same ? make("span", { className: "good" }, " ✓ to the bit") : ""), make("td"), make("td", { className: "num sum" }, text(shortest(sum))));
   const table = make("div", { className: "terms", tabIndex: 0, role: "group", ariaLabel: "Terms" }, make("table", { className: "adds-up", dataset: { value: count === all ? String(node[1]) : "" } }, make("tbody", {}, rows), make("tfoot", {}, foot)));
   return [table, ...told(later)];
@@ -163,7 +164,9 @@ function explain(node) {
       const question = sign === "?" ? [...a, "?"] : b === undefined ? [...a, ` ${sign}?`] : [...a, ` ${sign} `, ...b, "?"];
       rows.push(make("tr", {}, make("td", {}, question), make("td", { className: "num" }, text(outcome))));
     }
-    return [make("div", { className: "terms" }, make("table", {}, make("tbody", {}, rows))), ...explain(node[3])];
+    const constant = !isCell(node[3]) && node[3][0] === "=";
+    const answer = constant ? [make("p", { className: "expr" }, `= ${text(node[3][1])}`)] : explain(node[3]);
+    return [make("div", { className: "terms" }, make("table", {}, make("tbody", {}, rows))), ...answer];
   }
   if (node[0] === "Σ") return sumTable(node);
   const later = [];
@@ -373,7 +376,8 @@ function paint(element, array, value) {
   const { middle, peak, labelled } = scales.get(array.name);
   const away = Number(value) - middle;
   const t = Math.min(1, Math.abs(away) / peak);
-  const loud = (t > 0.55 ? "loud " : "") + (t > (away > 0 ? 0.9 : 0.75) ? "louder" : ""); // where the label changes its colour
+  // Where the label changes its colour, to be read: on a dark page, and on a light one, where black on orange always can be.
+  const loud = (t > (away > 0 ? 0.575 : 0.605) ? "loud " : "") + (away < 0 && t > 0.83 ? "louder" : "");
   element.className = `cell ${away > 0 ? "p" : away < 0 ? "m" : ""} ${loud}`;
   element.style.setProperty("--t", `${t * 100}%`);
   element.textContent = labelled ? short(Number(value)) : "";
@@ -581,12 +585,11 @@ function keys(event) {
   if (action && array) action();
 }
 
-// --- on a narrow page: a small view of the first array, with what is read from it ----------------------------------------
+// --- on a narrow page: a small view of the first image, with what is read from it ----------------------------------------
 
 function peek() {
   const canvas = document.getElementById("peek");
-  const [array] = arrays;
-  if (array.axes === undefined || array.shape.length < 2) return;
+  const array = arrays.find(({ picture }) => picture) ?? arrays.find(({ axes, shape }) => axes !== undefined && shape.length > 1);
   const [rows, columns] = array.shape.slice(-2);
   const planes = Math.min(array.values.length / (rows * columns), 4);
   const size = Math.max(3, Math.min(9, Math.floor(330 / (planes * (columns + 1)))));
@@ -679,10 +682,15 @@ function choose(rung) {
 
 // --- the network: pictures in place of cells ---------------------------------------------------------------------------
 
+// A long name may break after its bracket, so that no number breaks.
+function afterBracket(text) {
+  return text.split(/(?<=\()/).flatMap((part, i) => (i ? [make("wbr"), part] : [part]));
+}
+
 function stop({ name, module, page, shape, forward, backward }) {
   const picture = (side, title) => make("span", {}, make("small", {}, title), make("img", { src: side.picture, alt: `${title} of ${name}` }));
   const element = make("button", { type: "button", className: "stop" },
-    make("span", {}, make("b", {}, name), make("small", {}, module), make("small", {}, shape.join(" × "))),
+    make("span", {}, make("b", {}, name), make("small", {}, afterBracket(module)), make("small", {}, shape.join(" × "))),
     picture(forward, "activations"), picture(backward, "gradient"));
   element.onclick = () => {
     for (const other of document.querySelectorAll(".stop.sel")) other.classList.remove("sel");
