@@ -65,7 +65,7 @@ def roofline(report: Report) -> Figure:
             lower.plot([limit / 1e9] * 2, [-position - 0.45, -position + 0.45], color="black", lw=1)
     lower.set_yticks([-position for position in range(len(bars))], [name for name, *_ in bars], fontsize=9)
     lower.set(xlabel="GB/s of the bytes that must move; the lines are their limits", title="what memory limits")
-    _label_points(upper, labels)
+    _label_points(figure, upper, labels)
     return figure
 
 
@@ -76,9 +76,8 @@ def _number_logarithms(axis: Axis) -> None:
     axis.set_minor_locator(NullLocator())
 
 
-def _label_points(axes: Axes, labels: list[tuple[str, list[tuple[float, float]]]]) -> None:
+def _label_points(figure: Figure, axes: Axes, labels: list[tuple[str, list[tuple[float, float]]]]) -> None:
     """Write each label near the first of its points, where it covers neither a point nor another label."""
-    figure = axes.figure
     renderer = FigureCanvasAgg(figure).get_renderer()
     figure.draw_without_rendering()  # places the axes
     taken = [Bbox.from_extents(*(spot - 4), *(spot + 4)) for _, points in labels for spot in axes.transData.transform(points)]
