@@ -30,5 +30,5 @@ html_css_files = ["book.css"]
 html_math_renderer = "mathml"
 html_show_copyright = False
 html_copy_source = False
-pygments_style = "a11y-high-contrast-light"
+pygments_style = "a11y-light"
 pygments_dark_style = "monokai"

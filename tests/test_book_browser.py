@@ -132,6 +132,14 @@ def test_numbers_stay_in_one_piece(page: Any, book: Path) -> None:
     assert [text for text, count in lines if count > 1.5] == []
 
 
+def test_the_index_uses_a_phones_width(page: Any, book: Path) -> None:
+    page.set_viewport_size({"width": PHONE, "height": 850})
+    page.goto((book / "genindex.html").as_uri())
+    widths = page.evaluate("[...document.querySelectorAll('.genindextable td')].map((cell) => cell.clientWidth)")
+    assert widths
+    assert min(widths) > 0.8 * PHONE
+
+
 def test_the_reference_is_for_people(book: Path) -> None:
     """No path of the machine that built it, no type spelled out in ten lines, no section that a colon has torn off."""
     text = (book / "api.html").read_text(encoding="utf-8")
