@@ -216,6 +216,42 @@ assert os.waitstatus_to_exitcode(status[1]) == (7 if leaves else 1), status
 assert compute() == expected
 """
 
+WHEREVER_ANOTHER_THREAD_WAS = """
+from scratch.compiled import memory
+reached, go_on, ended = threading.Semaphore(0), threading.Semaphore(0), []
+def work():
+    for _ in range(2):
+        memory.empty((1 << 20,), np.dtype(np.uint8))
+        memory.workspace(1 << 20, np.dtype(np.uint8))
+        memory.workspace(16, np.dtype(np.uint8))
+def stop(frame, event, _):
+    if frame.f_code.co_filename != memory.__file__:
+        return None
+    if event == "call":  # in this order: from 3.13 on, a frame without a trace function asks in vain
+        frame.f_trace, frame.f_trace_opcodes = stop, True
+    if event == "opcode":
+        reached.release()
+        go_on.acquire(timeout=60)
+    return stop
+def another():
+    (lambda: sys._getframe())().f_trace_opcodes = True  # Python 3.12 asks for it before settrace
+    sys.settrace(stop)
+    work()
+    sys.settrace(None)
+    ended.append(None)
+    reached.release()
+work()
+thread = threading.Thread(target=another, daemon=True)
+thread.start()
+steps = 0
+while reached.acquire(timeout=60) and not ended:
+    fork(work)
+    go_on.release()
+    steps += 1
+thread.join(60)
+assert steps > 100, steps
+"""
+
 ANOTHER_THREADS_BLOCK = """
 entered, forked = threading.Event(), threading.Event()
 def another():
@@ -246,6 +282,11 @@ def run(code: str, count: int = 2) -> None:
 
 def test_a_child_computes_though_other_threads_were_computing():
     run(WHILE_THEY_COMPUTE)
+
+
+def test_a_child_computes_wherever_another_thread_was():
+    """One fork at each step of memory.py: a lock that a thread held there would stay locked in the child."""
+    run(WHEREVER_ANOTHER_THREAD_WAS)
 
 
 def test_a_child_multiplies_though_other_threads_were_multiplying():
