@@ -47,10 +47,12 @@ coverage: venv  ## Measure which lines and branches of scratch the tests reach, 
 		parity_tests/test_networks.py tests/test_training.py tests/test_weights.py \
 		-k "not gradients and not ten_steps and not small_mistakes"
 
+# Only wheels: a version that is older than this Python would have to be compiled.
 versions:  ## Run the quick profile with the lowest or highest versions that pyproject.toml allows, RESOLUTION=lowest-direct or highest
 	$(PYTHON) -m venv --clear build/$(RESOLUTION)
 	build/$(RESOLUTION)/bin/pip install --quiet uv
-	build/$(RESOLUTION)/bin/uv pip install --quiet --python build/$(RESOLUTION) --resolution $(RESOLUTION) --editable '.[dev]'
+	build/$(RESOLUTION)/bin/uv pip install --quiet --python build/$(RESOLUTION) --resolution $(RESOLUTION) \
+		--only-binary :all: --no-binary alexnet-from-scratch --editable '.[dev]'
 	build/$(RESOLUTION)/bin/python -m scratch.about
 	OMP_NUM_THREADS=1 SCRATCH_NUM_THREADS=2 build/$(RESOLUTION)/bin/python -m pytest -n $(WORKERS) --profile=quick
 
