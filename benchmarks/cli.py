@@ -61,7 +61,7 @@ Batch = Annotated[int, typer.Option(min=1, help="Images.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads in every pool. Default: all cores.")]
 Seed = Annotated[int, typer.Option(help="Seed of the photographs' crops, the weights and the gradients.")]
 Json = Annotated[Path, typer.Option("--json", help="The file for the results.")]
-Quick = Annotated[bool, typer.Option("--quick", help="Takes a minute; the intervals are wide.")]
+Quick = Annotated[bool, typer.Option("--quick", help="Fewer rounds: it takes less time, and the intervals are wide.")]
 Keep = Annotated[bool, typer.Option("--keep", help="Keep the results in benchmarks/results too, with this kind of machine's.")]
 Isa = Annotated[str | None, typer.Option(help=f"Run both sides as on a machine with no more than: {', '.join(ISAS)}.")]
 
