@@ -122,7 +122,6 @@ WINOGRAD = (
     ),
 )
 
-# Calls of the generic test are too small for these: test_blocks.py has larger ones.
 # The generic test seldom or never has the case that shows one of these; a test of its own does.
 RARE_CELL = planting(
     "max_pool2d",
@@ -140,6 +139,7 @@ WIDE_PADDING = planting(
     ),
     module="scratch.convolution.implicit_gemm",
 )
+# Calls of the generic test are too small for these: test_blocks.py has larger ones.
 SEVERAL_BLOCKS = (
     *planting(
         "conv2d",

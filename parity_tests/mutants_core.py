@@ -44,7 +44,7 @@ MEMORY = (
     *_in(
         "scratch.compiled.memory",
         core.check_shelf_of_two_sizes,
-        ("sizes take turns to go", "self.blocks.move_to_end(size, last=False)", "pass"),
+        ("the first size moves to the end after each block", "self.blocks.move_to_end(size, last=False)", "pass"),
     ),
     *_in(
         "scratch.compiled.memory",

@@ -1,8 +1,8 @@
 """Winograd's filters: transformed, packed, and in evaluation kept until the weight changes.
 
-Training has another weight in each step. In evaluation it stays the same, and for one image transforming it takes a third of the
-convolution. So a module in eval mode calls :func:`keep`. Anyone may write to a weight at any time, and an array tells nobody. So
-before the kept filters are used again, the weight is compared, bit by bit, with a copy. That takes a third of transforming it.
+Training changes the weight in each step. In evaluation it stays the same, and for one image transforming it takes a large part
+of the convolution's time. So a module in eval mode calls :func:`keep`. Any code may change the weight at any time, and NumPy does
+not report it. So each call compares the weight, bit by bit, with a copy. Comparing takes much less time than transforming.
 """
 
 from __future__ import annotations
