@@ -20,7 +20,7 @@ from types import FrameType
 import numpy as np
 
 import scratch
-from parity_tests.sweeps import LIMIT, Interrupt, all_take_part, wait_until
+from parity_tests.sweeps import LIMIT, Interrupt, all_take_part, pool_threads, wait_until
 from scratch.compiled import memory, threads
 
 rng = np.random.default_rng(0)
@@ -125,7 +125,7 @@ def main(seconds: float) -> None:
     all_take_part(3)
     [pool] = threads._pools
     wait_until(lambda: len(pool.idle) == len(pool.threads) == 2 and not pool.waiting)
-    wait_until(lambda: sum(isinstance(thread, threads._Thread) for thread in threading.enumerate()) == 2)
+    wait_until(lambda: len(pool_threads()) == 2)
     shelf = memory._shelf
     shelf.bytes = shelf.limit + 1  # so that it counts
     memory.empty((memory.SMALL + 1,), np.dtype(np.uint8))

@@ -22,7 +22,8 @@ JIT_OFF: bool = bool(config.DISABLE_JIT)  # type: ignore[attr-defined]  # set wh
 def kernel(function: _F) -> _F:
     """Compile ``function`` at its first call, keep the compiled code on disk, and run it without the GIL."""
     # error_model: division by zero gives inf or nan, as in NumPy. Never fastmath: it breaks NaN and the order of sums.
-    compiled = numba.njit(nogil=True, error_model="numpy")(function)
+    # no_cfunc_wrapper: no C code calls a kernel, and it compiles faster without a way in for it.
+    compiled = numba.njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True)(function)  # type: ignore[call-overload]  # its types leave this one out
     if hasattr(compiled, "_cache"):
         compiled._cache = kernel_cache.KernelCache(function)
     elif not JIT_OFF:

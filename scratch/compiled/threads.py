@@ -394,7 +394,7 @@ def _end_threads() -> None:
                 break
             time.sleep(0.001)
     for thread in threading.enumerate():
-        if isinstance(thread, _Thread) and thread is not threading.current_thread():
+        if isinstance(thread, _Thread) and thread is not threading.current_thread() and thread.is_alive():
             thread.join(max(0.0, end - time.monotonic()))
 
 
