@@ -183,18 +183,25 @@ class Report:
 
 
 def together(machines: Iterable[Iterable[Path]]) -> list[Report]:
-    """The reports in the files of each machine, with the highest limits seen on it. Trusted runs come first: tables are of those.
+    """The reports in the files of each machine. Trusted runs come first: tables are of those.
 
     Raises:
         ValueError, OSError: see :meth:`Report.load`.
     """
-    reports: list[Report] = []
-    for files in machines:
-        of_one_machine = [Report.load(path) for path in files]
-        for one, other in itertools.permutations(of_one_machine, 2):
-            one.raise_roof(other)
-        reports += of_one_machine
+    reports = [report for files in machines for report in of_one_machine(files)]
     return sorted(reports, key=lambda report: bool(report.distrust()))
+
+
+def of_one_machine(files: Iterable[Path]) -> list[Report]:
+    """The reports in the files, each with the highest limits seen in any of them.
+
+    Raises:
+        ValueError, OSError: see :meth:`Report.load`.
+    """
+    reports = [Report.load(path) for path in files]
+    for one, other in itertools.permutations(reports, 2):
+        one.raise_roof(other)
+    return reports
 
 
 def _rounded(value: Any) -> Any:

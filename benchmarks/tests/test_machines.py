@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.measure import isa, machine
 from benchmarks.reports import machines
-from benchmarks.reports.results import SHOWN, Report, Row, committed
+from benchmarks.reports.results import SHOWN, Report, Row, committed, together
 
 FACTS = {"cpu": "AMD EPYC (family 25, model 17)", "caches": {"L2": 1 << 20, "L3": 1 << 25}, "vector_bits": 512}
 
@@ -50,6 +50,16 @@ def test_a_noisy_run_does_not_replace_a_trusted_one(tmp_path: Path, monkeypatch:
     machines.keep(made(), "step.json")
     assert "Not kept" in machines.keep(made(twin=1.5), "step.json")
     assert not Report.load(tmp_path / "amd-epyc-25-17" / "step.json").distrust()
+
+
+def test_every_table_takes_the_same_limits_of_a_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machines, "RESULTS", tmp_path)
+    for file, peak in (("step.json", 1e11), ("rungs.json", 3e11)):
+        report = made()
+        report.roof = {"flops": peak}
+        report.save(tmp_path / "abacus" / file)
+    of_tables = [report.roof for files in committed(tmp_path) for report in together([files])]
+    assert [machines.runs("step.json")["abacus"].roof, *of_tables] == [{"flops": 3e11}] * 3
 
 
 def test_the_shown_machine_comes_first(tmp_path: Path) -> None:
