@@ -38,7 +38,7 @@ fresh: venv  ## Run the generic test on new cases, whatever CI says; the last li
 	$(PYTEST) --profile=quick --draws=fresh parity_tests/test_operations.py
 
 parity: venv  ## Write docs/parity.*: the worst error of every rung, and how every planted mistake was found
-	$(PYTEST) --profile=$(PROFILE) --hypothesis-seed=0 --report docs \
+	$(PYTEST) --profile=$(PROFILE) --hypothesis-seed=0 --override-ini=faulthandler_timeout=0 --report docs \
 		parity_tests/test_operations.py parity_tests/test_long_sums.py parity_tests/test_mutants.py tests/test_training_mutants.py
 
 coverage: venv  ## Measure which lines and branches of scratch the tests reach, with the kernels in plain Python
