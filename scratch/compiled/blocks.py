@@ -2,7 +2,8 @@
 
 The model follows Low et al. 2016, "Analytical modeling is enough for high-performance BLIS", with two changes: the block in L2 is
 one of B, not of A; and A, which is small here, has no block MC. A product of A (M,K) and B (K,N) is cut three times, so that each
-part is used often while it is in a cache:
+part is used often while it is in a cache. In a convolution, A has the weights, B the columns, and NC is the pixels of a few
+panels:
 
     K  in blocks of KC    a panel of A, (MR,KC), and a panel of B, (KC,NR), are in L1 while the micro-kernel multiplies them
     N  in blocks of NC    B's block (KC,NC), and the result's tiles (M,NC), are in L2 until the sum over K is complete

@@ -26,7 +26,10 @@ _slow = 0  # measurable buffers in succession that were filled slowly; from PATI
 
 
 def fill(run: Callable[[int, int, bool], None], n: int, buffer: np.ndarray, *, values: int) -> None:
-    """:func:`for_each` of ``run(first, last, past)``, which writes the buffer, past the caches if ``past`` is true."""
+    """:func:`for_each` of ``run(first, last, past)``, which writes the buffer, past the caches if ``past`` is true.
+
+    ``n`` and ``values`` are those of ``for_each``.
+    """
     past = _slow >= PATIENCE
     began = time.perf_counter()
     for_each(run, n, past, values=values)

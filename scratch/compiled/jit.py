@@ -1,7 +1,8 @@
 """Compiled kernels.
 
-A kernel is a plain Python loop over ``range(first, last)`` of independent work items. Numba compiles it to run without the GIL,
-so that several threads (``threads.py``) may run it at once.
+A kernel that Python calls is a plain loop over ``range(first, last)`` of independent work items. Numba compiles it to run without
+the GIL, the lock that only one Python thread can hold, so several threads (``threads.py``) may run it at once. Its parts, which
+other kernels call, are kernels too.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ def kernel(function: _F) -> _F:
     """Compile ``function`` at its first call, keep the compiled code on disk, and run it without the GIL."""
     # error_model: division by zero gives inf or nan, as in NumPy. Never fastmath: it breaks NaN and the order of sums.
     # no_cfunc_wrapper: no C code calls a kernel, and it compiles faster without a way in for it.
-    compiled = numba.njit(nogil=True, error_model="numpy", no_cfunc_wrapper=True)(function)  # type: ignore[call-overload]  # its types leave this one out
+    options: Any = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
+    compiled = numba.njit(**options)(function)
     if hasattr(compiled, "_cache"):
         compiled._cache = kernel_cache.KernelCache(function)
     elif not JIT_OFF:

@@ -5,7 +5,8 @@ Contract (as BLIS, Van Zee and van de Geijn 2015, documents its own)::
     c[r, j] = Σ_k a[k, r] · b[k, j]              add is False: c is overwritten
     c[r, j] = c[r, j] + (Σ_k a[k, r] · b[k, j])  add is True          0 ≤ r < MR, 0 ≤ j < NR, 0 ≤ k < K
 
-A tile has MR rows and NR = NR_VECTORS·lanes columns; NR follows from the dtype. All three arrays are flat:
+A tile has MR rows and NR = NR_VECTORS·lanes columns; NR follows from the dtype. K counts the steps of this call: one block of a
+longer sum. All three arrays are flat:
 
     a[k, r]  at  a_at + k·a_step + r·a_rows        any distances
     b[k, j]  at  b_at + k·b_step + j               NR contiguous elements
@@ -24,11 +25,12 @@ read from front to back, too; as (MR, K), MR rows are read side by side:
     r = 1   a[0,1] a[1,1] … a[K-1,1]
     ⋮       a_step = 1, a_rows = the length of a row
 
-Edges: if ``rows`` is at most MR/2, only the upper half of the tile is computed and written. Otherwise all MR rows are. If the
-result ends within a tile, the rest of the panels may hold anything, since no element of the result depends on it. The caller then
-copies the part it needs from a buffer of MR·NR elements.
+Edges: ``rows`` counts the rows of the result from this tile's first on; it may exceed MR. If it is at most MR/2, only the first
+MR/2 rows of the tile are computed and written. Otherwise all MR rows are. If the result ends within a tile, the rest of the
+panels may hold anything, since no element of the result depends on it. So callers keep tiles in a buffer and copy what they need.
 
-Order: each element's sum runs over k in order from zero, one fused multiply-add after the other; c is added last. So an element's
+Order: each element's sum runs over k in order from zero, one multiply-add after the other, fused where the processor can; c is
+added last. So an element's
 bits do not depend on its position in a tile. A caller splits a long sum into blocks of k and calls once per block (``blocks.py``
 has the size, KC). Then no running sum is longer than a block, and rounding grows with the length of a block and the number of
 blocks, not with their product.

@@ -1,8 +1,8 @@
 """The threads that run kernels, and how they stay awake between one kernel and the next.
 
 :func:`for_each` splits a kernel's ``range(n)`` among threads. Three rules keep the bits of a result the same for any number of
-threads. What a work item computes depends only on its index. No two items write different bits to the same element. Sums over
-items are added up afterwards, in the order of the items.
+threads. What a work item computes depends only on its index. Two items may write the same element only if they write the same
+value. Sums over items are added up afterwards, in the order of the items.
 
 A sleeping thread takes about 0.1 ms to wake up in a virtual machine, which is longer than many kernels run. So a thread without
 work does what every runtime of this kind does. For a moment it watches a number in memory, without the GIL (the lock that only
@@ -85,8 +85,8 @@ def for_each(
     what is in the cache. The last ranges are short, so that all threads finish together. ``ranges_per_thread`` asks for that many
     per thread, all of one length: one, if every range has a fixed cost.
 
-    ``values`` is the number of values that a work item processes; if all items together have too few, other threads are not worth
-    it. Without ``values``, every item is worth a thread.
+    ``values`` is about the number of simple steps that a work item takes, such as one element of relu. If all items together take
+    too few, other threads are not worth it. Without ``values``, every item is worth a thread.
     """
     environment.check()
     pool = _pools[-1]

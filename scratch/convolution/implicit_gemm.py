@@ -16,8 +16,9 @@ h - kh·dilation. With a stride, only every stride-th tap meets an output, and h
 (:func:`_grad_x`).
 
 Three things make packing cheap. The image is first copied with zeros around it (``packing.py``), so no copy has to check for the
-border. Columns that are one stride apart are neighbours there, so for every tap neighbouring windows read neighbouring cells. And
-copies move whole vectors: what one writes beyond its end, the next overwrites.
+border. The image's columns that are one stride apart are neighbours there, so for every tap neighbouring windows read
+neighbouring cells. And copies move whole vectors: what one writes beyond its end, the next overwrites, and after the last one
+there is spare room.
 
 Sums run in blocks of KC taps, or of at most KC pixels (``compiled/blocks.py`` says why, and how many panels share a block). KC is
 one number for all machines, so the bits depend neither on the threads nor on the caches.
@@ -46,8 +47,8 @@ def implicit_gemm_forward(
     """Pack panels of im2col's matrix from the image into the cache as needed: the matrix is never written or read back."""
     OC, C_group, KH, KW = weight.shape
     G = geometry.groups
-    # grad_x's windows reach into the padding, and 0 · inf is NaN. Forward decides, since backward runs on the same rung. If the
-    # sum is finite, so is every weight. But it may also overflow; then every weight is checked.
+    # In backward, grad_x multiplies every weight with zeros around grad_out, and 0 · inf is NaN. Forward decides, since backward
+    # runs on the same rung. If the sum is finite, so is every weight. But it may also overflow; then every weight is checked.
     if x.size == 0 or not (np.isfinite(weight.sum()) or np.isfinite(weight).all()):
         raise NotTakenError("conv2d: implicit_gemm takes neither empty arrays nor weights that are infinite or NaN")
     layout = Layout.around_x(x.shape, geometry)

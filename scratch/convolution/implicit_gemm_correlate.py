@@ -24,13 +24,13 @@ from scratch.convolution.packing import Grid, PaddedInput, new_copies, plan_copi
 
 
 class Rows(NamedTuple):
-    """The rows of a product: M channels of the result, member by member. Row member·M + m is channel m of that member's cell.
+    """The rows of a product. In forward, row m is channel m of the result, and there is one *member*: each pixel's own cell.
 
-    With a stride, grad_x computes several cells (h0,w0) of each stride × stride square in one product: each is a *member*.
-    Forward has one member: every pixel is its own cell.
+    With a stride, grad_x computes several cells (h0,w0) of each stride × stride square in one product, and each is a member. Row
+    member·M + m is channel m of that member's cell.
     """
 
-    weight: np.ndarray  # (G, M, channels, KH·KW) with its axes in any order, flat
+    weight: np.ndarray  # (G, M, channels, KH·KW), flat; `steps` says where each axis is in it
     steps: tuple[int, int, int]  # elements of weight from one group to the next, from m to m + 1, from channel to channel
     which: np.ndarray  # (members, taps): for each member, the index in weight (0 … KH·KW - 1) of each tap that it uses
     bias: np.ndarray  # (G, members·M)
@@ -40,15 +40,15 @@ class Rows(NamedTuple):
 class Buffers(NamedTuple):
     """A thread's buffers for a block of pixels."""
 
-    columns: np.ndarray  # (panels, KC + 1, NR): packed panels; the last vector may write into the last row
+    columns: np.ndarray  # (panels, KC + 1, NR): packed panels; a copy into row KC - 1 may run over its end, into the last row
     tiles: np.ndarray  # (⌈rows/MR⌉, panels, MR, NR): the sums so far
 
 
 def correlate(padded: PaddedInput, taps: np.ndarray, rows: Rows, grid: Grid, out: np.ndarray) -> None:
     """For each row and pixel: out = bias[g, row] + Σ_{c,t} weight[g, m, c, which[member, t]] · padded[window + taps[c, t]].
 
-    g is the group, row is member·M + m. taps is (channels, taps of a member) flat; K counts its pairs (c,t). The grid has the
-    pixels.
+    g is the group, row is member·M + m. ``padded`` holds (N, G·channels, H, W) and its zeros. ``taps`` is (channels, taps of a
+    member), flat, and K is its size. ``grid`` says which pixels there are, and where their cells are in ``out`` (N, G·M, H, W).
     """
     groups, K = len(rows.bias), len(taps)
     weight_panels = math.ceil(len(rows.cells) / MR)
@@ -71,7 +71,7 @@ def correlate(padded: PaddedInput, taps: np.ndarray, rows: Rows, grid: Grid, out
         _correlate_kernel(first, last, padded, taps, weights, rows, grid, buffers, out)
 
     panels = groups * math.ceil(len(out) * grid.rows * grid.columns / NR)
-    for_each(run, panels, values=weight_panels * (K + 1) * NR)
+    for_each(run, panels, values=weight_panels * (K + 1) * NR)  # multiply-adds / MR: about as long as so many simple steps
 
 
 @kernel
@@ -86,10 +86,11 @@ def _correlate_kernel(
     buffers: Buffers,
     out: np.ndarray,
 ) -> None:
-    """A work item is NR pixels of one group. Several together are a block: it stays in L2 while the weights stream past.
+    """A work item is one panel: NR pixels of one group. Several are a block, whose tiles stay in L2 until all taps are done.
 
-    Block by block of K: padded -> columns (panels, KC + 1, NR); weights · columns -> tiles (⌈rows/MR⌉, panels, MR, NR). ``taps``
-    has the K offsets from a window's first cell; ``weights`` is packed as :func:`_pack_kernel` does it.
+    Block by block of K: padded -> columns (panels, KC + 1, NR); weights · columns -> tiles (⌈rows/MR⌉, panels, MR, NR). The
+    columns stay in L2 too, while all weights of their taps stream past. ``taps`` has the K offsets from a window's first cell;
+    ``weights`` is packed as :func:`_pack_kernel` does it. The other arguments are those of :func:`correlate`.
     """
     cells, layout = padded
     columns, tiles = buffers
@@ -148,8 +149,8 @@ def _store_tile(
 ) -> None:
     """One tile (MR,NR), at ``tile``, of panel b -> the cells of its rows and pixels in out.
 
-    ``row_cells`` is rows.cells of these rows, ``step`` leads from pixel to pixel in out, ``group_at`` is out[0, the group's first
-    channel].
+    ``stretches`` says where panel b's pixels are in out, ``row_cells`` is rows.cells of these rows, ``step`` leads from pixel to
+    pixel in out, and ``group_at`` is out[0, the group's first channel].
     """
     L = lanes(tiles)
     for i in range(stretches.number[b]):
@@ -175,7 +176,10 @@ def _pitch(steps: int) -> int:
 
 @register_jitable
 def _before(k: int, panels: int) -> int:
-    """Elements of a group's packed weights before the block that begins at tap k. With k = K + 1: the size of all of them."""
+    """Elements of a group's packed weights before the block that begins at tap k. The bias counts as one more tap, K.
+
+    So k = K + 1 gives room for all of them, at times a little more.
+    """
     return panels * MR * (k // KC * _pitch(KC) + (_pitch(k % KC - 1) if k % KC else 0))
 
 
@@ -183,8 +187,9 @@ def _before(k: int, panels: int) -> int:
 def _pack_kernel(first: int, last: int, rows: Rows, K: int, panel: np.ndarray, weights: np.ndarray, past: bool) -> None:
     """(G, M, channels, KH·KW) -> (G, blocks of K, ⌈rows/MR⌉, MR, pitch), with the bias after each block's last tap.
 
-    Only the last block's bias is used. A work item is MR rows of one group: one panel in each block of K. ``panel`` has room for
-    one, (MR, pitch) and a vector. Rows beyond the last repeat it; what they compute is not used.
+    Every block has the bias, so that all are packed alike; only the last block's is used. A work item is MR rows of one group:
+    one panel in each block of K. ``panel`` has room for one, (MR, pitch) and a vector. Rows beyond the last repeat it; what they
+    compute is not used. ``past`` says whether to write past the caches.
     """
     weight, (group_step, row_step, channel_step), which, bias, _ = rows
     count, taps = bias.shape[1], which.shape[1]
@@ -238,7 +243,10 @@ class Stretches(NamedTuple):
 
 @kernel
 def _stretches_of(pixel: int, count: int, NR: int, grid: Grid, shape: tuple[int, int, int, int]) -> Stretches:
-    """The stretches of ``count`` pixels from ``pixel`` on, counted through all images, for a result (N,C,H,W) of that shape."""
+    """The stretches of ``count`` pixels from ``pixel`` on, in panels of NR, for a result (N,C,H,W) of that shape.
+
+    Pixels are counted through all images; the grid says how many an image has, and where their cells are.
+    """
     _, C, H, W = shape
     P = grid.rows * grid.columns
     whole = grid.step_h == 1 and grid.step_w == 1 and grid.columns == W  # then rows follow each other, too

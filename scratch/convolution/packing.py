@@ -1,8 +1,8 @@
 """The padded input, and how panels are packed from it: conv2d's rungs share this, from implicit_gemm on.
 
 The image is copied once, with zeros around it. A window that reaches over the border reads zeros there, so no copy has to check
-for the border. Columns that are one stride apart are neighbours in the padded input. So for every tap, neighbouring windows read
-neighbouring cells, and one vector load serves many windows.
+for the border. The image's columns that are one stride apart are neighbours in the padded input. So for every tap, neighbouring
+windows read neighbouring cells, and one vector load serves many windows.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class Layout(NamedTuple):
 
     top: int  # zeros above the image
     left: int
-    stride: int
-    columns: int
-    row: int  # elements from one row to the next; plane and image likewise
-    plane: int
-    image: int
+    stride: int  # from window to window along a row
+    columns: int  # of each remainder w % stride
+    row: int  # elements from one row to the next
+    plane: int  # from one channel to the next
+    image: int  # from one image to the next
 
     @staticmethod
     def around(shape: tuple[int, ...], top: int, bottom: int, left: int, right: int, stride: int) -> Layout:
@@ -87,7 +87,8 @@ def _pad_kernel(
 ) -> None:
     """(N·C, H, W) -> (N·C, rows, stride, columns): a work item is one plane.
 
-    within (N·C,) becomes whether all cells of a plane are numbers within ±limit; a limit of 0 means none.
+    ``cells`` gets the padded input, as ``layout`` says. ``within`` (N·C,) becomes whether all cells of a plane are numbers within
+    ±limit; a limit of 0 means none, since compiled code takes no None.
     """
     count, H, W = planes.shape
     flat = planes.reshape(count * H * W)
@@ -156,8 +157,9 @@ def plan_copies(
     """Plan the copies of ``count`` pixels, from ``pixel`` on, into a panel, by vectors of ``width`` elements.
 
     The windows of one row of pixels are neighbours in the padded input, so each row of pixels is one stretch of vectors. The last
-    vector of a stretch may write beyond it; the next stretch overwrites that. ``offset`` is added to every source. The first
-    pixel goes to ``target``. ``planned`` vectors are in the plan already; returns how many are in it now.
+    vector of a stretch may write beyond it; the next stretch overwrites that. ``grid`` has the pixels, ``layout`` the cells that
+    they read. ``offset`` is added to every source; the first pixel goes to position ``target`` of the panels. ``planned`` vectors
+    are in the plan already; returns how many are in it now.
     """
     done = 0
     while done < count:
