@@ -149,7 +149,9 @@ def conv3(report: Report) -> Table:
         ],
         f"conv3 of AlexNet, {row.batch} images, forward, on {report.machine['cpu']}. The effective rate counts the "
         "definition's multiplications and additions. The share of the peak counts those that were really made; Winograd makes "
-        "fewer. The naive loops are timed on a small convolution.",
+        "fewer."
+        + (" A share above 1 means that the peak was measured too low." if round(max(shares.values()), 2) > 1 else "")
+        + " The naive loops are timed on a small convolution.",
     )
 
 
