@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 from typer.testing import CliRunner
 
+from alexnet_from_scratch.data.datasets import open_dataset
 from alexnet_from_scratch.runs.options import Options
 from benchmarks.reports import documents as report
 from benchmarks.reports.results import Report
@@ -64,13 +65,13 @@ def made_up(distance: float = 1e-7) -> Twins:
         losses = {"scratch": 2.0, "torch": 2.0 + 1e-6 * step, "float64": 2.0}
         made.steps.append({"step": step, "loss": losses, "gradients": distances, "weights": distances})
     made.wall = made.cpu = {"scratch": 1.0, "torch": 1.0, "float64": 2.0}
-    made.accuracy = {"scratch": 0.5, "torch": 0.5}
+    made.accuracy, made.tested = {"scratch": 0.5, "torch": 0.5}, 1234
     return made
 
 
 def seeds(ours: list[float], theirs: list[float]) -> Apart:
     made = Apart({"variant": "mini", "data": "digits", "batch": 8, "lr": 0.1, "threads": 1, "epochs": 1}, "2020-01-01")
-    made.machine = {"cpu": "Abacus", "commit": "0"}
+    made.machine, made.tested = {"cpu": "Abacus", "commit": "0"}, 56
     for side, accuracies in (("scratch", ours), ("torch", theirs)):
         made.runs += [{"side": side, "seed": i, "accuracy": a, "wall": 1.0, "cpu": 2.0} for i, a in enumerate(accuracies)]
     return made
@@ -115,6 +116,9 @@ def test_documents_show_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "](pictures/twin-mini.svg)" in text
     assert "| conv1 | 1.0e-07 | 1.0e-07 | 1.0e-07 | 1.0e-07 | 2 | 4 | 1.3e-04 |" in text
     assert "the two agree within their spread" in text
+    assert "Rounding has sent a gradient another way through ReLU or pooling in one image." in text
+    assert "on the 1,234 test images: scratch 50.00%, torch 50.00%" in text
+    assert "1 epochs, 6 seeds, 56 held-out images" in text
     page.write_text("<!-- benchmark:begin twin-other -->\n<!-- benchmark:end -->\n")
     report.write([page], [Report()], tmp_path / "pictures")
     assert "Not measured yet" in page.read_text()
@@ -125,10 +129,12 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     outcome = CliRunner().invoke(app, ["twin", *flags, "--json", str(tmp_path / "twin.json")])
     assert outcome.exit_code == 0, outcome.output
     assert "In no layer is scratch more than" in " ".join(outcome.output.split())
-    assert isinstance(load(tmp_path / "twin.json"), Twins)
+    twins = load(tmp_path / "twin.json")
+    assert isinstance(twins, Twins)
     outcome = CliRunner().invoke(app, ["seeds", "--count", "2", *flags, "--json", str(tmp_path / "seeds.json")])
     assert "percentage points" in outcome.output, outcome.output
     result = load(tmp_path / "seeds.json")
     assert isinstance(result, Apart)
     assert len({run["seed"] for run in result.runs}) == 4
+    assert result.tested == twins.tested == len(open_dataset("digits").test)
     assert outcome.exit_code == bool(result.failures())

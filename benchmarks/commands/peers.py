@@ -34,17 +34,19 @@ def table(report: Report) -> Table:
         (phase,) = row.phases
         name = row.case
         for side in sorted(row.sides, key=lambda side: row.seconds(phase, side)):
-            compared = "" if side == "scratch" else ratio_text(row.ratio(phase, "scratch", side), noise)
+            compared = "–" if side == "scratch" else ratio_text(row.ratio(phase, "scratch", side), noise)
             lines.append([name, _titled(side, report), milliseconds(row.seconds(phase, side)), compared])
             name = ""
         for side, why in {**row.failed, **row.absent}.items():
             lines.append([name, _titled(side, report), "–", f"not measured: {why}".replace("|", "/")])
             name = ""
+    reason = report.distrust()
+    doubt = f" **This run is not trusted**: {reason}. Noise is written where an interval reaches within {noise:.0%} of 1." if reason else ""
     return Table(
         "one_tower in other libraries, milliseconds, the fastest first",
         ["work, images", "library", "time", "scratch's time by its time"],
         lines,
-        "Below 1 scratch is faster. float32 everywhere, the same weights and photographs, the same number of threads.",
+        f"Below 1 scratch is faster. float32 everywhere, the same weights and photographs, the same number of threads.{doubt}",
     )
 
 

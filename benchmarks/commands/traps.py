@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import threadpoolctl
 
+from benchmarks.measure import stats
 from benchmarks.measure.processes import Process
 from benchmarks.reports.results import Report
 from benchmarks.reports.tables import Table, milliseconds
@@ -109,7 +110,16 @@ def run(threads: int) -> list[dict[str, Any]]:
 
 
 def table(name: str, report: Report) -> Table:
-    """One trap's measurements."""
+    """One trap's measurements, and what they show: the last row is the honest one, the row before it fell into the trap."""
     rows = [(found["what"], found["seconds"]) for found in report.traps if found["trap"] == name]
     cells = [[what, milliseconds(seconds), f"{seconds / rows[-1][1]:.2f}"] for what, seconds in rows]
-    return Table("", ["what was timed", "ms", "times the last row"], cells, "")
+    return Table("", ["what was timed", "ms", "times the last row"], cells, _shown(rows[-2][1] / rows[-1][1]) if rows else "")
+
+
+def _shown(ratio: float) -> str:
+    if abs(ratio - 1) <= stats.RESOLVES:
+        return (
+            f"In this run the trap does not show: the wrong way takes {ratio:.2f} times as long as the honest one, and a difference "
+            f"of less than {stats.RESOLVES:.0%} may be noise."
+        )
+    return f"Measured the wrong way, it looks {max(ratio, 1 / ratio):.1f} times as {'slow' if ratio > 1 else 'fast'} as it is."

@@ -13,6 +13,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def block(name: str, reports: Sequence[Report], here: Path, pictures: Path) -> s
         return f"{between.facts(runs).markdown()}\n\n{between.table(runs).markdown()}"
     if name in EVERYWHERE:
         found = machines.runs(f"{name}.json").values()
-        return "\n\n".join(_from(EVERYWHERE[name](run), run) for run in found) or tables.NOTHING
+        return "\n\n".join(_from(_on_its_machine(EVERYWHERE[name](run), run), run) for run in found) or tables.NOTHING
     if name in BLOCKS or name in traps.TRAPS:
         make = BLOCKS.get(name) or partial(traps.table, name)
         # The main run is first asked: A/A rows are in every run, goals are its own.
@@ -69,10 +70,11 @@ def block(name: str, reports: Sequence[Report], here: Path, pictures: Path) -> s
         made = ((make(report), report) for report in asked if report.rows or name not in ("controls", "goals"))
         return next((_from(table, report) for table, report in made if table.rows), tables.NOTHING)
     if name in plots.PLOTS:
-        if not any(name in plots.possible(report) for report in reports):
+        shown = plots.source(name, reports)
+        if shown is None:
             return tables.NOTHING
         path = os.path.relpath(pictures / f"{name}.svg", here)
-        return f"![{plots.PLOTS[name].__doc__}]({Path(path).as_posix()})"
+        return f"![{plots.PLOTS[name].__doc__}]({Path(path).as_posix()})\n\n*{tables.origin(shown)}*"
     if name == "walkthrough":
         with contextlib.redirect_stdout(io.StringIO()) as printed:
             walk.show(walkthrough.walk())
@@ -97,6 +99,11 @@ def block(name: str, reports: Sequence[Report], here: Path, pictures: Path) -> s
 
 def _from(table: tables.Table, report: Report) -> str:
     return f"{table.markdown()}\n\n*{tables.origin(report)}*"
+
+
+def _on_its_machine(table: tables.Table, report: Report) -> tables.Table:
+    """The table with its machine in the title, as another machine's table follows under the same title."""
+    return replace(table, title=f"{table.title}, on {tables.processor(report)}")
 
 
 def trained(summary: dict[str, Any]) -> str:

@@ -136,14 +136,14 @@ def table(main: Report) -> Table:
 
 
 def _bounds(goal: Goal) -> tuple[str, str]:
-    return (f"≥ {goal.goal:g}", "") if goal.limit is None else (f"{goal.goal:g}", f"{goal.limit:g}")
+    return (f"≥ {goal.goal:g}", "–") if goal.limit is None else (f"{goal.goal:g}", f"{goal.limit:g}")
 
 
 def _cells(goal: Goal, runs: Sequence[Report]) -> Iterator[str]:
     for run in runs:
         reached = goal.reached(run)
         if not reached:
-            yield ""
+            yield "–"
             continue
         figure, case = reached
         yield f"{figure:.3f} {goal.mark(figure)} {case}".rstrip()

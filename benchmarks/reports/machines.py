@@ -80,4 +80,4 @@ def _heading(run: Report) -> str:
 def _cells(goal: Goal, runs: Iterable[Report]) -> Iterator[str]:
     for run in runs:
         reached = goal.reached(run)
-        yield "" if reached is None else f"{reached[0]:.2f} {reached[1]}".rstrip()
+        yield "–" if reached is None else f"{reached[0]:.2f} {reached[1]}".rstrip()

@@ -47,7 +47,7 @@ def roofline(report: Report) -> Figure:
                 (row.made[side][phase] / row.traffic[phase], row.made[side][phase] / row.seconds(phase, side) / 1e9)
                 for side in pair
             ]
-            upper.plot(*zip(*points, strict=True), color="0.85", lw=0.7, zorder=0)
+            upper.plot(*zip(*points, strict=True), color="0.6", lw=0.7, zorder=0)
             for (_, color, marker), point in zip(SIDES, points, strict=False):
                 upper.plot(*point, marker, color=color, ms=5)
             labels.append((f"{row.case} {phase[0]}", points))
@@ -164,13 +164,18 @@ def possible(report: Report) -> list[str]:
     return [name for name in PLOTS if has[name]]
 
 
+def source(name: str, reports: Sequence[Report]) -> Report | None:
+    """The first report that has the picture's figures."""
+    return next((report for report in reports if name in possible(report)), None)
+
+
 def draw(reports: Sequence[Report], folder: Path) -> list[Path]:
     """Every possible picture, each from the first report that has its figures."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     with matplotlib.rc_context({"svg.hashsalt": "benchmark", "svg.fonttype": "none"}):
         for name, plot in PLOTS.items():
-            if report := next((report for report in reports if name in possible(report)), None):
+            if report := source(name, reports):
                 path = folder / f"{name}.svg"
                 plot(report).savefig(path, metadata={"Date": None})
                 written.append(path)

@@ -270,8 +270,13 @@ def origin(report: Report) -> str:
     """Where a table's figures are from, for the line under it."""
     settings = report.settings
     threads = f"{settings['threads']} thread{'s' * (settings['threads'] > 1)}"
+    return f"{processor(report)}, {threads}, commit {report.machine['commit']}, {settings['date']}"
+
+
+def processor(report: Report) -> str:
+    """The machine's processor, and what it pretended to be."""
     isa = f", as an {report.machine['isa'].upper()} machine" if report.machine.get("isa") else ""
-    return f"{report.machine['cpu'].replace('(R)', '')}{isa}, {threads}, commit {report.machine['commit']}, {settings['date']}"
+    return f"{report.machine['cpu'].replace('(R)', '')}{isa}"
 
 
 def machine(report: Report) -> str:

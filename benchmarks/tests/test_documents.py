@@ -15,6 +15,7 @@ from matplotlib.text import Annotation, Text
 from typer.testing import CliRunner
 
 from benchmarks.cli import app
+from benchmarks.commands import traps
 from benchmarks.reports import compare, plots, screen, tables
 from benchmarks.reports import documents as report
 from benchmarks.reports.results import Report, Row, together
@@ -248,6 +249,25 @@ def test_no_label_of_the_roofline_covers_another(tmp_path: Path) -> None:
     boxes = [Text.get_window_extent(text) for text in labels]
     assert all(box.width > 0 for box in boxes)
     assert not [(a, b) for a, b in itertools.combinations(boxes, 2) if a.overlaps(b)]
+
+
+def test_tables_and_pictures_name_their_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = made_up()
+    other.machine["cpu"] = "Slide rule"
+    monkeypatch.setattr(report.machines, "runs", lambda file: {"abacus": made_up(), "slide-rule": other})
+    monkeypatch.setitem(report.EVERYWHERE, "peers", tables.comparison)
+    titles = [line for line in report.block("peers", [], tmp_path, tmp_path).splitlines() if line.endswith(":")]
+    assert [title.rpartition(", on ")[2] for title in titles] == ["Abacus:", "Slide rule:"]
+    assert report.block("roofline", [other, made_up()], tmp_path, tmp_path).endswith(f"\n\n*{tables.origin(other)}*")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [(0.5, "looks 2.0 times as fast"), (3.0, "looks 3.0 times as slow"), (0.97, "the trap does not show"), (1.09, "does not show")],
+)
+def test_a_traps_sentence_follows_its_numbers(wrong: float, words: str) -> None:
+    found = [{"trap": "zeros_are_not_data", "what": what, "seconds": s} for what, s in (("wrong", wrong), ("honest", 1.0))]
+    assert words in traps.table("zeros_are_not_data", Report(traps=found)).caption
 
 
 def test_a_picture_without_figures_is_not_linked(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def test_the_more_of_the_roof_the_better(monkeypatch: pytest.MonkeyPatch, tmp_pa
     for least, mark in ((0.75, "✓"), (0.8, "✗")):  # memory asks for 1.5 seconds, arithmetic for half a second
         monkeypatch.setattr(goals, "GOALS", (Goal("it", "roof", least, None, ("bound", "none"), measure=goals._of_roof),))
         (line,) = goals.table(report).rows
-        assert line == ["it", "roof", f"≥ {least:g}", "", f"0.750 {mark} bound forward"]
+        assert line == ["it", "roof", f"≥ {least:g}", "–", f"0.750 {mark} bound forward"]
 
 
 def test_the_speed_up_is_that_of_the_sweep() -> None:

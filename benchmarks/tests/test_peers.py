@@ -97,10 +97,26 @@ def test_the_table_has_the_fastest_first_and_what_is_missing_last() -> None:
     report = Report(rows=[row], libraries={"openvino": {"versions": {"openvino": "2026.4"}, "pools": {}}})
     assert peers.table(report).rows == [
         ["inference, 1", "openvino 2026.4", "10.0", "2.00 [2.00 … 2.00]"],
-        ["", "**scratch**", "20.0", ""],
+        ["", "**scratch**", "20.0", "–"],
         ["", "torch eager", "30.0", "0.67 [0.67 … 0.67]"],
         ["", "jax", "–", "not measured: not installed"],
     ]
+
+
+def test_a_run_that_is_not_trusted_says_so_with_its_margin() -> None:
+    quiet, busy = (
+        Row(
+            "inference, 1", "peers", "alexnet", 1, ["inference"],
+            rounds=[{"scratch": [[[1.0]]] * 2, "scratch again": [[[again]]] * 2, "jax": [[[1.1]]] * 2} for again in agains],
+        )
+        for agains in ((1.0,) * 5, (0.8, 1.2, 0.8, 1.2, 1.0))
+    )  # fmt: skip
+    assert "not trusted" not in peers.table(Report(rows=[quiet])).caption
+    report = Report(rows=[busy])
+    table, margin = peers.table(report), f"{report.noise():.0%}"
+    assert f"**This run is not trusted**: the same library in two processes differed by up to {margin}" in table.caption
+    assert table.caption.endswith(f"Noise is written where an interval reaches within {margin} of 1.")
+    assert table.rows[1][3].endswith("noise")
 
 
 def test_one_tower_is_a_chain() -> None:

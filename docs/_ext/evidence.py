@@ -123,4 +123,4 @@ def mutants() -> str:
     """The number of planted mistakes that the suite was tested with."""
     planted = json.loads(PARITY.read_text(encoding="utf-8"))["mutants"] if PARITY.exists() else []
     found = sum(bool(mutant["by"]) for mutant in planted)
-    return f"{len(planted)} planted mistakes, {'each of them' if found == len(planted) else found} found" if planted else NOTHING
+    return f"{len(planted)} planted mistakes, {'each of them' if found == len(planted) else found} found." if planted else NOTHING

@@ -29,7 +29,8 @@ class Twins:
         steps: for each "step", "loss" by network, and for each of ``KINDS`` such distances.
         wall: seconds that each network took; they say little on a busy machine.
         cpu: the same, as seconds of all cores together.
-        accuracy: each network's on held-out images, afterwards.
+        accuracy: each network's on the test images, afterwards.
+        tested: the number of test images.
     """
 
     options: dict[str, Any]
@@ -41,6 +42,7 @@ class Twins:
     wall: dict[str, float] = field(default_factory=dict)
     cpu: dict[str, float] = field(default_factory=dict)
     accuracy: dict[str, float] = field(default_factory=dict)
+    tested: int = 0
 
     def rounding(self, which: str) -> np.ndarray:
         """The effect of rounding alone on each layer's gradients, (layers,): the smallest distance over the images.
@@ -81,12 +83,14 @@ class Apart:
 
     Attributes:
         runs: one for each, with "side", "seed", "accuracy", and the seconds "wall" and "cpu".
+        tested: the number of images that an accuracy was measured on.
     """
 
     options: dict[str, Any]
     date: str = ""
     machine: dict[str, Any] = field(default_factory=dict)
     runs: list[dict[str, Any]] = field(default_factory=list)
+    tested: int = 0
 
     def of(self, side: str, what: str) -> np.ndarray:
         """A side's accuracies or seconds."""

@@ -84,7 +84,7 @@ def spread(apart: Apart) -> Table:
     difference, low, high = apart.difference()
     verdict = f"**{apart.failures()[0]}**." if apart.failures() else "The interval contains 0: the two agree within their spread."
     return Table(
-        f"{_title(apart.options)}, {apart.options['epochs']} epochs, {len(apart.runs)} seeds",
+        f"{_title(apart.options)}, {apart.options['epochs']} epochs, {len(apart.runs)} seeds, {apart.tested:,} held-out images",
         ["side", "seed", "held-out accuracy", "wall time", "processor time"],
         rows,
         f"scratch's mean minus torch's: {100 * difference:+.2f} percentage points, with 95 % confidence between {100 * low:+.2f} "
@@ -145,9 +145,13 @@ def _verdict(twins: Twins) -> str:
         return "**More than rounding**: " + "; ".join(twins.failures()) + "."
     ratio = (twins.rounding("scratch") / twins.rounding("torch")).max()
     return (
-        f"In no layer is scratch more than {ratio:.2f} times as far off as torch. In {twins.decided_otherwise()} of the images "
-        "rounding has sent a gradient another way through ReLU or pooling."
+        f"In no layer is scratch more than {ratio:.2f} times as far off as torch. Rounding has sent a gradient another way "
+        f"through ReLU or pooling in {_how_many(twins.decided_otherwise())}."
     )
+
+
+def _how_many(images: int) -> str:
+    return "no image" if images == 0 else "one image" if images == 1 else f"{images} images"
 
 
 def _costs(twins: Twins) -> str:
@@ -155,7 +159,7 @@ def _costs(twins: Twins) -> str:
     accuracies = [f"{name} {accuracy:.2%}" for name, accuracy in twins.accuracy.items()]
     return (
         f"Wall time of the steps, and in brackets of all processors together: {', '.join(costs)}. "
-        f"Held-out accuracy afterwards: {', '.join(accuracies)}. {_machine(twins)}"
+        f"Accuracy afterwards on the {twins.tested:,} test images: {', '.join(accuracies)}. {_machine(twins)}"
     )
 
 

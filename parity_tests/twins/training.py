@@ -25,7 +25,7 @@ import torch
 
 import scratch.train
 import torch_impl.train
-from alexnet_from_scratch.data.datasets import open_dataset
+from alexnet_from_scratch.data.datasets import Dataset, open_dataset
 from alexnet_from_scratch.data.loader import Loader, sample
 from alexnet_from_scratch.runs.checkpoints import Purpose, seeds
 from alexnet_from_scratch.runs.options import Options
@@ -112,13 +112,7 @@ def together(options: Options, done: Callable[[int, int], None] = lambda step, s
         ValueError: the options or the data are not what they should be.
     """
     threads = _settle(options)
-    dataset = open_dataset(
-        options.data,
-        options.data_dir,
-        skip_broken=options.skip_broken,
-        seed=options.seed,
-        for_size=scaled(options.size),
-    )
+    dataset = _dataset(options)
     preprocessing = Preprocessing.fit(
         sample(dataset.train, workers=options.workers), size=options.size, channels=options.channels, mirror=dataset.mirror
     )
@@ -155,6 +149,7 @@ def together(options: Options, done: Callable[[int, int], None] = lambda step, s
         done(step, steps)
 
     held_out = Loader(dataset.test, preprocessing, options.batch, workers=options.workers)
+    twins.tested = len(dataset.test)
     evaluation = scratch.train.evaluate(hand.model, held_out, len(dataset.classes))
     twins.accuracy["scratch"] = evaluation.accuracy
     same = torch_data.Preprocessing.from_state_dict(preprocessing.state_dict())
@@ -173,7 +168,7 @@ def apart(options: Options, count: int) -> Apart:
     if count < 2:
         raise ValueError(f"there must be 2 seeds a side or more, got {count}")
     threads = _settle(options)
-    result = Apart({**asdict(options), "threads": threads}, _today(), machine.describe())
+    result = Apart({**asdict(options), "threads": threads}, _today(), machine.describe(), tested=len(_dataset(options).test))
     trainers: dict[str, Callable[[Any], dict[str, Any]]] = {"scratch": scratch.train.train, "torch": torch_impl.train.train}
     for i, (side, train) in itertools.product(range(count), trainers.items()):
         seed = options.seed + 2 * i + (side == "torch")  # no seed is used twice
@@ -186,6 +181,16 @@ def apart(options: Options, count: int) -> Apart:
         run = {"side": side, "seed": seed, "accuracy": summary["held_out_accuracy"], "wall": wall, "cpu": cpu}
         result.runs.append(run)
     return result
+
+
+def _dataset(options: Options) -> Dataset:
+    return open_dataset(
+        options.data,
+        options.data_dir,
+        skip_broken=options.skip_broken,
+        seed=options.seed,
+        for_size=scaled(options.size),
+    )
 
 
 def _settle(options: Options) -> int:
