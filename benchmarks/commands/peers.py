@@ -41,7 +41,8 @@ def table(report: Report) -> Table:
             lines.append([name, _titled(side, report), "–", f"not measured: {why}".replace("|", "/")])
             name = ""
     reason = report.distrust()
-    doubt = f" **This run is not trusted**: {reason}. Noise is written where an interval reaches within {noise:.0%} of 1." if reason else ""
+    margin = f"Noise is written where an interval reaches within {noise:.0%} of 1."
+    doubt = f" **This run is not trusted**: {reason}. {margin}" if reason else ""
     return Table(
         "one_tower in other libraries, milliseconds, the fastest first",
         ["work, images", "library", "time", "scratch's time by its time"],

@@ -263,7 +263,7 @@ def test_tables_and_pictures_name_their_machine(tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.parametrize(
     ("wrong", "words"),
-    [(0.5, "looks 2.0 times as fast"), (3.0, "looks 3.0 times as slow"), (0.97, "the trap does not show"), (1.09, "does not show")],
+    [(0.5, "looks 2.0 times as fast"), (3.0, "looks 3.0 times as slow"), (0.97, "does not show"), (1.09, "does not show")],
 )
 def test_a_traps_sentence_follows_its_numbers(wrong: float, words: str) -> None:
     found = [{"trap": "zeros_are_not_data", "what": what, "seconds": s} for what, s in (("wrong", wrong), ("honest", 1.0))]
