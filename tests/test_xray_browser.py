@@ -438,6 +438,45 @@ def test_words_agree_with_their_number(page: Any, pages: Path, name: str, cell: 
     assert words in page.locator("#panel").text_content()
 
 
+@pytest.mark.parametrize(
+    ("name", "cell", "asked"),
+    [("dropout", "out[0,1,4,4]", "mask[0,1,4,4] 1: is it 1?yes"), ("dropout", "out[0,1,0,6]", "mask[0,1,0,6] 0: is it 1?no")],
+)
+def test_a_condition_is_asked_in_the_cells_own_number(page: Any, pages: Path, name: str, cell: str, asked: str) -> None:
+    page.goto((pages / f"{name}.html").as_uri() + f"#{cell}")
+    assert page.locator("#panel .terms tr").all_text_contents() == [asked]
+
+
+def test_rows_that_are_hidden_below_the_foot_cast_a_shadow(page: Any, pages: Path) -> None:
+    page.goto((pages / "conv2d.html").as_uri())
+    terms = page.locator("#panel .terms")
+    shadow = "(terms) => getComputedStyle(terms.querySelector('tfoot td'), '::before').visibility"
+    assert terms.evaluate("(terms) => terms.scrollHeight > terms.clientHeight")
+    page.wait_for_function("document.querySelector('#panel .terms.more')")
+    assert terms.evaluate(shadow) == "visible"
+    terms.evaluate("(terms) => terms.scrollTo(0, terms.scrollHeight)")
+    page.wait_for_function("!document.querySelector('#panel .terms.more')")
+    assert terms.evaluate(shadow) == "hidden"
+
+
+@pytest.mark.parametrize(
+    ("name", "arrays"), [("relu", ["x", "out"]), ("dropout", ["x", "mask", "out"]), ("max_pool2d", ["x", "out"])]
+)
+def test_the_same_channels_are_side_by_side(page: Any, pages: Path, name: str, arrays: list[str]) -> None:
+    page.goto((pages / f"{name}.html").as_uri())
+    firsts = [page.locator(f'[data-array="{array}"] .plane').first for array in arrays]
+    assert {first.locator("small").text_content() for first in firsts} == {"C 0"}
+    assert len({first.bounding_box()["y"] for first in firsts}) == 1
+
+
+def test_a_scale_that_is_not_around_zero_says_where_it_is_pale(page: Any, pages: Path) -> None:
+    page.goto((pages / "local_response_norm.html").as_uri())
+    ends = page.locator('[data-array="scale"] .extent').text_content()
+    low, high, pale = (float(part) for part in re.fullmatch(r"([\d.]+?)(\d\.\d+), pale: ([\d.]+)", ends).groups())
+    assert low < pale < high
+    assert "pale" not in page.locator('[data-array="out"] .extent').text_content()
+
+
 NAMES = """() => [...document.querySelectorAll("#panel table.values td:first-child")].map((cell) => {
     const range = document.createRange();
     range.selectNodeContents(cell);

@@ -6,6 +6,7 @@ import numpy as np
 
 from alexnet_from_scratch.xray.photo import Photo
 
+PIXELS = "The photograph: red, green and blue, 0 in the middle of their scale."
 GRAD_OUT = "What the later layers send back: drawn at random, in sixteenths."
 
 

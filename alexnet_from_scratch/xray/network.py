@@ -132,7 +132,7 @@ def _stop(name: str, module: str, page: str, out: np.ndarray, gradient: np.ndarr
 def _side(values: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
     """An array's picture, and its numbers compared with torch's; the difference is in units of the largest value."""
     peak = float(np.abs(theirs).max())
-    numbers = {"mean": values.mean(), "std": values.std(), "max |·|": peak, "zeros": f"{(values == 0).mean():.0%}"}
+    numbers = {"mean": values.mean(), "std": values.std(), "largest |x|": peak, "zeros": f"{(values == 0).mean():.0%}"}
     return {
         "picture": data_uri(_picture(values)),
         "numbers": {key: number if isinstance(number, str) else f"{number:.4g}" for key, number in numbers.items()},

@@ -24,7 +24,7 @@ function make(tag, properties = {}, ...children) {
 const typeset = (digits) => digits.replaceAll("-", "−");
 
 function text(number) {
-  if (typeof number === "boolean") return number ? "yes" : "no";
+  if (typeof number === "boolean") return number ? "1" : "0";
   if (Object.is(number, -0)) return "−0";
   const small = number !== 0 && Math.abs(number) < 1e-4;
   return typeset(small ? number.toExponential() : String(number));
@@ -108,7 +108,7 @@ function formula(node, later, inner = true) {
   if (sign === "=") return [make("span", { className: "ref" }, text(value))];
   if (sign === "Σ" && parts.length > 2) {
     later.push(node);
-    return [`Σ of ${parts.length} `, make("span", { className: "ref" }, text(value))];
+    return [`(Σ of ${parts.length} terms: `, make("span", { className: "ref" }, text(value)), ")"];
   }
   if (sign === "Σ") {
     return bracket(parts.flatMap((term, i) => (i === 0 ? part(0) : term[0] === "−" ? [" − ", ...formula(term[3], later)] : [" + ", ...part(i)])));
@@ -116,6 +116,15 @@ function formula(node, later, inner = true) {
   if (sign === "exp" || sign === "log") return [sign + "(", ...formula(parts[0], later, false), ")"];
   if (sign === "−") return ["−", ...part(0)];
   return bracket([...part(0), ` ${sign === "·" ? "×" : sign} `, ...part(1)]);
+}
+
+// Rows that scroll by themselves; while some are hidden below the foot, its shadow says so.
+function scrolling(ariaLabel, table) {
+  const box = make("div", { className: "terms", tabIndex: 0, role: "group", ariaLabel }, table);
+  const hint = () => box.classList.toggle("more", box.scrollHeight - box.scrollTop - box.clientHeight > 1);
+  box.addEventListener("scroll", hint, { passive: true });
+  new ResizeObserver(hint).observe(box);
+  return box;
 }
 
 // All terms of a sum, or while it grows the first of them.
@@ -135,11 +144,11 @@ function sumTable(node, count = node.length - 3) {
   const which = count === all ? `the ${all}` : `the first ${count} of ${all}`;
   const words = all === 1 ? "the only term is" : count === 1 ? `the first of ${all} is` : `${which} add up to`;
   const foot = make("tr", {}, make("td"), make("td", {}, words, same ? make("span", { className: "good" }, " ✓ to the bit") : ""), make("td"), make("td", { className: "num sum" }, text(shortest(sum))));
-  const table = make("div", { className: "terms", tabIndex: 0, role: "group", ariaLabel: "Terms" }, make("table", { className: "adds-up", dataset: { value: count === all ? String(node[1]) : "" } }, make("tbody", {}, rows), make("tfoot", {}, foot)));
+  const table = scrolling("Terms", make("table", { className: "adds-up", dataset: { value: count === all ? String(node[1]) : "" } }, make("tbody", {}, rows), make("tfoot", {}, foot)));
   return [table, ...told(later)];
 }
 
-const told = (sums) => sums.flatMap((node) => [make("p", { className: "expr" }, `where the Σ of ${node.length - 3} is`), ...explain(node)]);
+const told = (sums) => sums.flatMap((node) => [make("p", { className: "expr" }, `where the Σ of ${node.length - 3} terms is`), ...explain(node)]);
 
 // The fewest digits that still are this float32.
 function shortest(number) {
@@ -161,12 +170,12 @@ function explain(node) {
         rows.at(-1).lastChild.append(", nor NaN"); // asked about the same cell as the row before
         continue;
       }
-      const question = sign === "?" ? [...a, "?"] : b === undefined ? [...a, ` ${sign}?`] : [...a, ` ${sign} `, ...b, "?"];
-      rows.push(make("tr", {}, make("td", {}, question), make("td", { className: "num" }, text(outcome))));
+      const question = sign === "?" ? [...a, ": is it 1?"] : b === undefined ? [...a, ` ${sign}?`] : [...a, ` ${sign} `, ...b, "?"];
+      rows.push(make("tr", {}, make("td", {}, question), make("td", { className: "num" }, outcome ? "yes" : "no")));
     }
     const constant = !isCell(node[3]) && node[3][0] === "=";
     const answer = constant ? [make("p", { className: "expr" }, `= ${text(node[3][1])}`)] : explain(node[3]);
-    return [make("div", { className: "terms" }, make("table", {}, make("tbody", {}, rows))), ...answer];
+    return [scrolling("Questions", make("table", {}, make("tbody", {}, rows))), ...answer];
   }
   if (node[0] === "Σ") return sumTable(node);
   const later = [];
@@ -243,7 +252,7 @@ function panel(cell) {
   const uses = state.uses.get(cell) ?? [];
   if (uses.length) {
     const more = uses.length > 24 ? [` and ${uses.length - 24} more`] : [];
-    parts.push(make("h3", {}, `Went into ${uses.length}`), make("p", { className: "links" }, uses.slice(0, 24).map(reference), more));
+    parts.push(make("h3", {}, `Went into ${uses.length} ${uses.length === 1 ? "number" : "numbers"}`), make("p", { className: "links" }, uses.slice(0, 24).map(reference), more));
   }
   const lines = linesOf(cell);
   if (lines.length) {
@@ -413,13 +422,13 @@ function figure(array, turned) {
     const label = index.map((at, axis) => (leading[axis] > 1 ? `${array.axes[axis]} ${at}` : "")).filter(Boolean).join(" ");
     return plane(array, i * rows * columns, rows, columns, label, turned);
   });
-  if (array.picture) planes.unshift(make("div", { className: "plane", style: { "--n": columns, "--size": size } }, make("small", {}, "in its own colours"), make("img", { className: "colours", src: array.picture, alt: "The part of the photograph, in its own colours" })));
+  if (array.picture) planes.push(make("div", { className: "plane", style: { "--n": columns, "--size": size } }, make("small", {}, "in its own colours"), make("img", { className: "colours", src: array.picture, alt: "The part of the photograph, in its own colours" })));
   const perRow = leading.length === 2 && leading[0] > 1 ? leading[1] : planes.length;
   const grouped = perRow === planes.length ? planes : Array.from({ length: count / perRow }, (_, i) => make("div", { className: "row" }, planes.slice(i * perRow, (i + 1) * perRow)));
   const axes = array.axes.map((axis, i) => `${axis}\u00a0${shape[i]}`).join(" · "); // a line ends between axes only
   const name = turned ? `${array.name} turned` : array.name;
   const note = turned ? "The same weights, each window turned by 180°." : array.note;
-  const caption = make("figcaption", {}, make("b", {}, name), " ", make("span", {}, axes), make("small", { className: "extent" }, short(scale.low), make("span", { className: `scale ${scale.low === 0 ? "above" : scale.high === 0 ? "below" : ""}` }), short(scale.high)), note ? make("small", {}, note) : "");
+  const caption = make("figcaption", {}, make("b", {}, name), " ", make("span", {}, axes), make("small", { className: "extent" }, short(scale.low), make("span", { className: `scale ${scale.low === 0 ? "above" : scale.high === 0 ? "below" : ""}` }), short(scale.high), scale.middle ? `, pale: ${short(scale.middle)}` : ""), note ? make("small", {}, note) : "");
   const drawn = make("figure", { className: turned ? "array turned" : "array", dataset: { array: name }, ariaHidden: turned ? "true" : null }, caption, make("div", { className: "planes" }, grouped));
   listen(drawn, array);
   return drawn;
@@ -514,7 +523,7 @@ function look() {
   document.getElementById("panel").replaceChildren(
     make("h2", {}, nameOf(cell)),
     make("p", { className: "index step" }, `step ${player.at.toLocaleString("en")} of ${steps.length.toLocaleString("en")}`),
-    make("p", { className: "value", dataset: { value: String(sum) } }, text(typeof sum === "boolean" ? sum : shortest(Math.fround(sum)))),
+    make("p", { className: "value", dataset: { value: String(sum) } }, text(shortest(Math.fround(sum)))),
     ...told,
   );
   const rows = document.querySelector("#panel .terms");
@@ -698,7 +707,7 @@ function stop({ name, module, page, shape, forward, backward }) {
     const side = (title, { picture: source, numbers, torch }) => [
       make("h3", {}, title), make("img", { src: source, alt: title }),
       make("table", { className: "values" }, make("tbody", {}, Object.entries(numbers).map(([key, value]) => make("tr", {}, make("td", {}, key), make("td", { className: "num" }, typeset(value)))),
-        make("tr", {}, make("td", {}, "largest difference from torch, of max |·|"), make("td", { className: "num torch" }, typeset(torch))))),
+        make("tr", {}, make("td", {}, "largest difference from torch, as a share of the largest |x|"), make("td", { className: "num torch" }, typeset(torch))))),
     ];
     const link = page && trace.siblings.includes(page) ? [make("p", {}, make("a", { href: `${page}.html` }, `How ${page} makes its numbers`))] : [];
     document.getElementById("panel").replaceChildren(make("h2", {}, name), make("p", { className: "index" }, `${module} · ${shape.join(" × ")}`), ...link, ...side("Activations", forward), ...side("Gradient of the loss", backward));

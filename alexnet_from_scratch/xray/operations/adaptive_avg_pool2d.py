@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from alexnet_from_scratch.xray.inputs import GRAD_OUT, cotangent
+from alexnet_from_scratch.xray.inputs import GRAD_OUT, PIXELS, cotangent
 from alexnet_from_scratch.xray.page import STEPS, Panel, Section, Xray, compare
 from alexnet_from_scratch.xray.photo import Photo
 from alexnet_from_scratch.xray.tracing import Tape
@@ -32,7 +32,7 @@ def build(photo: Photo, *, size: int = 8, output: int = 3, seed: int = 0) -> Xra
             Section(
                 "Forward",
                 "Point at an output: its window.",
-                [Panel("x", "N C H W", row=True), Panel("out", "N C OH OW", row=True)],
+                [Panel("x", "N C H W", PIXELS, row=True), Panel("out", "N C OH OW", row=True)],
             ),
             Section(
                 "Backward",

@@ -7,7 +7,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from alexnet_from_scratch.xray.inputs import GRAD_OUT, cotangent
+from alexnet_from_scratch.xray.inputs import GRAD_OUT, PIXELS, cotangent
 from alexnet_from_scratch.xray.page import STEPS, Panel, Section, Xray, compare
 from alexnet_from_scratch.xray.photo import Photo
 from alexnet_from_scratch.xray.tracing import Tape
@@ -72,7 +72,7 @@ def build(
                 "Forward",
                 "Point at an output: its window lights up in x, with the weights that it met. In the rung im2col it is a column.",
                 [
-                    Panel("x", "N C H W", "The photograph: red, green and blue, 0 in the middle of their scale.", row=True),
+                    Panel("x", "N C H W", PIXELS, row=True),
                     Panel("weight", "OC C KH KW", "Waves that answer to edges, one direction an output channel.", row=True),
                     Panel("out", "N OC OH OW", row=True),
                     Panel("bias", "OC"),

@@ -53,7 +53,11 @@ def build(photo: Photo, *, batch: int = 3, classes: int = 6, seed: int = 0) -> X
                 "Backward",
                 "Point at grad_logits: softmax of the same place, minus the right class, each times the loss's gradient.",
                 [
-                    Panel("grad_loss", "N", "1/N each: what the mean over the batch sends back."),
+                    Panel(
+                        "grad_loss",
+                        "N",
+                        "1/N for each image, as a mean over the batch sends back. Reduction none leaves that mean to the caller.",
+                    ),
                     Panel("grad_logits", "N C"),
                 ],
             ),

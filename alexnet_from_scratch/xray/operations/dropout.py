@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from alexnet_from_scratch.xray.inputs import GRAD_OUT, cotangent
+from alexnet_from_scratch.xray.inputs import GRAD_OUT, PIXELS, cotangent
 from alexnet_from_scratch.xray.page import STEPS, Panel, Section, Xray, compare
 from alexnet_from_scratch.xray.photo import Photo
 from alexnet_from_scratch.xray.tracing import Tape
@@ -35,8 +35,8 @@ def build(photo: Photo, *, size: int = 8, p: float = 0.5, seed: int = 0) -> Xray
                 "Forward",
                 "Point at an output: its input, and what the mask said.",
                 [
-                    Panel("x", "N C H W", row=True),
-                    Panel("mask", "N C H W", "1: kept.", row=True),
+                    Panel("x", "N C H W", PIXELS, row=True),
+                    Panel("mask", "N C H W", "1: kept, 0: dropped.", row=True),
                     Panel("out", "N C H W", row=True),
                 ],
             ),

@@ -28,15 +28,16 @@ def build(photo: Photo, *, size: int = 3, batch: int = 2, features: int = 5, see
     xray = Xray(
         "linear",
         "Linear layer",
-        "out = x · weightᵀ + bias: every output sees every input, which is why AlexNet has nine parameters in ten here.",
+        "out = x · weightᵀ + bias. Every output sees every input, and each such pair has a parameter: nine in ten of "
+        "AlexNet's parameters are in its linear layers.",
         {},
         tape,
         [
             Section(
                 "Forward",
-                "Point at an output: its row of x, and its row of weight.",
+                "Point at an output: it is made of a row of x and a row of weight.",
                 [
-                    Panel("x", "N IN", f"A row a piece of the photograph, at {size}×{size} pixels."),
+                    Panel("x", "N IN", f"Each row is a piece of the photograph, {size}×{size} pixels: red, green, then blue."),
                     Panel("weight", "OUT IN"),
                     Panel("bias", "OUT"),
                     Panel("out", "N OUT"),
@@ -44,7 +45,7 @@ def build(photo: Photo, *, size: int = 3, batch: int = 2, features: int = 5, see
             ),
             Section(
                 "Backward",
-                "Point at grad_x: all outputs send gradient × weight. At a weight: the whole batch adds up.",
+                "Point at grad_x: every output sends it gradient × weight. At grad_weight: all rows of the batch add up.",
                 [
                     Panel("grad_out", "N OUT", GRAD_OUT),
                     Panel("grad_x", "N IN"),

@@ -38,7 +38,7 @@ def build(
             Section(
                 "Forward",
                 "Point at an output: each cell against the largest so far. ★ won; = is as large, but later, so it wins nothing.",
-                [Panel("x", "N C H W", row=True), Panel("out", "N C OH OW", row=True)],
+                [Panel("x", "N C H W", "The photograph, cut to sixteen shades.", row=True), Panel("out", "N C OH OW", row=True)],
             ),
             Section(
                 "Backward",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from alexnet_from_scratch.xray.inputs import GRAD_OUT, cotangent
+from alexnet_from_scratch.xray.inputs import GRAD_OUT, PIXELS, cotangent
 from alexnet_from_scratch.xray.page import STEPS, Panel, Section, Xray, compare
 from alexnet_from_scratch.xray.photo import Photo
 from alexnet_from_scratch.xray.tracing import Tape
 from scratch import relu
+
+EMPTY = "A plane is empty if nothing in it is above 0."
 
 
 def build(photo: Photo, *, size: int = 10, seed: int = 0) -> Xray:
@@ -31,7 +33,10 @@ def build(photo: Photo, *, size: int = 10, seed: int = 0) -> Xray:
             Section(
                 "Forward",
                 "Point at an output: it is its input, or 0.",
-                [Panel("x", "N C H W", row=True), Panel("out", "N C H W", row=True)],
+                [
+                    Panel("x", "N C H W", PIXELS, row=True),
+                    Panel("out", "N C H W", "A plane is empty where all that came in was negative.", row=True),
+                ],
             ),
             Section(
                 "Backward",
