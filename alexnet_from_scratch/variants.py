@@ -1,13 +1,11 @@
 """AlexNet's variants as tables, which scratch, torch_impl, flags and files of weights share.
 
-=============  ==========  ===========================================================================================
-variant        parameters  what it is (1000 classes)
-=============  ==========  ===========================================================================================
-one_tower      62,378,344  the paper's layer sizes on one device: every output channel reads every input channel
-paper          60,965,224  the paper's two halves: conv2, conv4 and conv5 read only one half each (``groups=2``)
-torchvision    61,100,840  torchvision's: "One weird trick", narrower, without response normalization; loads its weights
-mini              551,146  the same eight layers for grey 28×28 images (10 classes, 2.2 MB)
-=============  ==========  ===========================================================================================
+- one_tower, 62,378,344 parameters: the paper's layer sizes on one device. Every output channel reads every input channel.
+- paper, 60,965,224: the paper's two halves. conv2, conv4 and conv5 read only one half each (``groups=2``).
+- torchvision, 61,100,840: "One weird trick". It is narrower, has no response normalization, and loads torchvision's weights.
+- mini, 551,146: the same eight layers for grey images of 28×28 (2.2 MB).
+
+The parameters are those of 1000 classes, of mini those of 10.
 
 LRN's constants and the dropout are the same in all of them; ``alexnet.py`` of either side makes the network.
 

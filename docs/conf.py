@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 project = "AlexNet from scratch"
 author = "the authors of alexnet-from-scratch"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "docs._ext.book"]
-exclude_patterns = ["_ext", "xray", "exercises", "parity.md"]  # numerics.md shows what parity.json holds
+exclude_patterns = ["_ext", "_templates", "xray", "exercises", "parity.md"]  # numerics.md shows what parity.json holds
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
@@ -26,6 +26,7 @@ if html_baseurl:
 html_theme = "furo"
 html_title = project
 html_static_path = ["_static", "../alexnet_from_scratch/networks/mini-fashion-mnist/activations.png"]
+templates_path = ["_templates"]
 html_css_files = ["book.css"]
 html_math_renderer = "mathml"
 html_show_copyright = False

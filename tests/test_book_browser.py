@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.conftest import needs_chromium
 
@@ -16,6 +19,7 @@ pytestmark = needs_chromium
 
 ROOT = Path(__file__).parents[1]
 PHONE, DESKTOP = 390, 1280
+LETTERS = 10  # pixels
 CONTRAST = 4.5  # the least that WCAG 2 asks of text
 OUTSIDE = ("http", "https", "mailto")
 
@@ -43,6 +47,11 @@ def pages_of(book: Path) -> list[Path]:
 
 LOOK = """() => {
     const all = (selector) => [...document.querySelectorAll(selector)];
+    const lines = (element) => {
+        const range = document.createRange();
+        range.selectNodeContents(element);
+        return range.getBoundingClientRect().height / parseFloat(getComputedStyle(element).lineHeight);
+    };
     const height = (element) => element.getBoundingClientRect().height;
     const shown = (element) => element.checkVisibility();
     const scrolls = (element) => /auto|scroll/.test(getComputedStyle(element).overflowX);
@@ -54,6 +63,19 @@ LOOK = """() => {
             .filter((part) => part.getBoundingClientRect().right > innerWidth).map((part) => part.outerHTML),
         wrapped: all("pre .line").filter(shown)
             .filter((line) => height(line) > 1.5 * parseFloat(getComputedStyle(line).lineHeight)).map((line) => line.textContent),
+        broken: all(".code-block-caption").filter(shown).flatMap((caption) => {
+            const [text, range] = [caption.querySelector(".caption-text").firstChild, document.createRange()];
+            range.setStart(text, 0);
+            range.setEnd(text, text.data.indexOf(","));
+            return range.getClientRects().length > 1 ? [text.data] : [];
+        }),
+        gaps: all(".formula mspace").filter((gap) => gap.getBoundingClientRect().width > 16)
+            .map((gap) => gap.closest("math").textContent),
+        letters: all(".drawing text")
+            .map((text) => [text.getScreenCTM().a * parseFloat(getComputedStyle(text).fontSize), text.textContent]),
+        sideways: all(".table-wrapper").filter(shown).filter((box) => box.scrollWidth > box.clientWidth)
+            .map((box) => [...box.querySelectorAll("th")].map((head) => head.textContent)),
+        names: all("table.short-names td:first-child").filter(shown).map((name) => [name.textContent, lines(name)]),
         cut: all("pre").filter(shown).filter((block) => block.scrollWidth > block.clientWidth).map((block) => block.textContent),
         pictures: [...document.images, ...all(".drawing svg")]
             .map((picture) => [picture.naturalWidth ?? height(picture), picture.getAttribute("src") ?? picture.ariaLabel]),
@@ -64,19 +86,48 @@ LOOK = """() => {
 @pytest.mark.parametrize("width", [PHONE, DESKTOP])
 def test_each_page_fits_the_screen(page: Any, book: Path, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 850})
-    pictures = 0
+    pictures = names = 0
     for path in pages_of(book):
         page.goto(path.as_uri())
         seen = page.evaluate(LOOK)
         assert seen["width"] <= width, f"{path.name} moves sideways"
         assert seen["beyond"] == [], f"{path.name} is wider than the screen"
         assert seen["cut"] == [], f"code on {path.name} is cut off"
+        assert seen["broken"] == [], f"captions on {path.name} are broken within a word"
+        assert seen["gaps"] == [], f"two formulas on {path.name} share a line"
+        assert [text for size, text in seen["letters"] if size < LETTERS] == [], f"letters on {path.name} are too small"
         if width == DESKTOP:
+            # In each cell of the table of accuracy are three numbers.
+            assert [heads for heads in seen["sideways"] if heads[2] != "im2col"] == [], f"a table on {path.name} does not fit"
             assert seen["wrapped"] == [], f"lines of code on {path.name} do not fit"
         for size, which in seen["pictures"]:
             assert size > 0, f"{path.name}: {which} is not shown"
+        assert [name for name, lines in seen["names"] if lines > 1.5] == [], f"names on {path.name} are broken"
         pictures += len(seen["pictures"])
+        names += len(seen["names"])
     assert pictures > 20
+    assert names > 500
+
+
+def test_what_is_hidden_by_a_few_pixels_shows_it(page: Any, book: Path) -> None:
+    page.goto((book / "operations" / "relu.html").as_uri())
+    box = page.locator(".table-wrapper").first
+    for beyond in (0, 10):
+        box.evaluate(
+            """(box, beyond) => {
+                const inside = document.createElement("div");
+                inside.style = `height: 100px; width: ${box.clientWidth + beyond}px`;
+                box.replaceChildren(inside);
+            }""",
+            beyond,
+        )
+        picture = Image.open(io.BytesIO(box.screenshot())).convert("L")
+        edge, middle = (np.array(picture, int)[50, x] for x in (-2, picture.width // 2))
+        assert (edge < middle - 20) == bool(beyond)
+
+
+def test_the_page_of_search_says_how(book: Path) -> None:
+    assert "Write a word into the search field" in (book / "search.html").read_text(encoding="utf-8")
 
 
 # Every visible piece of text, but once for each pair of colours.

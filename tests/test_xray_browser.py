@@ -472,7 +472,9 @@ def test_the_same_channels_are_side_by_side(page: Any, pages: Path, name: str, a
 def test_a_scale_that_is_not_around_zero_says_where_it_is_pale(page: Any, pages: Path) -> None:
     page.goto((pages / "local_response_norm.html").as_uri())
     ends = page.locator('[data-array="scale"] .extent').text_content()
-    low, high, pale = (float(part) for part in re.fullmatch(r"([\d.]+?)(\d\.\d+), pale: ([\d.]+)", ends).groups())
+    found = re.fullmatch(r"([\d.]+?)(\d\.\d+), pale: ([\d.]+)", ends)
+    assert found, ends
+    low, high, pale = map(float, found.groups())
     assert low < pale < high
     assert "pale" not in page.locator('[data-array="out"] .extent').text_content()
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from benchmarks.cli import app
 from benchmarks.commands import traps
-from benchmarks.reports import compare, plots, screen, tables
+from benchmarks.reports import compare, machines, plots, screen, tables
 from benchmarks.reports import documents as report
 from benchmarks.reports.results import Report, Row, together
 from parity_tests.twins import tables as twin_tables
@@ -254,7 +254,7 @@ def test_no_label_of_the_roofline_covers_another(tmp_path: Path) -> None:
 def test_tables_and_pictures_name_their_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = made_up()
     other.machine["cpu"] = "Slide rule"
-    monkeypatch.setattr(report.machines, "runs", lambda file: {"abacus": made_up(), "slide-rule": other})
+    monkeypatch.setattr(machines, "runs", lambda file: {"abacus": made_up(), "slide-rule": other})
     monkeypatch.setitem(report.EVERYWHERE, "peers", tables.comparison)
     titles = [line for line in report.block("peers", [], tmp_path, tmp_path).splitlines() if line.endswith(":")]
     assert [title.rpartition(", on ")[2] for title in titles] == ["Abacus:", "Slide rule:"]

@@ -31,6 +31,8 @@ from docs._ext import evidence, networks
 from docs._ext.pictures import PICTURES
 from scratch import use_rung
 
+SHORT = 30  # a name of so many letters stays on one line
+MANY = 10  # a table with more columns has smaller letters
 TABLES: dict[str, Callable[..., str]] = {
     "sizes": evidence.sizes,
     "parity": evidence.parity_table,
@@ -59,7 +61,7 @@ class Source(SphinxDirective):
         path = evidence.ROOT / self.arguments[0]
         reader = LiteralIncludeReader(path, {**options, "lineno-match": None}, self.config)
         text, lines = reader.read()
-        where = f"{self.arguments[0]}, lines {reader.lineno_start}–{reader.lineno_start + lines - 1}"
+        where = f"{self.arguments[0]}, lines\N{NO-BREAK SPACE}{reader.lineno_start}–{reader.lineno_start + lines - 1}"
         block = nodes.literal_block(text, text, language="python", source=str(path))
         return nodes.container("", nodes.caption("", where), block, literal_block=True, classes=["literal-block-wrapper"])
 
@@ -181,6 +183,17 @@ def _glue(app: Sphinx, document: nodes.document) -> None:
             following.parent.replace(following, nodes.Text(following[found.end() :]))
 
 
+def _narrow(app: Sphinx, document: nodes.document) -> None:
+    """Let a table's heading break after an underscore, and mark tables with many columns or short names in the first."""
+    for table in document.findall(nodes.table):
+        for text in [text for head in table.findall(nodes.thead) for text in head.findall(nodes.Text)]:
+            text.parent.replace(text, nodes.Text(text.replace("_", "_\N{ZERO WIDTH SPACE}")))
+        if len(table.next_node(nodes.row)) > MANY:
+            table["classes"].append("many-columns")
+        if max(len(row[0].astext()) for row in table.findall(nodes.row)) <= SHORT:
+            table["classes"].append("short-names")
+
+
 def _inline(translator: Any, node: nodes.math) -> None:
     translator.body.append(f'<span class="glued">{mathml(node.astext(), "inline")}{node.get("glued", "")}</span>')
     raise nodes.SkipNode
@@ -199,6 +212,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("xray", XrayLink)
     app.add_directive("picture", Picture)
     app.connect("doctree-read", _glue)
+    app.connect("doctree-read", _narrow)
     PygmentsBridge.html_formatter = CodeFormatter
     app.add_html_math_renderer("mathml", (_inline, None), (_display, None))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 CELL = 34  # height and width of a cell in a grid
+LEAST = 0.8  # a drawing is never made smaller than this, so that its letters can be read; it then scrolls by itself
 Point = tuple[float, float]
 Kind = Callable[[int, int], str]
 
@@ -59,7 +60,8 @@ class Drawing:
     def svg(self, description: str) -> str:
         """The drawing as an element of a page, with the description for readers who cannot see it."""
         return (
-            f'<svg viewBox="0 0 {self.width:.0f} {self.height:.0f}" width="{self.width:.0f}" role="img" '
+            f'<svg viewBox="0 0 {self.width:.0f} {self.height:.0f}" width="{self.width:.0f}" '
+            f'style="min-width: {LEAST * self.width:.0f}px" role="img" '
             f'aria-label="{html.escape(" ".join(description.split()))}">{"".join(self._shapes)}</svg>'
         )
 
