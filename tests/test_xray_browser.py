@@ -469,14 +469,14 @@ def test_the_same_channels_are_side_by_side(page: Any, pages: Path, name: str, a
     assert len({first.bounding_box()["y"] for first in firsts}) == 1
 
 
-def test_a_scale_that_is_not_around_zero_says_where_it_is_pale(page: Any, pages: Path) -> None:
+def test_a_scale_that_is_not_around_zero_names_its_middle(page: Any, pages: Path) -> None:
     page.goto((pages / "local_response_norm.html").as_uri())
     ends = page.locator('[data-array="scale"] .extent').text_content()
-    found = re.fullmatch(r"([\d.]+?)(\d\.\d+), pale: ([\d.]+)", ends)
+    found = re.fullmatch(r"([\d.]+?)(\d\.\d+), middle ([\d.]+)", ends)
     assert found, ends
-    low, high, pale = map(float, found.groups())
-    assert low < pale < high
-    assert "pale" not in page.locator('[data-array="out"] .extent').text_content()
+    low, high, middle = map(float, found.groups())
+    assert low < middle < high
+    assert "middle" not in page.locator('[data-array="out"] .extent').text_content()
 
 
 NAMES = """() => [...document.querySelectorAll("#panel table.values td:first-child")].map((cell) => {

@@ -31,7 +31,8 @@ from docs._ext import evidence, networks
 from docs._ext.pictures import PICTURES
 from scratch import use_rung
 
-SHORT = 30  # a name of so many letters stays on one line
+DASH = "\N{WORD JOINER}–\N{WORD JOINER}"  # at which no line breaks
+SHORT = 20  # a name of so many letters stays on one line
 MANY = 10  # a table with more columns has smaller letters
 TABLES: dict[str, Callable[..., str]] = {
     "sizes": evidence.sizes,
@@ -54,14 +55,15 @@ class Source(SphinxDirective):
         blocks = [self._block({"lines": lines_of(path, name)}) for name in names] or [self._block({})]
         if "fold" not in self.options:
             return blocks
-        summary = nodes.raw("", f"<details><summary>{self.options['fold']}</summary>", format="html")
+        words = re.sub("(?<=[/_])", "<wbr>", self.options["fold"])
+        summary = nodes.raw("", f"<details><summary>{words}</summary>", format="html")
         return [summary, *blocks, nodes.raw("", "</details>", format="html")]
 
     def _block(self, options: dict[str, Any]) -> nodes.Node:
         path = evidence.ROOT / self.arguments[0]
         reader = LiteralIncludeReader(path, {**options, "lineno-match": None}, self.config)
         text, lines = reader.read()
-        where = f"{self.arguments[0]}, lines\N{NO-BREAK SPACE}{reader.lineno_start}–{reader.lineno_start + lines - 1}"
+        where = f"{self.arguments[0]}, lines\N{NO-BREAK SPACE}{reader.lineno_start}{DASH}{reader.lineno_start + lines - 1}"
         block = nodes.literal_block(text, text, language="python", source=str(path))
         return nodes.container("", nodes.caption("", where), block, literal_block=True, classes=["literal-block-wrapper"])
 

@@ -428,7 +428,7 @@ function figure(array, turned) {
   const axes = array.axes.map((axis, i) => `${axis}\u00a0${shape[i]}`).join(" · "); // a line ends between axes only
   const name = turned ? `${array.name} turned` : array.name;
   const note = turned ? "The same weights, each window turned by 180°." : array.note;
-  const caption = make("figcaption", {}, make("b", {}, name), " ", make("span", {}, axes), make("small", { className: "extent" }, short(scale.low), make("span", { className: `scale ${scale.low === 0 ? "above" : scale.high === 0 ? "below" : ""}` }), short(scale.high), scale.middle ? `, pale: ${short(scale.middle)}` : ""), note ? make("small", {}, note) : "");
+  const caption = make("figcaption", {}, make("b", {}, name), " ", make("span", {}, axes), make("small", { className: "extent" }, short(scale.low), make("span", { className: `scale ${scale.low === 0 ? "above" : scale.high === 0 ? "below" : ""}` }), short(scale.high), scale.middle ? `, middle ${short(scale.middle)}` : ""), note ? make("small", {}, note) : "");
   const drawn = make("figure", { className: turned ? "array turned" : "array", dataset: { array: name }, ariaHidden: turned ? "true" : null }, caption, make("div", { className: "planes" }, grouped));
   listen(drawn, array);
   return drawn;
