@@ -468,6 +468,8 @@ def test_the_same_channels_are_side_by_side(page: Any, pages: Path, name: str) -
         assert len(firsts) > 1
         assert all(first.locator("small").text_content().endswith("C 0") for first in firsts)
         assert len({first.bounding_box()["y"] for first in firsts}) == 1
+        beyond = "(row) => [...row.children].filter((array) => array.scrollWidth > array.clientWidth).length"
+        assert row.evaluate(beyond) == 0, "an array reaches into its neighbour"
 
 
 def test_a_scale_that_is_not_around_zero_names_its_middle(page: Any, pages: Path) -> None:
