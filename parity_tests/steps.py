@@ -31,7 +31,7 @@ class Steps:
         if self.last == "line" and event != "opcode":
             self.lost.append(f"{frame.f_code.co_filename}:{frame.f_lineno}")
         self.last = event
-        if event == "opcode":
+        if event == "opcode" and frame.f_lineno is not None:  # None: 3.12 clears a generator, and no code could catch it
             self.left -= 1
             if self.left == 0:
                 raise self.error
