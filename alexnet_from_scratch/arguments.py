@@ -9,14 +9,28 @@ from collections.abc import Iterator
 from typing import Any
 
 
-def integer(where: str, name: str, value: Any) -> int:
-    """``value`` as an int; a TypeError, in the name of ``where``, if it is none. A bool is none."""
+def integer(where: str, name: str, value: Any, *, low: int | None = None) -> int:
+    """``value`` as an int.
+
+    Raises:
+        TypeError: not an int, in the name of ``where``. A bool is none.
+        ValueError: below ``low``.
+    """
     try:
-        if not isinstance(value, bool):
-            return operator.index(value)
+        number = None if isinstance(value, bool) else operator.index(value)
     except TypeError:  # an array, for example, is no index either
-        pass
-    raise TypeError(f"{where}: {name} must be an int, got {reprlib.repr(value)}")
+        number = None
+    if number is None:
+        raise TypeError(f"{where}: {name} must be an int, got {reprlib.repr(value)}")
+    if low is not None and number < low:
+        raise ValueError(f"{where}: {name} must be at least {low}, got {reprlib.repr(number)}")
+    return number
+
+
+def require_flag(where: str, name: str, value: Any) -> None:
+    """Raise TypeError, in the name of ``where``, unless ``value`` is a bool."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{where}: {name} must be True or False, got {reprlib.repr(value)}")
 
 
 def iterator(where: str, name: str, value: Any) -> Iterator[Any]:
@@ -28,6 +42,17 @@ def iterator(where: str, name: str, value: Any) -> Iterator[Any]:
 
 
 def require_path(where: str, value: Any) -> None:
-    """Raise TypeError, in the name of ``where``, unless ``value`` is a path: to Python an int is an open file."""
-    if not isinstance(value, str | os.PathLike):
+    """Check that ``value`` is a path.
+
+    Raises:
+        TypeError: something else, in the name of ``where``; to Python an int is an open file.
+        ValueError: it has a character that no file's name has.
+    """
+    if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
         raise TypeError(f"{where}: a file must be given by its path, got {reprlib.repr(value)}")
+    try:
+        possible = b"\0" not in os.fsencode(value)
+    except UnicodeEncodeError:  # half a surrogate pair
+        possible = False
+    if not possible:
+        raise ValueError(f"{where}: a path must have characters that a file's name can have, got {reprlib.repr(str(value))}")

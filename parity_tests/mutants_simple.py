@@ -120,7 +120,7 @@ TORCH = (
         ("ceil_mode is ignored", "dilation, ceil_mode, return", "dilation, False, return"),
         ("the stride is 1 unless given", "kernel_size, stride, padding", "kernel_size, stride or 1, padding"),
     ),
-    *_of_torch("relu", "numpy", ("it is a leaky one", "autograd.forward(F.relu, x)", "autograd.forward(F.leaky_relu, x)")),
+    *_of_torch("relu", "numpy", ("it is a leaky one", "F.relu, x=x", "F.leaky_relu, x=x")),
     *_of_torch(
         "cross_entropy",
         "numpy",

@@ -290,9 +290,9 @@ def prepare(image: np.ndarray, size: int = 256, channels: int = 3) -> np.ndarray
     """
     if checks.integer("prepare", "channels", channels) not in (1, 3):
         raise ValueError(f"prepare: channels must be 1 or 3, got {channels}")
-    shape, dtype = np.shape(image), getattr(image, "dtype", type(image).__name__)
     if isinstance(image, np.ndarray):
         checks.plain("prepare", "image", image)
+    shape, dtype = (image.shape, image.dtype) if isinstance(image, np.ndarray) else ((), type(image).__name__)
     if not (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)) or 0 in shape or dtype != np.uint8:
         raise ValueError(f"prepare: image must have shape (H,W) or (H,W,3) and dtype uint8, got {shape} and {dtype}")
     image = np.asarray(image)  # a matrix keeps two axes

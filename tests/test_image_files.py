@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
 from typing import Any
 
@@ -141,3 +142,12 @@ def test_a_damaged_file_is_an_image_or_a_broken_one(tmp_path, suffix, data):
     else:
         assert read.dtype == np.uint8
         assert read.ndim == 2 or read.shape[2:] == (3,)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("position", [2**62, 2**63 - 2**16, 2**63])
+def test_a_position_that_no_file_has_is_damage_and_no_error_of_the_system(tmp_path, order, position):
+    """A TIFF with 64-bit numbers whose directory is beyond all files: seeking there is an OSError, with an errno."""
+    (tmp_path / "far.tif").write_bytes(struct.pack(f"{order}2sHHHQ", b"II" if order == "<" else b"MM", 43, 8, 0, position))
+    with pytest.raises(BrokenImageError, match=r"far\.tif cannot be decoded: "):
+        read_image(tmp_path / "far.tif")

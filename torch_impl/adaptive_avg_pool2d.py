@@ -17,7 +17,7 @@ def forward(x: torch.Tensor, *, output_size: int | tuple[int | None, int | None]
     def adaptive_avg_pool2d(x: torch.Tensor) -> torch.Tensor:
         return F.adaptive_avg_pool2d(x, output_size)
 
-    return autograd.forward(adaptive_avg_pool2d, x)
+    return autograd.forward("adaptive_avg_pool2d", adaptive_avg_pool2d, x=x)
 
 
 def backward(grad_out: torch.Tensor, cache: Cache) -> tuple[torch.Tensor | None, ...]:

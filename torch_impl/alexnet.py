@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections import OrderedDict
 
 import torch
@@ -41,10 +42,10 @@ class AlexNet(Sequential):
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
-        if variant not in list(VARIANTS):
-            raise ValueError(f"AlexNet: variant must be one of {', '.join(VARIANTS)}, got {variant!r}")
-        if init not in ("torch", "paper"):
-            raise ValueError(f"AlexNet: init must be 'torch' or 'paper', got {init!r}")
+        if not isinstance(variant, str) or variant not in VARIANTS:
+            raise ValueError(f"AlexNet: variant must be one of {', '.join(VARIANTS)}, got {reprlib.repr(variant)}")
+        if not isinstance(init, str) or init not in ("torch", "paper"):
+            raise ValueError(f"AlexNet: init must be 'torch' or 'paper', got {reprlib.repr(init)}")
         table = VARIANTS[variant]
         # Values are drawn on the CPU, so they are the same on every device; none are drawn where only shapes are needed.
         drawn_on = "meta" if torch.device(device).type == "meta" else "cpu"

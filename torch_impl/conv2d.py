@@ -26,7 +26,7 @@ def forward(
     def conv2d(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         return F.conv2d(x, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups)
 
-    return autograd.forward(conv2d, x, weight, bias)
+    return autograd.forward("conv2d", conv2d, x=x, weight=weight, bias=bias)
 
 
 def backward(grad_out: torch.Tensor, cache: Cache, *, need_grad_x: bool = True) -> tuple[torch.Tensor | None, ...]:

@@ -31,6 +31,7 @@ import numpy as np
 import torch
 
 from alexnet_from_scratch import signs
+from alexnet_from_scratch.arguments import require_path
 from alexnet_from_scratch.paths import naming
 from alexnet_from_scratch.runs import files, weights
 from alexnet_from_scratch.runs.screen import failing_plainly, plain_console
@@ -46,14 +47,14 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 Report = Callable[[str], object]
 
 
-def convert(path: Path | str, out: Path, classes: Sequence[str] | None = None, report: Report = lambda line: None) -> None:
+def convert(path: Path | str, out: Path | str, classes: Sequence[str] | None = None, report: Report = lambda line: None) -> None:
     """Read torchvision's weights from ``path`` and write them to ``out``; classes get names, or else numbers.
 
     Raises:
         ValueError: see :func:`read_pth`; or there are more or fewer names than classes.
         OSError: a file cannot be read or written.
     """
-    _require_another_file(out, path)
+    out = _require_another_file("convert", out, path)
     network = read_pth(path, report)
     count = len(network[LAST])
     names = list(classes) if classes is not None else [str(i) for i in range(count)]
@@ -67,7 +68,7 @@ def convert(path: Path | str, out: Path, classes: Sequence[str] | None = None, r
     report(f"wrote {out}: torchvision, {count} classes, {_megabytes(out)}")
 
 
-def to_torch(path: Path | str, out: Path, report: Report = lambda line: None) -> None:
+def to_torch(path: Path | str, out: Path | str, report: Report = lambda line: None) -> None:
     """Read a file of weights and write its network as a state dict, as ``torch.save`` does.
 
     The scaling of torchvision's first layer is undone where the file's mean is torchvision's. Another network's weights are
@@ -77,7 +78,7 @@ def to_torch(path: Path | str, out: Path, report: Report = lambda line: None) ->
         ValueError: it is not a file of weights; or the first layer overflows float32 without its scaling.
         OSError: a file cannot be read or written.
     """
-    _require_another_file(out, path)
+    out = _require_another_file("to_torch", out, path)
     file = weights.open_weights(path)
     arrays, preprocessing = file.read(_shapes(file.variant, len(file.classes)))
     count = len(file.classes)
@@ -106,6 +107,7 @@ def read_pth(path: Path | str, report: Report = lambda line: None) -> dict[str, 
         ValueError: the file is damaged or holds something else; or a value is not finite.
         OSError: it cannot be read.
     """
+    require_path("read_pth", path)
     state = _unwrapped(path, _loaded(Path(path)), report)
     last = state.get(LAST)
     count = len(last) if isinstance(last, torch.Tensor) and not _strangeness(last) and last.ndim == 1 and len(last) else 1000
@@ -127,14 +129,15 @@ def read_pth(path: Path | str, report: Report = lambda line: None) -> dict[str, 
     return network
 
 
-def read_names(path: Path) -> list[str]:
+def read_names(path: Path | str) -> list[str]:
     """The lines of a text file, without empty ones at the end.
 
     Raises:
         ValueError: it is not UTF-8, or far too long.
         OSError: it cannot be read.
     """
-    with naming(path), path.open("rb") as file:
+    require_path("read_names", path)
+    with naming(path), Path(path).open("rb") as file:
         content = file.read(files.HEADER_LIMIT + 1)
     if len(content) > files.HEADER_LIMIT:
         raise ValueError(f"{path}: must have at most {files.HEADER_LIMIT} bytes, one name a line, got more")
@@ -253,11 +256,16 @@ def _mean() -> torch.Tensor:
     return 255 * torch.tensor(MEAN, dtype=torch.float64).reshape(3, 1, 1).repeat(1, scaled(SIZE), scaled(SIZE))
 
 
-def _require_another_file(out: Path, path: Path | str) -> None:
+def _require_another_file(where: str, out: Path | str, path: Path | str) -> Path:
+    """``out`` as a path; it must be neither the file that is read nor a device."""
+    require_path(where, out)
+    require_path(where, path)
+    out = Path(out)
     if out.exists() and Path(path).exists() and out.samefile(path):
         raise ValueError(f"{out}: must not be the file that is read")
     if out.exists():
         signs.require_file(out)  # as root one could replace /dev/null
+    return out
 
 
 def _megabytes(path: Path) -> str:

@@ -28,9 +28,10 @@ def forward(
             logits, target, weight, ignore_index=ignore_index, reduction=reduction, label_smoothing=label_smoothing
         )
 
+    autograd.require_tensor("cross_entropy", "target", target)
     if target.is_floating_point():
-        return autograd.forward(cross_entropy, logits, target)
-    return autograd.forward(cross_entropy, logits)
+        return autograd.forward("cross_entropy", cross_entropy, logits=logits, target=target)
+    return autograd.forward("cross_entropy", cross_entropy, logits=logits)
 
 
 def backward(grad_out: torch.Tensor, cache: Cache) -> tuple[torch.Tensor | None, ...]:

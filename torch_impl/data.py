@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from alexnet_from_scratch.arguments import integer, iterator
+from alexnet_from_scratch.arguments import integer, iterator, require_flag
 from alexnet_from_scratch.data.choices import Choices, require_choices
 from alexnet_from_scratch.data.datasets import PHOTOGRAPHS, photographs
 
@@ -34,6 +34,7 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         S = scaled(self.size)
+        require_flag("Preprocessing", "mirror", self.mirror)
         for name in ("mean", "colour"):
             _require_tensor("Preprocessing", name, getattr(self, name))
         if self.mean.shape not in ((1, S, S), (3, S, S)) or self.colour.shape != 2 * self.mean.shape[:1]:
@@ -53,7 +54,7 @@ class Preprocessing:
         """The preprocessing for images like these, each counted with equal weight."""
         if integer("Preprocessing.fit", "channels", channels) not in (1, 3):
             raise ValueError(f"Preprocessing.fit: channels must be 1 or 3, got {channels!r}")
-        S, count = scaled(size), 0
+        S, count, channels = scaled(size), 0, int(channels)
         total = torch.zeros(channels, S, S, dtype=torch.float64)
         products = torch.zeros(channels, channels, dtype=torch.float64)
         for image in iterator("Preprocessing.fit", "images", images):
@@ -156,8 +157,7 @@ def _require_tensor(where: str, name: str, value: Any) -> None:
 
 def scaled(size: int) -> int:
     """The size to which images are scaled for a network that sees ``size`` pixels of them."""
-    if integer("Preprocessing", "size", size) < 1:
-        raise ValueError(f"Preprocessing: size must be at least 1, got {size}")
+    size = integer("Preprocessing", "size", size, low=1)
     return size if size < SMALL else size * 8 // 7
 
 
@@ -172,9 +172,15 @@ def mean_probabilities(logits: torch.Tensor) -> torch.Tensor:
 def resize(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Scale images (…,H,W) to (…,*size), bilinearly; when scaling down, every old pixel counts."""
     _require_tensor("resize", "images", images)
+    height, width = (
+        integer("resize", "size", number, low=1)
+        for number in (size if isinstance(size, (tuple, list)) and len(size) == 2 else (size, size))
+    )
+    if images.ndim < 2 or 0 in images.shape[-2:]:
+        raise ValueError(f"resize: images must have shape (…,H,W) with H and W of at least 1, got {tuple(images.shape)}")
     *leading, H, W = images.shape
-    resized = F.interpolate(images.reshape(-1, 1, H, W), size, mode="bilinear", antialias=True)
-    return resized.reshape(*leading, *size)
+    resized = F.interpolate(images.reshape(-1, 1, H, W), (height, width), mode="bilinear", antialias=True)
+    return resized.reshape(*leading, height, width)
 
 
 def prepare(image: np.ndarray, size: int = 256, channels: int = 3) -> torch.Tensor:
@@ -183,9 +189,8 @@ def prepare(image: np.ndarray, size: int = 256, channels: int = 3) -> torch.Tens
         raise ValueError(f"prepare: channels must be 1 or 3, got {channels!r}")
     if isinstance(image, np.ma.MaskedArray):
         raise TypeError("prepare: image must be a plain NumPy array, got MaskedArray")
-    if integer("prepare", "size", size) < 1:
-        raise ValueError(f"prepare: size must be at least 1, got {size}")
-    shape, dtype = np.shape(image), getattr(image, "dtype", type(image).__name__)
+    integer("prepare", "size", size, low=1)
+    shape, dtype = (image.shape, image.dtype) if isinstance(image, np.ndarray) else ((), type(image).__name__)
     if not (len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)) or 0 in shape or dtype != np.uint8:
         raise ValueError(f"prepare: image must have shape (H,W) or (H,W,3) and dtype uint8, got {shape} and {dtype}")
     pixels = torch.from_numpy(np.array(image, order="C"))  # a copy: an array read from a file may be read-only
@@ -201,8 +206,7 @@ def prepare(image: np.ndarray, size: int = 256, channels: int = 3) -> torch.Tens
 def centre_crop(images: torch.Tensor, size: int) -> torch.Tensor:
     """The middle (…,size,size) of images (…,H,W)."""
     _require_tensor("centre_crop", "images", images)
-    if integer("centre_crop", "size", size) < 1:
-        raise ValueError(f"centre_crop: size must be at least 1, got {size}")
+    integer("centre_crop", "size", size, low=1)
     if min(images.shape[-2:]) < size:
         raise ValueError(f"centre_crop: images must be at least {size} high and wide, got {tuple(images.shape)}")
     top, left = (images.shape[-2] - size) // 2, (images.shape[-1] - size) // 2
@@ -212,8 +216,8 @@ def centre_crop(images: torch.Tensor, size: int) -> torch.Tensor:
 def batch(n: int, *, seed: int = 0, device: torch.device | str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
     """Images (n,3,224,224), float32, the mean image subtracted, and labels (n,), int64: scratch's own for the same seed."""
     crops = (33, 33, 2)  # per photograph: 256 - 224 + 1 offsets down and across, and the mirror image
-    integer("batch", "seed", seed)
-    if not 1 <= integer("batch", "n", n) <= len(PHOTOGRAPHS) * math.prod(crops):
+    n, seed = integer("batch", "n", n), integer("batch", "seed", seed, low=0)
+    if not 1 <= n <= len(PHOTOGRAPHS) * math.prod(crops):
         raise ValueError(f"batch: n must be from 1 to {len(PHOTOGRAPHS) * math.prod(crops)}, the number of crops, got {n}")
     prepared = torch.stack([prepare(photograph) for photograph in photographs().values()])
     prepared -= prepared.mean(dim=0)

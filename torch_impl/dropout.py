@@ -6,10 +6,12 @@ mask from the same generator, the same product.
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import dataclass
 
 import torch
 
+from alexnet_from_scratch.arguments import require_flag
 from torch_impl.core import autograd
 from torch_impl.core.autograd import Cache
 
@@ -35,16 +37,24 @@ def forward(
 
     ``mask`` is bool, True where an element is kept; None draws one with ``rng``, or with torch's own generator.
     """
-    if not 0 <= p <= 1:
+    autograd.require_tensor("dropout", "x", x)
+    if mask is not None:
+        autograd.require_tensor("dropout", "mask", mask)
+    require_flag("dropout", "training", training)
+    try:
+        possible = bool(0 <= p <= 1)
+    except (TypeError, ValueError, RuntimeError):  # no number, or an array of several
+        raise TypeError(f"dropout: p must be a number, got {reprlib.repr(p)}") from None
+    if not possible:
         raise ValueError(f"dropout: p must lie between 0 and 1, got {p}")
     if not training:
-        out, cache = autograd.forward(lambda x: x, x)
-        return out, DropoutCache(cache.leaves, cache.out, None)
+        out, cache = autograd.forward("dropout", lambda x: x, x=x)
+        return out, DropoutCache(cache.operation, cache.leaves, cache.out, None)
     if mask is None:
         mask = torch.empty_like(x).bernoulli_(1 - p, generator=rng).bool()
     noise = mask.to(x.dtype).div_(1 - p) if p < 1 else torch.zeros_like(x)
-    out, cache = autograd.forward(lambda x: x * noise, x)
-    return out, DropoutCache(cache.leaves, cache.out, mask)
+    out, cache = autograd.forward("dropout", lambda x: x * noise, x=x)
+    return out, DropoutCache(cache.operation, cache.leaves, cache.out, mask)
 
 
 def backward(grad_out: torch.Tensor, cache: DropoutCache) -> tuple[torch.Tensor | None, ...]:

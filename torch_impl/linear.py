@@ -13,7 +13,7 @@ __all__ = ["backward", "forward"]
 
 def forward(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> tuple[torch.Tensor, Cache]:
     """Multiply every row of ``x`` (…,IN) by ``weight`` (OUT,IN)."""
-    return autograd.forward(F.linear, x, weight, bias)
+    return autograd.forward("linear", F.linear, x=x, weight=weight, bias=bias)
 
 
 def backward(grad_out: torch.Tensor, cache: Cache, *, need_grad_x: bool = True) -> tuple[torch.Tensor | None, ...]:

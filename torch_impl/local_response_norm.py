@@ -17,7 +17,7 @@ def forward(x: torch.Tensor, *, size: int, alpha: float = 1e-4, beta: float = 0.
     def local_response_norm(x: torch.Tensor) -> torch.Tensor:
         return F.local_response_norm(x, size, alpha=alpha, beta=beta, k=k)
 
-    return autograd.forward(local_response_norm, x)
+    return autograd.forward("local_response_norm", local_response_norm, x=x)
 
 
 def backward(grad_out: torch.Tensor, cache: Cache) -> tuple[torch.Tensor | None, ...]:

@@ -13,7 +13,7 @@ __all__ = ["backward", "forward"]
 
 def forward(x: torch.Tensor, *, dim: int = 1) -> tuple[torch.Tensor, Cache]:
     """Turn every row of ``x`` along ``dim`` into the logarithms of probabilities."""
-    return autograd.forward(lambda x: F.log_softmax(x, dim), x)
+    return autograd.forward("log_softmax", lambda x: F.log_softmax(x, dim), x=x)
 
 
 def backward(grad_out: torch.Tensor, cache: Cache) -> tuple[torch.Tensor | None, ...]:

@@ -31,7 +31,7 @@ def forward(
         indices.append(index)
         return out
 
-    out, cache = autograd.forward(max_pool2d, x)
+    out, cache = autograd.forward("max_pool2d", max_pool2d, x=x)
     return ((out, indices[0]) if return_indices else out), cache
 
 

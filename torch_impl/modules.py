@@ -20,6 +20,8 @@ from torch.nn import (
     Sequential,
 )
 
+from torch_impl.core import autograd
+
 __all__ = [
     "AdaptiveAvgPool2d",
     "Conv2d",
@@ -44,5 +46,6 @@ class Dropout(nn.Dropout):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.mask is None or not self.training:
             return super().forward(x)
+        autograd.require_tensor("Dropout", "mask", self.mask)
         noise = self.mask.to(x.dtype).div(1 - self.p) if self.p < 1 else torch.zeros_like(x)
         return x * noise  # as in torch: a dropped NaN stays NaN

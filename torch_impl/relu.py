@@ -13,7 +13,7 @@ __all__ = ["backward", "forward"]
 
 def forward(x: torch.Tensor, *, inplace: bool = False) -> tuple[torch.Tensor, Cache]:
     """Set negative elements to zero; with ``inplace``, in ``x`` itself."""
-    out, cache = autograd.forward(F.relu, x)
+    out, cache = autograd.forward("relu", F.relu, x=x)
     return x.copy_(out) if inplace else out, cache  # not by F.relu: autograd forbids writing to a leaf of its graph
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -28,8 +29,8 @@ class SGD(torch.optim.SGD):
         *,
         update: str = "torch",
     ) -> None:
-        if update not in ("torch", "paper"):
-            raise ValueError(f"sgd: update must be 'torch' or 'paper', got {update!r}")
+        if not isinstance(update, str) or update not in ("torch", "paper"):
+            raise ValueError(f"sgd: update must be 'torch' or 'paper', got {reprlib.repr(update)}")
         if update == "paper" and (nesterov or dampening != 0):
             raise ValueError(
                 f"sgd: update 'paper' must come without dampening and nesterov, got dampening {dampening} and nesterov {nesterov}"

@@ -29,8 +29,9 @@ class Choices:
 
         Raises:
             TypeError: ``n`` is not an int, or ``rng`` not a generator.
+            ValueError: ``n`` is below 0.
         """
-        n = integer("Choices.draw", "n", n)
+        n = integer("Choices.draw", "n", n, low=0)
         if not isinstance(rng, np.random.Generator):
             raise TypeError(f"Choices.draw: rng must be a numpy.random.Generator, got {type(rng).__name__}")
         return cls(rng.random((n, 2)), rng.random(n) < 0.5, rng.standard_normal((n, 3)))

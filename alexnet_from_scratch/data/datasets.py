@@ -10,6 +10,7 @@ imagefolder    FOLDER/train/CLASS/*.JPEG and FOLDER/val/CLASS/*.JPEG, as ImageNe
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_from_scratch.arguments import integer, require_path
+from alexnet_from_scratch.arguments import integer, require_flag, require_path
 from alexnet_from_scratch.data.idx import read_idx
 from alexnet_from_scratch.data.image_folders import Part, index_folder
 from alexnet_from_scratch.data.images import read_image
@@ -102,18 +103,21 @@ def open_dataset(
     Raises:
         TypeError: an argument is of another kind.
         ValueError: there is no such data set, it takes no folder or needs one, or the folder's contents are not as they should
-            be; there are no workers.
+            be; a number is too small.
         FileNotFoundError: the files are not there; the message says how to get them.
         ModuleNotFoundError: the package that contains or reads the images is not installed.
     """
     if not isinstance(name, str) or name not in NAMES:
-        raise ValueError(f"open_dataset: name must be one of {', '.join(NAMES)}, got {name!r}")
+        raise ValueError(f"open_dataset: name must be one of {', '.join(NAMES)}, got {reprlib.repr(name)}")
     if folder is not None:
         require_path("open_dataset", folder)
     if folder is not None and not str(folder):
         raise ValueError("open_dataset: folder must be a path, got ''")
-    if integer("open_dataset", "workers", workers) < 1:
-        raise ValueError(f"open_dataset: workers must be at least 1, got {workers}")
+    require_flag("open_dataset", "skip_broken", skip_broken)
+    seed = integer("open_dataset", "seed", seed, low=0)
+    workers = integer("open_dataset", "workers", workers, low=1)
+    if for_size is not None:
+        for_size = integer("open_dataset", "for_size", for_size, low=1)
     if name == "imagefolder":
         if folder is None:
             raise ValueError("open_dataset: imagefolder needs the folder that its images are in, got none")
@@ -147,6 +151,7 @@ def photographs() -> dict[str, np.ndarray]:
 
 def held_out(labels: np.ndarray, one_in: int, seed: int) -> np.ndarray:
     """Which images to test with, (n,), bool: one in ``one_in`` of every class, chosen by ``seed``, never a whole class."""
+    one_in, seed = integer("held_out", "one_in", one_in, low=1), integer("held_out", "seed", seed, low=0)
     rng = np.random.default_rng(seed)
     out = np.zeros(len(labels), bool)
     for label in np.unique(labels):

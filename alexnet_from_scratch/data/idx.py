@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from alexnet_from_scratch.arguments import integer, require_path
 from alexnet_from_scratch.signs import require_file, seems
 from alexnet_from_scratch.text import shown
 
@@ -22,14 +23,17 @@ PIECE = 2**20  # bytes that are read at once: what a header claims but the file 
 GZIP = b"\x1f\x8b"  # the first bytes of a gzip file
 
 
-def read_idx(path: Path, axes: int) -> np.ndarray:
+def read_idx(path: Path | str, axes: int) -> np.ndarray:
     """The array in an IDX file, uint8. The first bytes, not the name, show whether it is gzipped.
 
     Raises:
         OSError: there is no such file, it is no file, or it cannot be read.
+        TypeError: ``path`` is not a path, or ``axes`` not an int.
         ValueError: it is not an IDX file of bytes with that many axes, has more or fewer bytes than it says, or is damaged.
     """
-    name = shown(path)
+    require_path("read_idx", path)
+    axes = integer("read_idx", "axes", axes, low=1)
+    path, name = Path(path), shown(path)
     require_file(path)  # opening a pipe might wait forever
     try:
         with path.open("rb") as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
@@ -12,7 +13,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from alexnet_from_scratch.arguments import require_path
+from alexnet_from_scratch.arguments import integer, require_path
 from alexnet_from_scratch.packages import optional
 from alexnet_from_scratch.paths import kind, naming
 
@@ -73,12 +74,14 @@ def read_image(path: Path | str, for_size: int | None = None) -> np.ndarray:
     Raises:
         BrokenImageError: it is not an image, or is damaged in whatever way; or it has more pixels than the limit, ``MAX_PIXELS``
             or the environment variable ``ALEXNET_MAX_PIXELS``, and is not decoded then.
-        TypeError: ``path`` is not a path.
-        ValueError: that variable is not a number of pixels.
+        TypeError: ``path`` is not a path, or ``for_size`` not an int.
+        ValueError: ``for_size`` is below 1, or that variable is not a number of pixels.
         OSError: the system does not let it be read, which says nothing about the image.
         ModuleNotFoundError: Pillow is not installed.
     """
     require_path("read_image", path)
+    if for_size is not None:
+        for_size = integer("read_image", "for_size", for_size, low=1)
     Image: Any = optional("PIL.Image")
     limit = _limit()
     if Image.MAX_IMAGE_PIXELS is not None:  # Pillow's own limit must not act first; it is process-wide, and only ever raised
@@ -90,7 +93,8 @@ def read_image(path: Path | str, for_size: int | None = None) -> np.ndarray:
                 raise BrokenImageError(f"is {kind(Path(path))}, not a file")
             return _read(Image, file, limit, for_size)
     except Exception as error:  # Pillow's readers raise a dozen kinds for damage, from SyntaxError to struct.error
-        if isinstance(error, MemoryError) or getattr(error, "errno", None) is not None:
+        # The system says EINVAL where a damaged file leads its reader to a position that no file has.
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) not in (None, errno.EINVAL):
             with naming(path):
                 raise
         if isinstance(error, BrokenImageError):

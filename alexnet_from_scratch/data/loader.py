@@ -12,7 +12,7 @@ from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
-from alexnet_from_scratch.arguments import integer
+from alexnet_from_scratch.arguments import integer, require_flag
 from alexnet_from_scratch.data.ahead import ahead
 from alexnet_from_scratch.data.choices import Choices
 from alexnet_from_scratch.data.datasets import Split
@@ -48,8 +48,8 @@ class Loader(Generic[X]):
             one image at most, so a last batch of fewer images than processes leaves some without.
 
     Raises:
-        TypeError: a number is not an int.
-        ValueError: batch or workers is below 1, or there is no such rank.
+        TypeError: a number is not an int, ``split`` no Split, or ``preprocessing`` lacks a method.
+        ValueError: batch or workers is below 1, seed below 0, or there is no such rank.
     """
 
     split: Split
@@ -61,11 +61,12 @@ class Loader(Generic[X]):
     world: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("batch", "seed", "workers", "rank", "world"):
-            integer("Loader", name, getattr(self, name))
-        if self.batch < 1 or self.workers < 1:
-            raise ValueError(f"Loader: batch and workers must be at least 1, got {self.batch} and {self.workers}")
-        if not 0 <= self.rank < self.world:
+        _require_split("Loader", self.split)
+        if not all(callable(getattr(self.preprocessing, name, None)) for name in ("training", "evaluation", "ten_crops")):
+            raise TypeError(f"Loader: preprocessing must be a Preprocessing, got {type(self.preprocessing).__name__}")
+        for name, least in {"batch": 1, "seed": 0, "workers": 1, "rank": 0, "world": 1}.items():
+            object.__setattr__(self, name, integer("Loader", name, getattr(self, name), low=least))
+        if not self.rank < self.world:
             raise ValueError(f"Loader: rank must be from 0 to world - 1, got {self.rank} of {self.world}")
 
     def __len__(self) -> int:
@@ -76,8 +77,12 @@ class Loader(Generic[X]):
         """The batches of an epoch, from batch ``first`` on: images shuffled and altered at random, and labels (n,), int64.
 
         Raises:
+            TypeError: ``epoch`` or ``first`` is not an int.
+            ValueError: ``epoch`` or ``first`` is below 0.
             images.BrokenImageError: an image cannot be decoded; raised when its batch is due.
         """
+        epoch = integer("Loader.training", "epoch", epoch, low=0)
+        first = integer("Loader.training", "first", first, low=0)
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.split))
 
         def load(number: int) -> tuple[X, np.ndarray]:
@@ -97,6 +102,7 @@ class Loader(Generic[X]):
         Raises:
             images.BrokenImageError: an image cannot be decoded; raised when its batch is due.
         """
+        require_flag("Loader.evaluation", "ten_crops", ten_crops)
         transform = self.preprocessing.ten_crops if ten_crops else self.preprocessing.evaluation
 
         def load(number: int) -> tuple[X, np.ndarray]:
@@ -111,6 +117,18 @@ class Loader(Generic[X]):
 
 
 def sample(split: Split, limit: int = 5000, *, workers: int = 2) -> Generator[np.ndarray, None, None]:
-    """At most ``limit`` of a split's images, evenly spaced, for statistics."""
-    count = min(integer("sample", "limit", limit), len(split))
+    """At most ``limit`` of a split's images, evenly spaced, for statistics.
+
+    Raises:
+        TypeError: ``split`` is no Split, or a number no int.
+        ValueError: ``limit`` is below 0, or ``workers`` below 1.
+    """
+    _require_split("sample", split)
+    count = min(integer("sample", "limit", limit, low=0), len(split))
+    workers = integer("sample", "workers", workers, low=1)
     return ahead(split.image, (i * len(split) // count for i in range(count)), workers=workers)
+
+
+def _require_split(where: str, split: object) -> None:
+    if not isinstance(split, Split):
+        raise TypeError(f"{where}: split must be a Split, got {type(split).__name__}")

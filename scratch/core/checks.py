@@ -164,7 +164,8 @@ def real(operation: str, name: str, value: Any) -> float:
         TypeError: not a real number.
         ValueError: too large for a float.
     """
-    if _is_bool(value) or not isinstance(value, (int, float, np.integer, np.floating)):
+    real_number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, np.timedelta64)
+    if _is_bool(value) or not real_number:  # a span of time is an integer to NumPy
         raise TypeError(f"{operation}: {name} must be a number, got {shown(value)}")
     try:
         return float(value)

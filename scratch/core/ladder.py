@@ -190,12 +190,14 @@ def _checked(function: str, name: Any, operations: Mapping[str, Any]) -> dict[st
     """The choice as a dict, after checking that such operations and rungs exist."""
     if name is not None and not (isinstance(name, str) and any(name in ladder for ladder in _LADDERS.values())):
         known = sorted({rung for ladder in _LADDERS.values() for rung in ladder})
-        raise ValueError(f"{function}: no operation has a rung {name!r}; the rungs are {known}")
+        raise ValueError(f"{function}: no operation has a rung {checks.shown(name)}; the rungs are {known}")
     for operation, rung in operations.items():
         if operation not in _LADDERS:
             raise ValueError(f"{function}: no operation {operation!r}; the operations are {sorted(_LADDERS)}")
         if not isinstance(rung, str) or rung not in _LADDERS[operation]:
-            raise ValueError(f"{function}: {operation} has no rung {rung!r}; its rungs are {list(_LADDERS[operation])}")
+            raise ValueError(
+                f"{function}: {operation} has no rung {checks.shown(rung)}; its rungs are {list(_LADDERS[operation])}"
+            )
     return {**({} if name is None else {"": name}), **operations}
 
 

@@ -27,11 +27,26 @@ class Parameter:
         self.grad: np.ndarray | None = None
 
     def accumulate(self, gradient: np.ndarray) -> None:
-        """Add to the gradient: as in torch, gradients add up until ``zero_grad`` clears them."""
+        """Add to the gradient: as in torch, gradients add up until ``zero_grad`` clears them.
+
+        Raises:
+            TypeError: ``gradient``, or ``grad`` if it was set to something else, is not an array of data's dtype.
+            ValueError: it has another shape than data, or ``grad`` is read-only.
+        """
+        gradient = self._like_data("gradient", gradient)
         if self.grad is None:
             self.grad = gradient
-        else:
-            self.grad += gradient
+            return
+        self._like_data("grad", self.grad)
+        if not self.grad.flags.writeable:
+            raise ValueError(f"Parameter: grad must be writable, got a read-only array of shape {self.grad.shape}")
+        self.grad += gradient
+
+    def _like_data(self, name: str, value: np.ndarray) -> np.ndarray:
+        checked = checks.array("Parameter", name, value, dtype=np.dtype(self.data.dtype.type))
+        if checked.shape != self.data.shape:
+            raise ValueError(f"Parameter: {name} must have data's shape {self.data.shape}, got {checked.shape}")
+        return checked
 
     def __repr__(self) -> str:
         return f"Parameter(shape={self.data.shape}, dtype={self.data.dtype})"
@@ -66,6 +81,8 @@ class Module:
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         """The module itself, named ``prefix``, then the modules inside it by dotted names, outer before inner."""
+        if not isinstance(prefix, str):
+            raise TypeError(f"{type(self).__name__}.named_modules: prefix must be a str, got {checks.shown(prefix)}")
         yield prefix, self
         for name, child in self.named_children():
             yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
@@ -226,6 +243,9 @@ class WeightedLayer(Layer):
         self.bias = uniform(weight_shape[:1]) if checks.flag(name, "bias", bias) else None
 
     def _arrays(self) -> tuple[np.ndarray, np.ndarray | None]:
+        for name, value in (("weight", self.weight), ("bias", self.bias)):
+            if not isinstance(value, Parameter) and (value is not None or name == "weight"):
+                raise TypeError(f"{type(self).__name__}: {name} must be a Parameter, got {checks.shown(value)}")
         return self.weight.data, None if self.bias is None else self.bias.data
 
     def _backward(self, grad_out: np.ndarray, cache: Any, need_input_grad: bool) -> np.ndarray | None:
