@@ -8,6 +8,8 @@ import reprlib
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 
 def integer(where: str, name: str, value: Any, *, low: int | None = None) -> int:
     """``value`` as an int.
@@ -28,8 +30,8 @@ def integer(where: str, name: str, value: Any, *, low: int | None = None) -> int
 
 
 def require_flag(where: str, name: str, value: Any) -> None:
-    """Raise TypeError, in the name of ``where``, unless ``value`` is a bool."""
-    if not isinstance(value, bool):
+    """Raise TypeError, in the name of ``where``, unless ``value`` is a bool, Python's or NumPy's."""
+    if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{where}: {name} must be True or False, got {reprlib.repr(value)}")
 
 
