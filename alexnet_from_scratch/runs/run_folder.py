@@ -121,7 +121,7 @@ class RunFolder:
         if not self.metrics.is_file():
             raise ValueError(f"{self.metrics}: must be a file with the {length} bytes it had when {checkpoint.name} was saved")
         with self.metrics.open("rb") as file:
-            content = file.read(length)
+            content = file.read(min(length, os.fstat(file.fileno()).st_size))  # Python makes room for all it is to read
         if len(content) < length:
             raise ValueError(
                 f"{self.metrics}: must have at least the {length} bytes it had when {checkpoint.name} was saved, "
