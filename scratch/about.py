@@ -1,6 +1,6 @@
 """Facts for a report about a fault or a measurement: ``python -m scratch.about`` prints versions, processor and settings.
 
-It needs NumPy and Numba only. The home folder is shown as ~, so that a report does not name its user.
+The command needs only NumPy and Numba. It shows the home folder as ~, so that a report does not name its user.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from scratch.compiled.jit import JIT_OFF
 from scratch.compiled.microkernel import MR, NR_VECTORS
 from scratch.compiled.threads import get_num_threads
 
-# Variables whose names begin like this decide how fast, how exactly or how this project computes.
+# Environment variables with these prefixes can change how fast, how exactly or in which way this project computes.
 PREFIXES = ("SCRATCH_", "ALEXNET_", "NUMBA_", "OMP_", "OPENBLAS_", "MKL_", "PYTHON", "CUDA_", "TORCH", "CUBLAS_")
 
 
@@ -70,7 +70,9 @@ def _private(text: object) -> str:
 
 
 def _kept() -> Iterator[str]:
-    """Each folder that keeps the kernels of an operation's file, with how many it has of them."""
+    """Each folder for the compiled kernels of scratch's operations, the number of files in it, and whether it can be written
+    to.
+    """
     for folder in kernel_cache.folders(kernel_cache.PACKAGE / "relu.py"):
         count = 0
         with contextlib.suppress(OSError):

@@ -3,7 +3,7 @@
     out[n,c,oh,ow] = (Σ_{h in rows(oh)} Σ_{w in columns(ow)} x[n,c,h,w]) / |rows(oh)| / |columns(ow)|
     rows(oh) = ⌊oh·H/OH⌋ … ⌈(oh+1)·H/OH⌉ - 1, and columns(ow) likewise
 
-so neighbouring windows share a row if OH does not divide H, and repeat it if OH is larger. Backward:
+If OH does not divide H (as when OH > H), some neighbouring windows share a row. Backward:
 
     grad_x[n,c,h,w] = Σ grad_out[n,c,oh,ow] / |rows(oh)| / |columns(ow)|   over the windows that contain the cell (h,w)
 
@@ -59,7 +59,7 @@ def forward(x: np.ndarray, *, output_size: int | tuple[int | None, int | None]) 
 
 
 def backward(grad_out: np.ndarray, cache: Cache) -> tuple[np.ndarray]:
-    """The gradient of :func:`forward`'s array.
+    """The gradient with respect to :func:`forward`'s array ``x``.
 
     Args:
         grad_out: gradient of the loss with respect to ``out``, of its shape and dtype.
@@ -104,7 +104,7 @@ def naive_backward(grad_out: np.ndarray, H: int, W: int) -> tuple[np.ndarray]:
 
 
 def _window(o: int, cells: int, outputs: int) -> range:
-    """The cells along one axis that output ``o`` is the mean of."""
+    """The range of input cells, along one axis, that are averaged into output ``o``."""
     return range(o * cells // outputs, -(-(o + 1) * cells // outputs))
 
 
@@ -122,13 +122,13 @@ def numpy_backward(grad_out: np.ndarray, H: int, W: int) -> tuple[np.ndarray]:
 
 
 def _bounds(cells: int, outputs: int) -> tuple[np.ndarray, np.ndarray]:
-    """All windows of an axis as two arrays: their first cells, and the cells after their last."""
+    """All windows of an axis, as two arrays: the first cell of each window, and the cell after its last one."""
     o = np.arange(outputs)
     return o * cells // outputs, -(-(o + 1) * cells // outputs)
 
 
 def _divide(sums: np.ndarray, H: int, W: int) -> np.ndarray:
-    """(N,C,OH,OW) -> (N,C,OH,OW): each divided by the rows and the columns of its window over H·W cells."""
+    """(N,C,OH,OW) -> (N,C,OH,OW): each value divided by the number of rows and of columns of its window over H·W cells."""
     top, bottom = _bounds(H, sums.shape[2])
     left, right = _bounds(W, sums.shape[3])
     means: np.ndarray = sums / (bottom - top).astype(sums.dtype)[:, np.newaxis] / (right - left).astype(sums.dtype)
@@ -137,8 +137,9 @@ def _divide(sums: np.ndarray, H: int, W: int) -> np.ndarray:
 
 def _sums(values: np.ndarray, axis: int, outputs: int) -> np.ndarray:
     """The sums over windows along ``axis``."""
-    # reduceat adds from each index up to the next one. The indices are first, end, first, end …: every other sum is a window's.
-    # The zero at the end exists so that the last index is valid. Adding 0 makes -0.0 a 0.0, as in any sum that starts at 0.
+    # reduceat adds from each index up to the next one. The indices are first, end, first, end …, so every other sum is a
+    # window's. The added zero at the end makes the last index valid. Adding 0 turns -0.0 into 0.0, as in any sum that starts at
+    # 0.
     frame = [(0, 0)] * values.ndim
     frame[axis] = (0, 1)
     bounds = np.ravel(_bounds(values.shape[axis], outputs), order="F")

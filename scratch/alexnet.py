@@ -97,7 +97,7 @@ class AlexNet(Sequential):
     def backward(self, grad_out: np.ndarray | None, *, need_input_grad: bool = False) -> np.ndarray | None:
         """Add to the parameters' gradients. With ``need_input_grad`` also return the images' gradient, else None.
 
-        Images are not trained, and conv1 spends more time on their gradient than on the rest of its work. So it has to be asked
-        for, as in torch by ``images.requires_grad_()``.
+        Images are not trained, and conv1 spends more time on their gradient than on the rest of its work. So the caller must
+        ask for it, as in torch by ``images.requires_grad_()``.
         """
         return super().backward(grad_out, need_input_grad=need_input_grad)

@@ -50,7 +50,7 @@ def forward(
         x: (N,C,H,W) or (C,H,W), float32 or float64.
         weight: (OC,C/groups,KH,KW), of x's dtype.
         bias: (OC,), of x's dtype, or None.
-        stride: step of the window, at least 1; an int or a pair (vertical, horizontal), like the next two.
+        stride: step of the window, at least 1; an int or a pair (vertical, horizontal), as are padding and dilation.
         padding: zeros around the image; 'valid' is 0; 'same' keeps H and W and needs stride 1.
         dilation: distance between the window's taps, at least 1.
         groups: the number of blocks into which channels are split; outputs of a block read only inputs of that block.
@@ -79,18 +79,19 @@ def forward(
 
 
 def backward(grad_out: np.ndarray, cache: Cache, *, need_grad_x: bool = True) -> Gradients:
-    """The gradients of :func:`forward`'s arrays.
+    """The gradients with respect to :func:`forward`'s arrays ``x``, ``weight`` and ``bias``.
 
     Args:
         grad_out: gradient of the loss with respect to ``out``, of its shape and dtype.
         cache: what :func:`forward` returned.
-        need_grad_x: False leaves grad_x out, which is half of the work: a network's first layer does not need it.
+        need_grad_x: False leaves grad_x out, about half of the work; a network's first layer does not need grad_x.
 
     Returns:
-        ``(grad_x, grad_weight, grad_bias)``, each of its array's shape; None for an absent bias or an unneeded grad_x.
+        ``(grad_x, grad_weight, grad_bias)``, each with its array's shape; None instead of an absent bias's or an unneeded
+        grad_x.
 
     Raises:
-        TypeError: ``grad_out`` has another dtype, ``cache`` is not conv2d's, or ``need_grad_x`` not a bool.
+        TypeError: ``grad_out`` has another dtype, ``cache`` is not conv2d's, or ``need_grad_x`` is not a bool.
         ValueError: ``grad_out`` has another shape.
     """
     need_grad_x = checks.flag("conv2d.backward", "need_grad_x", need_grad_x)
@@ -239,7 +240,9 @@ def _seen(kh: int, kw: int, geometry: Geometry) -> tuple[slice, slice]:
 def numba_forward(
     x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, geometry: Geometry
 ) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """Copy the columns of one image at a time, in compiled loops: they are still in the cache when they are multiplied."""
+    """Copy the columns of one image at a time, in compiled loops: the columns are still in the cache when they are
+    multiplied.
+    """
     N, OC = len(x), len(weight)
     G = geometry.groups
     out = memory.empty((N, OC, geometry.OH, geometry.OW), x.dtype)

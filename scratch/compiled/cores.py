@@ -11,22 +11,23 @@ from pathlib import Path, PurePosixPath
 
 
 def available_cores(root: Path = Path("/")) -> int:
-    """The cores this process may run on, or a container's CPU quota in cores, if that is less.
+    """The number of cores this process may run on, or its container's CPU quota in cores if the quota is lower.
 
-    A quota of one and a half cores counts as two: two threads use it up, with a pause now and then; one thread cannot.
+    A quota of one and a half cores counts as two. Two threads can use up the quota, with a pause now and then; one thread
+    cannot.
 
     Args:
         root: where ``proc`` and ``sys`` are.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    # Other systems than Linux, and some containers, do not show these files: then no quota is known.
+    # Systems other than Linux, and some containers, do not have these files. Then no quota is known.
     with contextlib.suppress(OSError, ValueError, ArithmeticError):
         cores = min([cores, *(max(1, math.ceil(quota)) for quota in _quotas(root))])
     return cores
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """The quotas, in cores, of the process's cgroup and of all cgroups above it: all of them apply."""
+    """The quotas, in cores, of the process's cgroup and of all cgroups above it. Every one of these limits applies."""
     groups = [line.split(":", 2) for line in (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()]
     for line in (root / "proc/self/mountinfo").read_text(encoding="utf-8").splitlines():
         mount, _, kind = line.partition(" - ")
@@ -44,7 +45,10 @@ def _plain(path: str) -> str:
 
 
 def _below(path: str, top: str) -> PurePosixPath:
-    """A cgroup's path below the mounted folder. A container may see its host's path, but only its own part of the tree."""
+    """A cgroup's path below the mounted folder.
+
+    A container may be told the cgroup's path on its host but see only its own part of the tree. Then the path is empty.
+    """
     group = PurePosixPath(path)
     return group.relative_to(top) if group.is_relative_to(top) and ".." not in group.parts else PurePosixPath()
 

@@ -1,8 +1,8 @@
 """How a word is emitted: the vector width, the decorator :class:`word`, and helpers that write LLVM instructions.
 
-A word is a function of a few vector instructions that Python has no name for (``vectors.py`` has those that operations share).
-Each word is written twice, one form under the other. Its meaning, in Python, says what it computes. Its emitter writes
-instructions instead of computing; Numba calls it once while it compiles (:func:`numba.extending.intrinsic`).
+A word is a function made of a few vector instructions that Python has no name for (``vectors.py`` has the words that several
+operations share). Each word is written twice, one form under the other. Its meaning, in Python, says what it computes. Its
+emitter writes instructions instead of computing; Numba calls it once while it compiles (:func:`numba.extending.intrinsic`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from numba.extending import intrinsic
 from scratch.compiled import environment
 from scratch.compiled.jit import JIT_OFF
 
-# How many partial results :func:`reduced` keeps. An addition takes several cycles; in that time the next parts' additions start.
+# How many partial results :func:`reduced` keeps. An addition takes several cycles; meanwhile the additions of other parts
+# start.
 PARTS = 8
 
 Flat = np.ndarray  # a word's arrays are 1-D and C-contiguous; positions count elements
@@ -38,9 +39,9 @@ VECTOR_BITS = _vector_bits()  # SCRATCH_VECTOR_BITS forces a width, to test the 
 
 
 class word:  # noqa: N801 - a decorator
-    """``@word`` over the meaning, ``@NAME.emitted`` over the emitter under it, as with a property and its setter.
+    """Put ``@word`` above the meaning and ``@NAME.emitted`` above the emitter that follows, as with a property and its setter.
 
-    NAME is then the emitter, as an intrinsic. With NUMBA_DISABLE_JIT=1 it is the meaning, so a debugger or coverage sees the
+    NAME is then the emitter, as an intrinsic. With NUMBA_DISABLE_JIT=1, NAME is the meaning, so a debugger or coverage sees the
     kernels' lines.
     """
 
@@ -48,7 +49,7 @@ class word:  # noqa: N801 - a decorator
         self.meaning = meaning
 
     def emitted(self, emitter: Callable[..., Any]) -> Any:
-        """The function that kernels call; its ``meaning`` is the one in Python."""
+        """The function that kernels call. Its attribute ``meaning`` is the function in Python."""
         function: Any = self.meaning if JIT_OFF else intrinsic(emitter)
         function.meaning = self.meaning
         return function
@@ -58,7 +59,7 @@ def data_of(context, builder, signature, arguments, *which):
     """The pointers to the first elements of those arguments that are arrays.
 
     Raises:
-        TypeError: one of them is not :data:`Flat`: its neighbours in memory would be read as its elements.
+        TypeError: one of them is not :data:`Flat`. Words read contiguous memory, which would not hold that array's elements.
     """
     for i in which:
         if (signature.args[i].ndim, signature.args[i].layout) != (1, "C"):
@@ -67,7 +68,7 @@ def data_of(context, builder, signature, arguments, *which):
 
 
 def vector_of(context, array_type):
-    """The machine's vector of an array's elements, and the size of one element in bytes."""
+    """The vector type for an array's elements, and the size of one element in bytes."""
     itemsize = array_type.dtype.bitwidth // 8
     return ir.VectorType(context.get_value_type(array_type.dtype), VECTOR_BITS // (8 * itemsize)), itemsize
 
@@ -78,11 +79,11 @@ def vector_at(builder, vector, pointer, offset):
 
 
 def prefetched(builder, data, at):
-    """Ask for the cache line of the element at that position, to be read from the second-level cache soon."""
+    """Prefetch the cache line of the element at that position into the second-level cache."""
     pointer, number = ir.IntType(8).as_pointer(), ir.IntType(32)
     form = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
     instruction = cgutils.get_or_insert_function(builder.module, form, "llvm.prefetch.p0")
-    # To read, second level, data.
+    # The numbers say: prefetch for reading, into the second level, data.
     builder.call(instruction, [builder.bitcast(builder.gep(data, [at]), pointer), number(0), number(2), number(1)])
 
 
@@ -103,7 +104,7 @@ def store_first(builder, value, cell, count, itemsize):
 
 
 def spread(builder, vector, value):
-    """The value in every lane."""
+    """A vector with the value in every lane."""
     nothing = ir.Constant(vector, ir.Undefined)
     one = builder.insert_element(nothing, value, ir.IntType(32)(0))
     return builder.shuffle_vector(one, nothing, ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count))
@@ -114,7 +115,8 @@ def reduced(builder, vector, count, start, following, join):
 
     There are PARTS running results, vectors that begin as ``start`` in every lane. In each round every part takes one vector.
     Then the parts are joined into one, which takes the vectors that are left: with 19 vectors and 8 parts, each part takes 2 and
-    the joined one 3. ``following(part, position)`` is the part after it took the vector there; ``join`` joins two values.
+    the joined one 3. ``following(part, position)`` returns the part after it took the vector at that position; ``join`` joins
+    two values.
     """
     index = count.type
     position, parts = index(0), [ir.Constant(vector, [start] * vector.count)] * PARTS

@@ -21,7 +21,7 @@ _wrong: list[str] = []
 
 
 def choice(name: str, allowed: Container[int], wanted: str, otherwise: Callable[[], int]) -> int:
-    """The int in an environment variable, or what ``otherwise`` returns if it is not set or is wrong."""
+    """The int in an environment variable, or what ``otherwise`` returns if the variable is not set or is wrong."""
     asked = os.environ.get(name)
     if asked is not None:
         if asked.isdecimal() and len(asked) < 10 and int(asked) in allowed:
@@ -53,7 +53,7 @@ for _name, _least, _wanted in (
 ):
     if choice(_name, range(_least, 10**9), _wanted, lambda: -1) < 0:
         os.environ.pop(_name, None)
-SETTINGS = ".numba_config.yaml"  # Numba also reads such a file in the working directory
+SETTINGS = ".numba_config.yaml"  # Numba also reads settings from this file in the working directory
 with warnings.catch_warnings(record=True) as _warned:
     warnings.simplefilter("always")
     try:
@@ -71,8 +71,8 @@ for _warning in _warned:
     else:
         warnings.warn_explicit(_warning.message, _warning.category, _warning.filename, _warning.lineno)
 
-# For a feature without a sign, LLVM aborts the process as soon as a kernel is defined. An instruction that the processor lacks
-# ends it later.
+# If a feature has no sign, LLVM aborts the process as soon as a kernel is defined. If the processor lacks a feature, the
+# process ends later, at the first instruction that needs it.
 _config: Any = numba.config
 for _feature in filter(None, (_config.CPU_FEATURES or "").split(",")):
     if _feature[0] not in "+-":
@@ -84,6 +84,7 @@ for _feature in filter(None, (_config.CPU_FEATURES or "").split(",")):
     os.environ.pop("NUMBA_CPU_FEATURES", None)
     _config.CPU_FEATURES = None
 
-# A list's iterator hands out each range once because only one thread runs Python at a time; much else relies on that, too.
+# A list's iterator hands out each range once because only one thread runs Python at a time. Much other code relies on that,
+# too.
 if not getattr(sys, "_is_gil_enabled", lambda: True)():
     _wrong.append("scratch must run in a Python with the GIL, got a free-threaded one without it. PYTHON_GIL=1 turns it on")

@@ -1,15 +1,15 @@
-"""exp for kernels, as a polynomial: LLVM vectorizes it, while calls of the C library's exp stay one at a time.
+"""exp for kernels, as a polynomial: LLVM vectorizes it. The C library's exp would be called for one number at a time.
 
 With n the whole number nearest to x / ln 2, and r = x - n·ln 2 within ±0.35,
 
     exp(x) = 2^n · exp(r) ≈ 2^n · (1 + r + r²/2! + … + r^d/d!)
 
-2^n is built from its bits: n goes into the exponent bits. n comes from bits too. A float as large as 1.5·2^mantissa has no bits
-for fractions, so adding that number rounds x / ln 2 and leaves n in the last bits of the sum. ln 2 is split into two parts. The
-first is so short that n times it is exact, so r loses no digits.
+2^n is built from its bits: n goes into the exponent bits. n itself is also found by its bits. A float as large as
+1.5·2^mantissa has no bits for fractions, so adding that number rounds x / ln 2 and leaves n in the last bits of the sum. ln 2
+is split into two parts. The first part has so few bits that n times it is exact. Therefore r loses no digits.
 
 The omitted terms are below a tenth of a unit in the last place. The error is below 1.3 units in the last place, in float32 and
-float64, and below one if the processor has a fused multiply-add. Where exp would be subnormal the result is 0.
+float64, and below one unit if the processor has a fused multiply-add. Where exp would be subnormal, the result is 0.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from scratch.compiled.vectors import multiply_add
 
 
 def _exp_of(real: Any, whole: Any, ln2_high: float, ln2_low: float, terms: int) -> Callable[[Any], Any]:
-    """The exp of the float type ``real``, whose bits are read as the integer type ``whole``."""
+    """The function exp for the float type ``real``, whose bits are read as the integer type ``whole``."""
     form = np.finfo(real)
     mantissa, bias = whole(form.nmant), whole(form.maxexp - 1)
     rounder, per_ln2 = real(1.5 * 2.0**form.nmant), real(1 / math.log(2))
@@ -54,7 +54,7 @@ _EXP = {
 
 
 def exp(x: Any) -> Any:
-    """The exponential of x, a float32 or float64 that is NaN, or at most 0 up to rounding."""
+    """The exponential of x, a float32 or float64. x must be NaN or, up to rounding, at most 0."""
     return _EXP[type(x).__name__](x)
 
 

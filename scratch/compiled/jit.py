@@ -1,8 +1,8 @@
 """Compiled kernels.
 
-A kernel that Python calls is a plain loop over ``range(first, last)`` of independent work items. Numba compiles it to run without
-the GIL, the lock that only one Python thread can hold, so several threads (``threads.py``) may run it at once. Its parts, which
-other kernels call, are kernels too.
+A kernel that Python calls is a plain loop over ``range(first, last)`` of independent work items. Numba compiles it to run
+without the GIL, the lock that only one Python thread can hold at a time, so several threads (``threads.py``) may run it at
+once. Functions that kernels call may be kernels, too.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ JIT_OFF: bool = bool(config.DISABLE_JIT)  # type: ignore[attr-defined]  # set wh
 def kernel(function: _F) -> _F:
     """Compile ``function`` at its first call, keep the compiled code on disk, and run it without the GIL."""
     # error_model: division by zero gives inf or nan, as in NumPy. Never fastmath: it breaks NaN and the order of sums.
-    # no_cfunc_wrapper: no C code calls a kernel, and it compiles faster without a way in for it.
+    # no_cfunc_wrapper: no C code calls a kernel, and without an entry point for C code it compiles faster.
     options: Any = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
     compiled = numba.njit(**options)(function)
     if hasattr(compiled, "_cache"):

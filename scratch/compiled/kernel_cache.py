@@ -1,8 +1,8 @@
 """Compiled kernels on disk, so that the next start need not compile them.
 
 This is only an optimization: if anything goes wrong with a file or a folder, the kernel is compiled. If nothing can be kept, one
-warning says so. Numba's own cache raises errors instead. It also tracks only the kernel's own file, and two processes that write
-at the same time may give one file name to two types.
+warning says so. Numba's own cache raises errors instead. It also tracks only the kernel's own source file. And if two processes
+write at the same time, it may give the code for two types the same file name.
 
 There is one file for each combination of kernel, argument types and machine. It begins with a checksum over the code and over
 everything the code depends on. So a file that is damaged, out of date or another kernel's is ignored, and a new one replaces
@@ -33,16 +33,16 @@ import numpy as np
 
 PACKAGE = Path(__file__).parents[1]
 IMPORT = re.compile(r"^(?:from|import) +(scratch[.\w]*)(?: +import +(\([^)]*\)|.*))?", re.MULTILINE)
-# Every other setting of Numba may change the code.
+# These settings of Numba do not change the compiled code; every other one may.
 NO_MATTER = ("CACHE_DIR", "NUMBA_NUM_THREADS", "NUMBA_DEFAULT_NUM_THREADS")
 
 _warned = False
 
 
 class KernelCache:
-    """One kernel's compiled code on disk: Numba asks for it before it compiles, and hands over new code afterwards."""
+    """One kernel's compiled code on disk. Numba asks for the code before it compiles, and hands over new code afterwards."""
 
-    cache_path = None  # Numba shows it in the kernel's ``stats``; here there may be several
+    cache_path = None  # Numba shows this path in the kernel's ``stats``; here there may be several
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
@@ -93,14 +93,15 @@ class KernelCache:
             warn(f"{type(error).__name__}: {error}")
 
     def flush(self) -> None:
-        """Numba calls this before ``recompile()``: the source no longer matches the code, so stop loading and keeping."""
+        """Numba calls this before ``recompile()``: the source no longer matches the code, so stop loading and keeping code."""
         self._flushed = True
 
     def _origin(self, sig: Any, codegen: Any) -> tuple[str, bytes]:
         """A file's name, and everything that the code in it depends on."""
         if self._words is None or self._function.__closure__:
             raise ValueError(f"{self._function.__qualname__} is not a function of a module with a source file")
-        # Not the environment: Numba also reads a file in the working directory. It reads both again before it compiles.
+        # Ask Numba, not the environment: some settings come from a file in the working directory. Numba, too, reads both again
+        # before it compiles.
         config: Any = numba.config
         config.reload_config()
         settings = {name: it for name, it in vars(config).items() if name.isupper() and name not in NO_MATTER}
@@ -126,7 +127,7 @@ def warn(reason: str) -> None:
 
 
 def folders(file: Path) -> Iterator[Path]:
-    """The folders to look in for a source file's kernels: the one that NUMBA_CACHE_DIR names, or else these two."""
+    """The folders for a source file's kernels: one in NUMBA_CACHE_DIR, or else ``__pycache__`` and one in the user's cache."""
     own = f"{file.parent.name}-{hashlib.sha256(os.fsencode(file.parent)).hexdigest()[:16]}"
     config: Any = numba.config
     if config.CACHE_DIR:
@@ -152,7 +153,7 @@ def _read(path: Path, source: Path) -> bytes:
 def _trusted(path: Path, source: Path) -> bool:
     """Whether a file or folder can be written only by this user, root, and the people who can also change the kernel's source.
 
-    A file is unpickled, which may run any code, and others must not choose it.
+    Unpickling a file may run any code, and others must not choose that code.
     """
     if not hasattr(os, "geteuid"):  # Windows, where each user's folders are private
         return True
@@ -164,7 +165,7 @@ def _trusted(path: Path, source: Path) -> bool:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write the file in one step: another process sees either all of it or the old one."""
+    """Write the file in one step: another process sees either the whole new file or the old one."""
     unfinished = path.with_name(f"{path.name}.tmp{secrets.token_hex(8)}")
     try:
         with open(unfinished, "xb", opener=lambda file, flags: os.open(file, flags, 0o644)) as file:
@@ -172,7 +173,8 @@ def _write(path: Path, content: bytes) -> None:
         try:
             unfinished.replace(path)
         except PermissionError:
-            # Windows refuses while another process reads the old file. If that is the same code, it is kept already.
+            # Windows refuses while another process reads the old file. If the old file holds the same code, nothing is left to
+            # do.
             if path.read_bytes() != content:
                 raise
     finally:
@@ -197,7 +199,7 @@ _sources: dict[Path, tuple[object, str, dict[Path, str]]] = {}
 def _source(module: str, file: Path) -> tuple[str, dict[Path, str]]:
     """A file's checksum, and the modules of scratch that it imports, or imports from, at its top level.
 
-    It is read once each time that it is loaded: what ``importlib.reload`` or a notebook loads again has another spec.
+    The file is read once each time that its module is loaded: ``importlib.reload`` and notebooks give the module a new spec.
     """
     spec = getattr(sys.modules.get(module), "__spec__", None)
     if spec is None or file not in _sources or _sources[file][0] is not spec:

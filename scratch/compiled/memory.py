@@ -1,10 +1,10 @@
-"""Memory that is reused: getting fresh pages from the system and touching them first costs more than a pass over them.
+"""Memory that is reused: getting fresh pages from the system and touching them for the first time costs more than a later pass.
 
-:func:`empty` is np.empty for an operation's results: its memory goes back to a shelf when the last array that looks at it is
-gone, and the next result of that size takes it from there. :func:`workspace` is for buffers that never leave an operation.
+:func:`empty` is np.empty for an operation's results: its memory goes back to a shelf when the last array that uses it is gone,
+and the next result of that size takes it from there. :func:`workspace` is for buffers that never leave an operation.
 
-Signal handlers, finalizers and other threads may call these functions between any two of their steps, and an exception may end
-them there. So there is no lock, and nothing is ever half done: a block changes hands in one call in C, and has one owner at any
+Between any two steps of these functions, a signal handler, a finalizer or another thread may call them, and an exception may
+end them. So there is no lock, and nothing is ever half done: a block changes hands in one call in C, and has one owner at any
 moment. A block that is lost in between goes back to the system like any other array.
 """
 
@@ -27,7 +27,7 @@ ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 # Large blocks begin at one of PLACES different offsets. Otherwise arrays that a kernel reads together, such as a parameter, its
 # gradient and its velocity, would keep asking the same memory bank for different rows.
 LARGE, SHIFT, PLACES = 1 << 20, 21 << 10, 31  # bytes, bytes, and how many
-SMALL = 1 << 17  # bytes: up to here the C library keeps what is freed; glibc hands more than that back to the system
+SMALL = 1 << 17  # bytes: the C library keeps freed memory up to this size; glibc hands larger pieces back to the system
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
@@ -41,11 +41,11 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
 def workspace(size: int, dtype: np.dtype[Any]) -> np.ndarray:
     """A buffer of ``size`` elements, 1-D, aligned, holding whatever was left in it.
 
-    As long as an array looks at it, no other call gets that memory.
+    As long as an array uses the buffer, no other call gets its memory.
     """
-    # By powers of two, so that the layers of a network share a few blocks; pages that are never touched cost nothing.
+    # Sizes are powers of two, so that the layers of a network share a few blocks. Pages that are never touched cost nothing.
     length = size * dtype.itemsize
-    bits = (length | 15).bit_length()  # of no less than an element
+    bits = (length | 15).bit_length()  # at least 16 bytes, so no less than an element
     if length >= LARGE:
         return np.asarray(_Lease(_shelf.take(1 << bits))).view(dtype)[:size]
     kinds = _spares.kinds
@@ -72,7 +72,7 @@ def empty_like(array: np.ndarray) -> np.ndarray:
 
 
 def copy(array: np.ndarray) -> np.ndarray:
-    """A copy in memory from :func:`empty`: if it is large it begins at a cache line, so no vector straddles two."""
+    """A copy in memory from :func:`empty`. A large copy begins at a cache line, so no vector straddles two lines."""
     copied = empty_like(array)
     copied[...] = array
     return copied
@@ -90,7 +90,9 @@ class _Block:
 
 
 class _Lease:
-    """Holds a block for the arrays that use it. Every view of them keeps the lease alive; its end frees the block."""
+    """Holds a block for the arrays that use it. Every view of them keeps the lease alive; the end of the lease frees the
+    block.
+    """
 
     __slots__ = ("__array_interface__", "__weakref__", "end")
 
@@ -108,8 +110,8 @@ class _Shelf:
         self.freed: dict[_Block, object] = {}  # blocks freed since the last take
         # By size in bytes. The most recently used size comes last, and so does the most recently used block of each size.
         self.blocks: collections.OrderedDict[int, collections.deque[_Block]] = collections.OrderedDict()
-        # In all blocks. Never too low, except when two threads count at once. An interrupt may leave it too high, so the
-        # bytes are counted again before anything is evicted.
+        # Bytes in all blocks. The number is never too low, except when two threads count at once. An interrupt may leave it too
+        # high, so the bytes are counted again before anything is evicted.
         self.bytes = 0
 
     def take(self, size: int) -> _Block:
@@ -163,12 +165,12 @@ _shelf = _Shelf()
 class _Spares(threading.local):
     """Each thread's small workspaces, free or in use. They stay with the thread, since they are in its core's cache.
 
-    They have no lease: that would cost small kernels too much. The references to their memory tell which of them are lent: every
-    array that looks at it is one.
+    They have no lease, which would cost small kernels too much. Instead, the number of references to a workspace's memory tells
+    whether it is lent: every array that uses the memory holds one.
     """
 
     def __init__(self) -> None:
-        # By dtype and the bits of their length.
+        # By dtype and ``bits``: a workspace has 2**bits bytes.
         self.kinds: dict[tuple[np.dtype[Any], int], collections.deque[np.ndarray]] = {}
 
 
@@ -180,7 +182,7 @@ def _unseen(spares: collections.deque[np.ndarray]) -> np.ndarray | None:
     try:
         for _ in range(len(spares)):
             spare = spares.pop()
-            if sys.getrefcount(spare.base) == 2:  # the spare's, and getrefcount's own argument
+            if sys.getrefcount(spare.base) == 2:  # held by the spare, and by getrefcount's own argument
                 return spare
             spares.appendleft(spare)
     except IndexError:  # a signal's handler took the last ones
@@ -193,7 +195,7 @@ _first_byte, _address = ctypes.c_char.from_buffer, ctypes.addressof  # in a thir
 
 
 def _from_system(size: int) -> tuple[np.ndarray, int]:
-    """Memory for that many bytes, and the position of the first aligned one."""
+    """Memory for that many bytes, and the aligned position in it at which they begin."""
     shift = next(_turn) % PLACES * SHIFT if size >= LARGE else 0
     memory: Any = np.empty(size + ALIGNMENT + shift, np.uint8)
     return memory, -_address(_first_byte(memory)) % ALIGNMENT + shift

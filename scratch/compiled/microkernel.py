@@ -12,8 +12,8 @@ longer sum. All three arrays are flat:
     b[k, j]  at  b_at + k·b_step + j               NR contiguous elements
     c[r, j]  at  c_at + r·c_rows + j               NR contiguous elements
 
-Callers pack b into panels (K, NR), so that the loop reads it from front to back. They pack a in one of two ways. As (K, MR) it is
-read from front to back, too; as (MR, K), MR rows are read side by side:
+Callers pack b into panels (K, NR), so that the loop reads it from front to back. They pack a in one of two ways. Packed as (K,
+MR), a is read from front to back, too. Packed as (MR, K), its MR rows are read side by side:
 
     packed panel of a (K, MR)                  packed panel of b (K, NR)
     k = 0   a[0,0] a[0,1] … a[0,MR-1]          b[0,0] b[0,1] … … … b[0,NR-1]
@@ -30,10 +30,9 @@ MR/2 rows of the tile are computed and written. Otherwise all MR rows are. If th
 panels may hold anything, since no element of the result depends on it. So callers keep tiles in a buffer and copy what they need.
 
 Order: each element's sum runs over k in order from zero, one multiply-add after the other, fused where the processor can; c is
-added last. So an element's
-bits do not depend on its position in a tile. A caller splits a long sum into blocks of k and calls once per block (``blocks.py``
-has the size, KC). Then no running sum is longer than a block, and rounding grows with the length of a block and the number of
-blocks, not with their product.
+added last. So the exact value of a result element does not depend on where in the tile it lies. A caller splits a long sum into
+blocks of k and calls once per block (``blocks.py`` has the size, KC). Then no running sum is longer than a block, and the
+rounding error grows with the length of a block and the number of blocks, not with their product.
 
 Why MR × NR: one step of k loads NR elements of b as NR_VECTORS vectors, broadcasts each of MR values of a to a vector, and
 multiplies and adds. That is MR·NR multiply-adds for MR + NR loaded values. With 14×32 float32 a step does 448 multiply-adds with
@@ -59,7 +58,8 @@ def _rows(bits: int, triple: str) -> int:
 
     Args:
         bits: the width of a vector.
-        triple: LLVM's name of the process's architecture and system. For Apple's processors LLVM knows it, but no features.
+        triple: LLVM's name of the process's architecture and system. For Apple's processors, LLVM knows this name, but no
+            features.
     """
     return 14 if bits == 512 or triple.startswith(("aarch64", "arm64")) else 6
 

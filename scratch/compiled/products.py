@@ -3,8 +3,9 @@
 OpenBLAS stops its threads before a fork, even in the middle of a product, which then never ends: the process hangs. So a fork
 waits for the products that have begun, and a product that would begin meanwhile waits for the end of the fork.
 
-Like memory.py, a product takes no lock. The references to the function that multiplies tell whether a product is being computed:
-each call has one. A fork puts another function in its place, which waits. No wait is longer than LIMIT.
+A product takes no lock, for the reasons given in memory.py. Every call holds a reference to the function that multiplies, so
+the number of references tells whether a product is being computed. A fork puts another function in that one's place, which
+waits. No wait is longer than LIMIT.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ import numpy as np
 
 from scratch.compiled import forks
 
-LIMIT = 60.0  # seconds; after them a fork goes on, and so does a product
+LIMIT = 60.0  # seconds; then a fork waits no longer, nor does a product
 
 
 def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """``a @ b``, for which a fork waits."""
-    # The call itself is in C, so no signal's handler comes after its reference was taken: a fork there would wait for itself.
+    # The call itself is in C, so no signal handler runs while it holds its reference. A fork in such a handler would wait for
+    # itself.
     product: np.ndarray = _gate.multiply(a, b, out)
     return product
 
@@ -36,7 +38,7 @@ def matmul(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.nd
 def _wait_for_fork(a: np.ndarray, b: np.ndarray, out: np.ndarray | None) -> np.ndarray:
     """Open the gate once no thread forks; then multiply."""
     steps: tuple[Callable[[], object], ...] = (functools.partial(_forking.acquire, timeout=LIMIT), _open, _forking.release)
-    with contextlib.suppress(RuntimeError):  # the time is up, so there is nothing to release
+    with contextlib.suppress(RuntimeError):  # the time was up, so there is nothing to release
         list(map(operator.call, steps))  # one call in C, or else an interrupt could leave the lock taken
     return matmul(a, b, out)
 
@@ -50,7 +52,7 @@ def _close() -> None:
 
 
 def wait_for_products() -> None:
-    """From now on, forks wait. Those that do so later than this call wait first: functions run in reverse before a fork."""
+    """From now on, forks wait for products. Before a fork, functions that were registered later than this one run first."""
     os.register_at_fork(before=_close)
     forks.hold_through_forks(_forking)
 

@@ -42,13 +42,13 @@ from scratch.core import checks
 MOST = 1024  # threads: more than any machine has cores for; a typing error would otherwise ask for millions
 WORTH_A_THREAD = 1 << 17  # values to process: with fewer, one core is done before another has begun
 # The shortest range is an eighth of a thread's share. So one thread works at most that much longer than another. Each range has a
-# price: some microseconds, and 0.05 ms if its thread then has to wait for the GIL. So no range is shorter, and none has fewer
-# values than WORTH_A_RANGE, which take a simple kernel 0.1 ms, unless a thread would get none.
+# price: some microseconds, and 0.05 ms if its thread then has to wait for the GIL. So no range is shorter than that. And none
+# has fewer values than WORTH_A_RANGE, for which a simple kernel takes 0.1 ms, unless a thread would get no range.
 SHORTEST = 8
 WORTH_A_RANGE = 2 * WORTH_A_THREAD
 LINGER = 2e-4  # seconds that a thread watches a flag before it goes to sleep
-# Seconds after the flag is set before the thread asks for the GIL. By then its holder, the caller, is in its own kernel. A thread
-# that asks earlier falls asleep, and wakes up late.
+# Seconds for which the thread waits, after the flag is set, before it asks for the GIL. By then the caller, which held the GIL,
+# is in its own kernel. A thread that asks earlier falls asleep, and wakes up late.
 GRACE = 8e-6
 FOREVER = 1 << 62  # loads
 AT_EXIT = 10.0  # seconds: how long the end of the process waits for threads that are in a kernel
@@ -62,7 +62,7 @@ def get_num_threads() -> int:
 def set_num_threads(n: SupportsIndex) -> None:
     """Split kernels over ``n`` threads, for the whole process.
 
-    It starts as SCRATCH_NUM_THREADS, or if that is not set, as the number of cores this process may use.
+    The number starts as SCRATCH_NUM_THREADS or, if that is not set, as the number of cores this process may use.
 
     Raises:
         TypeError: ``n`` is not an int.
@@ -82,11 +82,11 @@ def for_each(
     """Call ``run(first, last, *arguments)`` over ranges that together make up ``range(n)``, on all threads at once.
 
     A thread that is done with a range takes the next one. The first ranges are long, because work items of one range can share
-    what is in the cache. The last ranges are short, so that all threads finish together. ``ranges_per_thread`` asks for that many
-    per thread, all of one length: one, if every range has a fixed cost.
+    what is in the cache. The last ranges are short, so that all threads finish together. ``ranges_per_thread`` asks for that
+    many ranges per thread instead, all about equally long. Use 1 if every range has a fixed cost.
 
-    ``values`` is about the number of simple steps that a work item takes, such as one element of relu. If all items together take
-    too few, other threads are not worth it. Without ``values``, every item is worth a thread.
+    ``values`` is about the number of simple steps that a work item takes, such as one element of relu. If all items together
+    take too few steps, no other threads are used. Without ``values``, every item is worth a thread.
     """
     environment.check()
     pool = _pools[-1]
@@ -103,13 +103,13 @@ def for_each(
 def _bounds(n: int, threads: int, most: int, ranges_per_thread: int | None) -> list[int]:
     """Where the ranges begin and end; there are ``most`` at most."""
     if ranges_per_thread is None and most < min(n, SHORTEST * threads):
-        ranges_per_thread = most // threads  # a few ranges end together if they are equal, and each thread gets as many
+        ranges_per_thread = most // threads  # a few ranges end together if all are equal and each thread gets as many
     if ranges_per_thread is not None:
         count = min(most, ranges_per_thread * threads)
         return [n * i // count for i in range(count + 1)]
     shortest = max(math.ceil(n / most), n // (SHORTEST * threads))
     bounds = [0]
-    while bounds[-1] < n:  # half of what is left, shared evenly
+    while bounds[-1] < n:  # half of what is left, shared evenly among the threads
         bounds.append(min(n, bounds[-1] + max(shortest, (n - bounds[-1]) // (2 * threads))))
     return bounds
 
@@ -127,13 +127,13 @@ def _split(run: Callable[..., None], bounds: list[int], arguments: tuple[Any, ..
         try:
             context.copy().run(work)
         except BaseException as error:
-            list(ranges)  # no thread begins another
+            list(ranges)  # so no thread begins another range
             errors.append(error)
 
     call = _Call(help_out, helpers)
-    # Other threads write to arrays until the end, so no exception may get past it. One may come between any two steps in
-    # Python, but not within a call in C. So cleaning up is a single call in C. It uses up the ranges and the free
-    # places, then waits for the other threads.
+    # Other threads may write to the arrays until the end, so no exception may leave this function before. An exception may come
+    # between any two steps in Python, but not within a call in C. So cleaning up is a single call in C. It uses up the ranges
+    # and the free places, then waits for the other threads.
     end = map(list, (ranges, call.taking, call.waiting))
     try:
         try:
@@ -148,7 +148,7 @@ def _split(run: Callable[..., None], bounds: list[int], arguments: tuple[Any, ..
         if errors:
             raise errors[0]
     finally:
-        list(end)  # for an exception just before the line above; else there is nothing left
+        list(end)  # if an exception came just before the same line above; else nothing is left to do
         errors.clear()  # or else a frame and the error keep each other, and all arrays, alive
 
 
@@ -159,22 +159,22 @@ _FOREVER, _NO_GRACE, _NOWHERE = itertools.repeat(FOREVER), itertools.repeat(0), 
 class _Call:
     """A call of for_each as other threads see it: it has places, and each thread that helps takes one.
 
-    It may stay in a queue after the call has ended, so it keeps no array alive.
+    This object may stay in a queue after the call has ended, so it keeps no array alive.
     """
 
     def __init__(self, help_out: Callable[[], None], places: int) -> None:
         self.help_out = weakref.ref(help_out)
         self.places = iter(range(places))  # hands each out exactly once
-        self.ended = np.zeros(places, np.int64)  # 1 at a place once no thread works there, and none holds the GIL
+        self.ended = np.zeros(places, np.int64)  # 1 at a place once no thread works there or holds the GIL for it
         self.bells: queue.SimpleQueue[None] = queue.SimpleQueue()  # one for each thread that is done
         self.taking = map(self.ended.__setitem__, self.places, itertools.repeat(1))
-        # Twice without the JIT, where it is not a call in C, and an exception may end it once.
+        # Twice without the JIT: there _watch is not a call in C, and an exception may end it once.
         self.watched = iter([self.ended] * (1 + JIT_OFF))
         self.waiting = map(_watch, self.watched, _FOREVER, _NO_GRACE, _NOWHERE)
-        self.lost = False  # in a forked child
+        self.lost = False  # True in a forked child, if it lacks threads of the call
 
     def help(self) -> None:
-        """Called by a thread that has taken a place: the caller waits until it has ended, so the function still exists."""
+        """Called by a thread that has taken a place. The call's owner waits for that thread, so the function still exists."""
         help_out = self.help_out()
         assert help_out is not None
         help_out()
@@ -188,19 +188,19 @@ class _Pool:
     """
 
     def __init__(self, size: int) -> None:
-        self.size = size  # threads, with the one that calls
+        self.size = size  # threads, including the one that calls for_each
         # A seat is a tuple of arguments for _begin. Each next(self.beginning) takes one and begins a thread, in one call in C.
         self.seats = itertools.repeat((self,), size - 1)
-        self.returned: collections.deque[tuple[_Pool]] = collections.deque()  # where a thread could not begin
+        self.returned: collections.deque[tuple[_Pool]] = collections.deque()  # seats of threads that could not begin
         seats = itertools.chain(self.seats, iter(self.returned.popleft, None))
         self.beginning = map(_thread.start_new_thread, itertools.repeat(_begin), seats)
         self.threads: list[_Thread] = []
-        self.idle: collections.deque[_Rest] = collections.deque()  # the one that rested last comes first
+        self.idle: collections.deque[_Rest] = collections.deque()  # the thread that became idle last comes first
         self.waiting: collections.deque[_Call] = collections.deque()  # each call once for every thread that it wants
         self.closed = False
 
     def give(self, call: _Call) -> None:
-        """Give a call to an idle thread or a new one; if there are enough, to the first that becomes idle.
+        """Give a call to an idle thread or a new one; if all are busy, to the first that becomes idle.
 
         If the pool is closed or the system has no more threads, no thread gets it, and the caller does all the work.
         """
@@ -218,7 +218,7 @@ class _Pool:
                 continue
             return
         if not self.closed:
-            _loads(LINGER)  # here _watch is compiled: no thread is there yet, and no fork has to wait for one
+            _loads(LINGER)  # compiles _watch now, while there is no thread that a fork would wait for
             try:
                 next(self.beginning)
             except IndexError:  # all seats are taken
@@ -232,10 +232,10 @@ class _Pool:
         try:
             for _ in range(left):
                 self.waiting.remove(call)
-        except ValueError:  # threads that found no place have been here
+        except ValueError:  # threads that found no place have removed some
             pass
         if left == len(call.ended) or _watch(call.ended, _loads(LINGER), 0, _UNUSED):
-            list(call.watched)  # no thread has to wait again
+            list(call.watched)  # all are done, so the end need not wait again
         else:
             for _ in range(len(call.ended) - left):
                 call.bells.get()
@@ -298,13 +298,13 @@ class _Thread(threading.Thread):
         rest = _Rest(self)
         _at_work[self] = None
         while True:
-            pool.idle.appendleft(rest)  # before its caller continues, which may need this thread again
+            pool.idle.appendleft(rest)  # before the caller continues: it may need this thread again
             if self.call is None or place is None:
                 ended = np.empty(1, np.int64)
             else:
                 ended = self.call.ended[place : place + 1]
                 self.call.bells.put(None)
-            call = pool.next()  # one that comes later finds this thread idle
+            call = pool.next()  # a call that comes later finds this thread idle
             if call is not None or pool.closed:
                 ended[0] = 1
             elif not _watch(rest.called, _loads(LINGER), _loads(GRACE), ended):
@@ -312,20 +312,22 @@ class _Thread(threading.Thread):
             try:
                 pool.idle.remove(rest)
             except ValueError:  # the call that woke it was faster
-                if call is not None:  # it expects this thread, which took another call: wake one more
+                if call is not None:  # that call expects this thread, which took another one: wake one more
                     pool.wake_one()
             self.call = call or pool.next()
             if self.call is None and pool.closed:
                 _at_work.pop(self, None)
                 return
-            rest = _Rest(self)  # a new one: a caller that still holds the last may wake it
+            rest = _Rest(self)  # a new one: a caller that still holds the last one may wake that
             place = None if self.call is None else next(self.call.places, None)
             if self.call is not None and place is not None:
                 self.call.help()
 
 
 def _begin(pool: _Pool) -> None:
-    """Begin a thread from one that no signal interrupts: an interrupted Thread.start leaves Python's locks held and hangs."""
+    """Begin a thread. This runs in a thread that no signal interrupts: an interrupted Thread.start leaves locks held and
+    hangs.
+    """
     try:
         _Thread(pool).start()
     except Exception:  # the system has no more threads, or memory for one
@@ -351,13 +353,13 @@ def _watch(flags: np.ndarray, looks: int, grace: int, without_gil: np.ndarray) -
 
 
 def _loads(seconds: float) -> int:
-    """How many loads of a flag take that long. Without the JIT one: a loop in Python would hold the GIL that others need."""
+    """How many loads of a flag take that long. Without the JIT only 1: a loop in Python would hold the GIL that others need."""
     return 1 if JIT_OFF else max(1, int(seconds / _load()))
 
 
 @functools.cache
 def _load() -> float:
-    """Seconds of one load in :func:`_watch`. With the pause that it includes on x86, from 10 to 60 ns; else one or two."""
+    """Seconds of one load in :func:`_watch`: 10 to 60 ns on x86, where a load includes a pause, and 1 or 2 ns elsewhere."""
     times, flag = [], np.zeros(1, np.int64)
     for _ in range(10):
         began = time.perf_counter()
@@ -372,12 +374,12 @@ def _after_fork() -> None:
         call = thread.call
         if call is not None:
             list(call.taking)
-            if not call.ended.all():  # false if another of its threads came first
+            if not call.ended.all():  # all 1 if this loop met another thread of the call before
                 call.lost = True
             call.ended[:] = 1
             for _ in call.ended:
                 call.bells.put(None)
-    for pool in _pools:  # the thread that forked may be one of theirs: then it ends
+    for pool in _pools:  # the thread that forked may be one of a pool's: then it ends
         pool.closed = True
         pool.waiting.clear()
     _at_work.clear()
@@ -402,9 +404,9 @@ def _threads_at_the_start() -> int:
     return environment.choice("SCRATCH_NUM_THREADS", range(1, MOST + 1), f"an int from 1 to {MOST}", cores.available_cores)
 
 
-_at_work: dict[_Thread, None] = {}  # of all pools: one that is closed, and forgotten, may have a thread in a kernel
+_at_work: dict[_Thread, None] = {}  # of all pools, closed ones too: their threads may still be in a kernel
 _pools = [_Pool(_threads_at_the_start())]  # the last is in use; a list, whose changes are atomic
-atexit.register(_end_threads)  # a thread that returns from compiled code after the interpreter is gone would abort
+atexit.register(_end_threads)  # a thread that leaves compiled code after the interpreter's end would abort
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
     products.wait_for_products()

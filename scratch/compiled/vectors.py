@@ -66,9 +66,10 @@ def multiply_add(typing_context, a, b, c):
 
 @word
 def load_acquire(flag: Flat) -> Any:
-    """Load the first element; everything that another thread wrote before it is then visible, too (a load-acquire).
+    """Load the first element. All that another thread wrote before it stored this element is then visible, too (a
+    load-acquire).
 
-    On x86 the core first pauses for a moment, in which it may run its other hyperthread.
+    On x86 the core first pauses for a moment. Meanwhile it may run its other hyperthread.
     """
     return flag[0]
 
@@ -93,7 +94,7 @@ def prefetch(array: Flat, first: int, count: int) -> None:
     """Prefetch elements that are needed soon: they are loaded into L2 while other work goes on.
 
     The processor does so by itself when memory is read from front to back, but not when other work comes between one part and
-    the next. A prefetch reads nothing; elements after the array's end are allowed.
+    the next. A prefetch reads no value, so positions after the array's end are allowed.
     """
     for at in range(first, first + count, LINE // array.itemsize):
         prefetch_line(array, at)
@@ -138,7 +139,7 @@ def copy_vector(typing_context, source, source_at, target, target_at):
 
 @kernel
 def stream(source: Flat, source_at: int, target: Flat, target_at: int, count: int) -> None:
-    """Copy ``count`` elements past the caches. The target begins at a whole vector, and it is written in whole vectors.
+    """Copy ``count`` elements past the caches. The target must be aligned to a vector, and whole vectors are written.
 
     For buffers that one thread writes and all threads read. A cache line that several cores hold must be taken back from all of
     them before it is written, which costs tens of nanoseconds; a line that is written past the caches is simply replaced.
@@ -169,7 +170,7 @@ def stream_vector(typing_context, source, source_at, target, target_at):
 
 @word
 def stream_end() -> None:
-    """What was written past the caches is there for all threads from here on."""
+    """From here on, all threads see what was written past the caches."""
 
 
 @stream_end.emitted
@@ -187,7 +188,7 @@ def stream_end(typing_context):
 
 @word
 def copy_few(source: Flat, source_at: int, target: Flat, target_at: int, count: int) -> None:
-    """Copy ``count`` numbers, one vector at most: nothing is written after them. A whole vector is read."""
+    """Copy ``count`` numbers, one vector at most. Nothing is written after them, but a whole vector is read."""
     few = min(count, lanes(source))
     target[target_at:][:few] = source[source_at:][:few]
 

@@ -29,7 +29,10 @@ class Geometry(NamedTuple):
 def geometry_of(
     x_shape: tuple[int, ...], weight_shape: tuple[int, ...], stride: Any, padding: Any, dilation: Any, groups: Any
 ) -> Geometry:
-    """Check every parameter against the shapes, x's as the caller gave it, and work out the output's size."""
+    """Check every parameter against the shapes, and work out the output's size.
+
+    ``x_shape`` is x's shape as the caller gave it, with or without N.
+    """
     shapes = f"x {x_shape} and weight {weight_shape}"
     stride = checks.pair("conv2d", "stride", stride, low=1)
     dilation = checks.pair("conv2d", "dilation", dilation, low=1)

@@ -9,16 +9,16 @@ it:
     grad_x       (C, pixels)  = weight' (C, K') · columns of g (K', pixels)         K' = OC/G·KH·KW taps
     grad_weight' (K, OC)      = columns of x (K, pixels) · g' (pixels, OC)          a block of pixels at a time
 
-where pixels run through all images, N·OH·OW or N·H·W. Forward and grad_x share one kernel (``implicit_gemm_correlate.py``);
-grad_weight has its own (``implicit_gemm_grad_weight.py``). grad_x is a transposed convolution: a convolution of g with the window
-turned by 180° and its two channel axes exchanged. Forward's window reads x at h + kh·dilation; grad_x's window reads g at
-h - kh·dilation. With a stride, only every stride-th tap meets an output, and h % stride decides which taps these are
-(:func:`_grad_x`).
+where the pixels are those of all images: N·OH·OW, or N·H·W for grad_x. Forward and grad_x share one kernel
+(``implicit_gemm_correlate.py``); grad_weight has its own (``implicit_gemm_grad_weight.py``). grad_x is a transposed
+convolution: a convolution of g with the window turned by 180° and its two channel axes exchanged. Forward's window reads x at h
++ kh·dilation; grad_x's window reads g at h - kh·dilation. With a stride, only every stride-th tap meets an output, and h %
+stride decides which taps these are (:func:`_grad_x`).
 
 Three things make packing cheap. The image is first copied with zeros around it (``packing.py``), so no copy has to check for the
-border. The image's columns that are one stride apart are neighbours there, so for every tap neighbouring windows read
-neighbouring cells. And copies move whole vectors: what one writes beyond its end, the next overwrites, and after the last one
-there is spare room.
+border. In this copy, columns of the image that are one stride apart lie next to each other. So, for every tap, windows side by
+side read contiguous cells. And copies move whole vectors: what one copy writes beyond its end, the next one overwrites, and
+after the last one there is spare room.
 
 Sums run in blocks of KC taps, or of at most KC pixels (``compiled/blocks.py`` says why, and how many panels share a block). KC is
 one number for all machines, so the bits depend neither on the threads nor on the caches.
@@ -48,7 +48,8 @@ def implicit_gemm_forward(
     OC, C_group, KH, KW = weight.shape
     G = geometry.groups
     # In backward, grad_x multiplies every weight with zeros around grad_out, and 0 · inf is NaN. Forward decides, since backward
-    # runs on the same rung. If the sum is finite, so is every weight. But it may also overflow; then every weight is checked.
+    # runs on the same rung. If the sum of the weights is finite, so is every weight. But the sum of finite weights may
+    # overflow, so then each weight is checked.
     if x.size == 0 or not (np.isfinite(weight.sum()) or np.isfinite(weight).all()):
         raise NotTakenError("conv2d: implicit_gemm takes neither empty arrays nor weights that are infinite or NaN")
     layout = Layout.around_x(x.shape, geometry)
@@ -76,7 +77,8 @@ def _grad_x(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, geometry: G
 
     Tap kh of output oh reads the cell h with top + h = oh·stride + kh·dilation. So the cells h = h0 + i·stride are read by
     those kh for which the stride divides top + h0 - kh·dilation =: stride·shift. The outputs that read them are oh = i + shift.
-    With stride 4 and 11 taps (conv1), h0 = 2 and h0 = 3 have the shifts 1, 0 and -1, through other taps: one product for both.
+    With stride 4 and 11 taps (conv1), h0 = 2 and h0 = 3 have the shifts 1, 0 and -1, through different taps: one product serves
+    both.
     """
     H, W = x.shape[2:]
     OC, C_group, KH, KW = weight.shape
@@ -112,7 +114,7 @@ def _grad_x(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, geometry: G
 def _windows(
     size: int, begin: int, stride: int, taps: int, dilation: int
 ) -> list[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
-    """Along one axis, the h0 < stride in groups of the same shifts.
+    """Along one axis, the h0 < stride in groups that have the same shifts and the same number of cells.
 
     For each group: how many cells each h0 has, the shifts, the h0, and for each h0 its taps kh.
     """

@@ -53,7 +53,7 @@ def correlate(padded: PaddedInput, taps: np.ndarray, rows: Rows, grid: Grid, out
     groups, K = len(rows.bias), len(taps)
     weight_panels = math.ceil(len(rows.cells) / MR)
     NR = NR_VECTORS * lanes(out)
-    # For each panel of pixels L2 holds its columns and tiles, and for all of them two panels of weights.
+    # L2 holds the columns and tiles of each panel of pixels, and two panels of weights for all of them together.
     most = panels_in_l2((KC + weight_panels * MR) * NR * out.itemsize, 2 * KC * MR * out.itemsize)
     weights = memory.workspace(groups * weight_panels * _before(K + 1, 1), out.dtype)
 
@@ -86,7 +86,8 @@ def _correlate_kernel(
     buffers: Buffers,
     out: np.ndarray,
 ) -> None:
-    """A work item is one panel: NR pixels of one group. Several are a block, whose tiles stay in L2 until all taps are done.
+    """A work item is one panel: NR pixels of one group. Several panels make a block, whose tiles stay in L2 until all taps are
+    done.
 
     Block by block of K: padded -> columns (panels, KC + 1, NR); weights · columns -> tiles (⌈rows/MR⌉, panels, MR, NR). The
     columns stay in L2 too, while all weights of their taps stream past. ``taps`` has the K offsets from a window's first cell;
@@ -119,7 +120,7 @@ def _correlate_kernel(
         group_at = group * (channels // groups) * H * W  # out[0, the group's first channel]
         stretches = _stretches_of(pixel, min(panels * NR, N * P - pixel), NR, grid, out.shape)
         for k in range(0, K + 1, KC):
-            last_block = k + KC > K  # the bias is in the last block, which may have no taps: its cell is always 1
+            last_block = k + KC > K  # the bias is the last block's last tap, at times its only one; its cell is 1
             steps = min(KC, K - k)
             # One tap of the padded input -> row j of each panel, columns[b, j, :].
             for j in range(steps):
@@ -178,7 +179,7 @@ def _pitch(steps: int) -> int:
 def _before(k: int, panels: int) -> int:
     """Elements of a group's packed weights before the block that begins at tap k. The bias counts as one more tap, K.
 
-    So k = K + 1 gives room for all of them, at times a little more.
+    So k = K + 1 gives the size of all of a group's packed weights, or a little more.
     """
     return panels * MR * (k // KC * _pitch(KC) + (_pitch(k % KC - 1) if k % KC else 0))
 
@@ -188,8 +189,8 @@ def _pack_kernel(first: int, last: int, rows: Rows, K: int, panel: np.ndarray, w
     """(G, M, channels, KH·KW) -> (G, blocks of K, ⌈rows/MR⌉, MR, pitch), with the bias after each block's last tap.
 
     Every block has the bias, so that all are packed alike; only the last block's is used. A work item is MR rows of one group:
-    one panel in each block of K. ``panel`` has room for one, (MR, pitch) and a vector. Rows beyond the last repeat it; what they
-    compute is not used. ``past`` says whether to write past the caches.
+    one panel in each block of K. ``panel`` has room for one panel, (MR, pitch), and a vector. Rows beyond the last one repeat
+    it; their results are not used. ``past`` says whether to write past the caches.
     """
     weight, (group_step, row_step, channel_step), which, bias, _ = rows
     count, taps = bias.shape[1], which.shape[1]
@@ -237,7 +238,7 @@ class Stretches(NamedTuple):
 
     number: np.ndarray  # (panels,): how many stretches a panel has
     j: np.ndarray  # (panels, NR): a stretch's first pixel
-    cell: np.ndarray  # (panels, NR): its cell in the result's first channel
+    cell: np.ndarray  # (panels, NR): that pixel's cell in the result's first channel
     length: np.ndarray  # (panels, NR)
 
 
@@ -249,7 +250,7 @@ def _stretches_of(pixel: int, count: int, NR: int, grid: Grid, shape: tuple[int,
     """
     _, C, H, W = shape
     P = grid.rows * grid.columns
-    whole = grid.step_h == 1 and grid.step_w == 1 and grid.columns == W  # then rows follow each other, too
+    whole = grid.step_h == 1 and grid.step_w == 1 and grid.columns == W  # then rows follow each other without a gap, too
     each = ((count + NR - 1) // NR, NR)
     stretches = Stretches(np.zeros(each[0], np.intp), np.empty(each, np.intp), np.empty(each, np.intp), np.empty(each, np.intp))
     done = 0
