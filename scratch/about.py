@@ -70,9 +70,7 @@ def _private(text: object) -> str:
 
 
 def _kept() -> Iterator[str]:
-    """Each folder for the compiled kernels of scratch's operations, the number of files in it, and whether it can be written
-    to.
-    """
+    """Each folder for the compiled kernels of scratch's operations, with the number of kernels in it."""
     for folder in kernel_cache.folders(kernel_cache.PACKAGE / "relu.py"):
         count = 0
         with contextlib.suppress(OSError):

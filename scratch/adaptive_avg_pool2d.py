@@ -59,7 +59,7 @@ def forward(x: np.ndarray, *, output_size: int | tuple[int | None, int | None]) 
 
 
 def backward(grad_out: np.ndarray, cache: Cache) -> tuple[np.ndarray]:
-    """The gradient with respect to :func:`forward`'s array ``x``.
+    """The gradient with respect to ``x``.
 
     Args:
         grad_out: gradient of the loss with respect to ``out``, of its shape and dtype.

@@ -79,7 +79,7 @@ def forward(
 
 
 def backward(grad_out: np.ndarray, cache: Cache, *, need_grad_x: bool = True) -> Gradients:
-    """The gradients with respect to :func:`forward`'s arrays ``x``, ``weight`` and ``bias``.
+    """The gradients with respect to ``x``, ``weight`` and ``bias``.
 
     Args:
         grad_out: gradient of the loss with respect to ``out``, of its shape and dtype.

@@ -1,7 +1,7 @@
 """Cross-entropy between the softmax of the logits and the target, averaged over all positions.
 
 Let logp = log_softmax(logits) along the classes, w the weight of each class (1 by default), ε = label_smoothing and C the number
-of classes. The loss of a position is, for a target class t and for target probabilities q:
+of classes. The loss of a position is, first for a target class t, then for target probabilities q:
 
     loss = -(1-ε)·w[t]·logp[t] - ε/C · Σ_c w[c]·logp[c]      (the second term only if ε > 0; all 0 where t is ignore_index)
     loss = -Σ_c w[c]·((1-ε)·q[c] + ε/C)·logp[c]
@@ -42,7 +42,7 @@ CLASSES = (np.dtype(np.int64), np.dtype(np.uint8))
 
 
 class Factors(NamedTuple):
-    """What makes a target's factors of -logp: a[c] above."""
+    """The numbers that give the factors a[c] of -logp[c] above."""
 
     weight: np.ndarray  # (C,)
     own: float  # 1-ε, the part of the target that is not spread
@@ -78,8 +78,8 @@ def forward(
         label_smoothing: the part of the target, between 0 and 1, that is spread evenly over all classes.
 
     Returns:
-        The loss, of logits' dtype, 0-d, or of logits' shape without C for 'none', and the cache for :func:`backward`. The mean
-        of nothing is NaN.
+        The loss, in logits' dtype, and the cache for :func:`backward`. The loss is 0-d; for 'none' it has logits' shape without
+        C. The mean of nothing is NaN.
 
     Raises:
         TypeError: an array or a parameter has the wrong type.
@@ -121,7 +121,8 @@ def backward(grad_out: np.ndarray, cache: Cache) -> tuple[np.ndarray, ...]:
     """The gradients of :func:`forward`'s differentiable arrays.
 
     Args:
-        grad_out: gradient with respect to the loss, of its shape and dtype: ``np.ones_like(loss)`` for the loss itself.
+        grad_out: gradient with respect to the loss, of the loss's shape and dtype: ``np.ones_like(loss)`` if nothing follows
+            the loss.
         cache: what :func:`forward` returned.
 
     Returns:

@@ -9,8 +9,8 @@ normalization would have almost no effect.
 Small images have no margin to crop. They are shifted by up to a fourteenth of their size, with a border of zeros, and keep their
 colours.
 
-``alexnet_from_scratch/data`` reads the files for both sides. It shrinks large photographs by a whole factor, to at least three
-times the size that :func:`prepare` makes. It also makes the random decisions (``choices.py``).
+``alexnet_from_scratch/data`` reads the files for both scratch and torch_impl. It shrinks large photographs by a whole factor,
+to at least three times the size that :func:`prepare` makes. It also makes the random decisions (``choices.py``).
 """
 
 from __future__ import annotations
@@ -38,16 +38,17 @@ COLOUR_NOISE = 0.1  # the paper's standard deviation of the colour shift, in sta
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Images, uint8 of any size, (H,W) or (H,W,3), to a network's input (N,C,size,size), float32.
+    """Turns images into a network's input: uint8, (H,W) or (H,W,3) of any size, to float32, (N,C,size,size).
 
     Attributes:
         size: height and width of the network's input.
         mirror: whether mirror images show the same class and may be used in training and testing.
         mean: (C,S,S), float64, the mean image, which is subtracted from images scaled to S×S. S is 8/7 of ``size``, as the
             paper's 256 is 8/7 of 224; for small images S is ``size``.
-        colour: (C,C), float64. Column i is the i-th principal component of the pixels' colours; its length is their standard
-            deviation along it. Section 4.1 says eigenvalue, which is the variance. For pixels from 0 to 255 that is in the
-            thousands; a tenth of it would destroy the picture. The authors' program uses the standard deviation, as here.
+        colour: (C,C), float64. Column i is the i-th principal component of the pixels' colours; its length is the colours'
+            standard deviation along it. Section 4.1 says eigenvalue, which is the variance. For pixels from 0 to 255 the
+            variance is in the thousands; a shift by a tenth of it would destroy the picture. The authors' program uses the
+            standard deviation, as here.
 
     Raises:
         TypeError: an attribute is of another kind.
@@ -71,7 +72,7 @@ class Preprocessing:
             )
         for name, numbers in (("mean", self.mean), ("colour", self.colour)):
             low, high = float(numbers.min()), float(numbers.max())
-            if not (low >= -PIXELS and high <= PIXELS):  # NaN neither
+            if not (low >= -PIXELS and high <= PIXELS):  # also true for NaN
                 raise ValueError(
                     f"Preprocessing: {name} must lie between {-PIXELS} and {PIXELS}, got numbers from {low:g} to {high:g}"
                 )
@@ -109,12 +110,13 @@ class Preprocessing:
         covariance = products / (count * S * S) - np.outer(centre, centre)
         variances, directions = np.linalg.eigh(covariance)
         colour = directions * np.sqrt(np.maximum(variances, 0))
-        # An eigenvector's sign is arbitrary: its largest component is made positive, so that both sides shift the same way.
+        # An eigenvector's sign is arbitrary. Its largest component is made positive, so that scratch and torch_impl shift the
+        # same way.
         colour *= np.sign(np.take_along_axis(directions, np.abs(directions).argmax(axis=0)[np.newaxis], axis=0))
         return cls(size, mirror, mean, colour)
 
     def training(self, images: Sequence[np.ndarray], choices: Choices) -> np.ndarray:
-        """Images (N) as training uses them, altered at random as ``choices`` say: (N,C,size,size), float32.
+        """N images as training uses them, altered at random as ``choices`` say: (N,C,size,size), float32.
 
         Raises:
             TypeError: ``images`` is not iterable, or ``choices`` not Choices.
@@ -132,7 +134,7 @@ class Preprocessing:
         return out
 
     def evaluation(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """Images (N) as testing uses them, the centre of each: (N,C,size,size), float32.
+        """N images as testing uses them, the centre crop of each: (N,C,size,size), float32.
 
         Raises:
             TypeError: ``images`` is not iterable.
@@ -145,9 +147,10 @@ class Preprocessing:
         return out
 
     def ten_crops(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """Each image's four corners and its centre, and the mirror images of all five: (N,10,C,size,size), float32.
+        """Ten crops of each image: the four corners, the middle, and the mirror image of each. (N,10,C,size,size), float32.
 
-        Without ``mirror``, only five: (N,5,C,size,size). Their probabilities are averaged by :func:`mean_probabilities`.
+        Without ``mirror`` there are only five: (N,5,C,size,size). :func:`mean_probabilities` averages what a network predicts
+        for them.
 
         Raises:
             TypeError: ``images`` is not iterable.
@@ -282,8 +285,8 @@ def _resize_axis(images: np.ndarray, axis: int, new: int) -> np.ndarray:
 def prepare(image: np.ndarray, size: int = 256, channels: int = 3) -> np.ndarray:
     """The central square of an image (H,W) or (H,W,3), uint8, scaled: (channels,size,size), float64 from 0 to 255.
 
-    The paper scales first and then crops. Cropping first gives the same except for the outermost pixels. It does not scale pixels
-    that are then thrown away, which for a very long image might not fit into memory.
+    The paper scales first and then crops. Cropping first gives the same except for the outermost pixels. It also scales no
+    pixels that are then thrown away; a very long image, scaled, might not fit into memory.
 
     Raises:
         ValueError: ``image`` is something else, or ``channels`` is neither 1 nor 3.
@@ -309,7 +312,7 @@ def centre_crop(images: np.ndarray, size: int) -> np.ndarray:
 
     Raises:
         TypeError: ``images`` is not a plain array, or ``size`` not an int.
-        ValueError: the images are smaller than ``size``, or it is below 1.
+        ValueError: the images are smaller than ``size``, or ``size`` is below 1.
     """
     checks.plain("centre_crop", "images", images)
     size = checks.integer("centre_crop", "size", size, low=1)

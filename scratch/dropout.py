@@ -42,7 +42,7 @@ def forward(
         p: the probability of dropping an element. If it is 1 all are dropped, whatever the mask says.
         training: False drops nothing: the output is ``x`` itself, not a copy.
         mask: bool, of x's shape, True where an element is kept; None draws one.
-        rng: draws the mask, the same on every rung; None means a fresh generator, different each time.
+        rng: draws the mask, which is the same on every rung. None means a fresh generator, whose masks differ each time.
 
     Returns:
         ``out`` of x's shape and dtype, and the cache for :func:`backward` and :func:`kept`.

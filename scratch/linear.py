@@ -64,18 +64,19 @@ def forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None) -
 
 
 def backward(grad_out: np.ndarray, cache: Cache, *, need_grad_x: bool = True) -> Gradients:
-    """The gradients of :func:`forward`'s arrays.
+    """The gradients with respect to ``x``, ``weight`` and ``bias``.
 
     Args:
         grad_out: gradient of the loss with respect to ``out``, of its shape and dtype.
         cache: what :func:`forward` returned.
-        need_grad_x: False leaves grad_x out.
+        need_grad_x: False leaves out grad_x.
 
     Returns:
-        ``(grad_x, grad_weight, grad_bias)``, each of its array's shape; None for an absent bias or an unneeded grad_x.
+        ``(grad_x, grad_weight, grad_bias)``, each with its array's shape; None instead of an absent bias's or an unneeded
+        grad_x.
 
     Raises:
-        TypeError: ``grad_out`` has another dtype, ``cache`` is not linear's, or ``need_grad_x`` not a bool.
+        TypeError: ``grad_out`` has another dtype, ``cache`` is not linear's, or ``need_grad_x`` is not a bool.
         ValueError: ``grad_out`` has another shape.
     """
     need_grad_x = checks.flag("linear.backward", "need_grad_x", need_grad_x)
@@ -214,7 +215,8 @@ def _batch_panels(matrix: np.ndarray) -> np.ndarray:
 def _batch_panels_kernel(first: int, last: int, matrix: np.ndarray, panels: np.ndarray) -> None:
     """A work item is one feature of a panel's rows.
 
-    It transposes squares: in a whole column the cells are 4,096 bytes apart or more, and their lines would evict each other.
+    It transposes squares. In a column of a large matrix the cells may be 4,096 bytes apart or more. So if a whole column were
+    read at once, its cache lines would evict each other.
     """
     rows, K = matrix.shape
     NR = NR_VECTORS * lanes(matrix)

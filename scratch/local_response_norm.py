@@ -1,4 +1,4 @@
-"""Local response normalization: divide every value by how strong its channel's neighbours are at the same position.
+"""Local response normalization: divide every value by a measure of how strong nearby channels are at the same position.
 
     scale[c] = k + alpha/size · Σ_{i in window(c)} x[i]²           window(c) = c - size//2 … c + (size-1)//2, within 0 … C-1
     out[c]   = x[c] · scale[c]^-beta
@@ -73,7 +73,7 @@ def forward(x: np.ndarray, *, size: int, alpha: float = 1e-4, beta: float = 0.75
 
 
 def backward(grad_out: np.ndarray, cache: Cache) -> tuple[np.ndarray]:
-    """The gradient of :func:`forward`'s array.
+    """The gradient with respect to ``x``.
 
     Args:
         grad_out: gradient of the loss with respect to ``out``, of its shape and dtype.
@@ -131,7 +131,7 @@ def pull_of(grad_out: Any, x: Any, scale: Any, beta: float) -> Any:
 
 
 def _power(scale: Any, beta: Any) -> Any:
-    """scale^beta. For beta = ±½ it is a root, as in torch: a root of -inf is NaN, while its power is inf or 0."""
+    """scale^beta. For beta = ±½ it is a root, as in torch: the root of -inf is NaN, while the power of -inf is inf or 0."""
     if beta == 0.5:
         return np.sqrt(scale)
     if beta == -0.5:
@@ -209,10 +209,10 @@ def _forward_kernel(first: int, last: int, x: np.ndarray, window: Window, out: n
     for piece in range(first, last):
         n, start = piece // tiles, piece % tiles * TILE
         stop = min(P, start + TILE)
-        # The squares of a window's channels: channel i is in row i mod size; a channel that does not exist is zeros.
+        # The squares of a window's channels: channel i is in row i mod size; the row of a channel that does not exist is zeros.
         squares, total = np.zeros((size, stop - start), x.dtype), np.empty(stop - start, x.dtype)
         for i in range(C + window.after):  # channel i enters, which completes the window of channel c
-            # Prefetch the next one: a tile's row is too short for the processor to predict the next reads.
+            # Prefetch the next channel: a tile's row is too short for the processor to predict the next reads.
             prefetch(flat, (n * C + i + 1) * P + start, stop - start)  # x[n, i + 1, start:stop]
             _enter(x[n], i, start, stop, squares)
             c = i - window.after

@@ -6,7 +6,7 @@ NaN or +inf, or only -inf, becomes NaN. Backward, with sums along the same axis:
 
     grad_x = grad_out - exp(out) · Σ grad_out
 
-The cache keeps only the output. Every rung sees any array and any axis as rows (OUTER,C,INNER), as in ``softmax.py``.
+The cache keeps only the output. Every rung sees the array, whatever the axis, as rows (OUTER,C,INNER), as in ``softmax.py``.
 
 Same as ``torch.nn.functional.log_softmax``.
 """
@@ -46,7 +46,7 @@ def forward(x: np.ndarray, *, dim: int = 1) -> tuple[np.ndarray, Cache]:
 
 
 def backward(grad_out: np.ndarray, cache: Cache) -> tuple[np.ndarray]:
-    """The gradient of :func:`forward`'s input.
+    """The gradient with respect to ``x``.
 
     Args:
         grad_out: gradient of the loss with respect to ``out``, of its shape and dtype.

@@ -3,8 +3,8 @@
     out[n,c,oh,ow] = max_{kh,kw} x[n, c, oh·stride + kh·dilation - padding, ow·stride + kw·dilation - padding]
 
 over the cells that exist; padding adds none. If several cells are equal, the first in row-major order is the maximum. NaN is
-larger than any number, and the last of several NaNs is the maximum. Backward: all of grad_out goes to the cell that was the
-maximum,
+larger than any number, and the last of several NaNs is the maximum. Backward: each output's gradient goes, undivided, to the
+cell that was the maximum,
 
     grad_x[n,c,h,w] = Σ grad_out[n,c,oh,ow]   over the windows with their maximum at (h,w)
 
@@ -60,7 +60,7 @@ def forward(
 
     Args:
         x: (N,C,H,W) or (C,H,W), float32 or float64; no axis except N may be 0.
-        kernel_size: the window; an int or a pair (vertical, horizontal), like the next three.
+        kernel_size: the window; an int or a pair (vertical, horizontal), as are stride, padding and dilation.
         stride: step of the window, at least 1; None means kernel_size.
         padding: how far the window may start outside the image, at most half of kernel_size.
         dilation: distance between the window's taps, at least 1.
@@ -69,8 +69,8 @@ def forward(
 
     Returns:
         ``out`` (N,C,OH,OW), or (C,OH,OW) for unbatched x, and the cache for :func:`backward`. With ``return_indices``, ``out``
-        is a pair with int64 indices of the same shape. Dilation with padding allows a window whose taps all miss the image: it
-        gives -inf, the index H·W and no gradient.
+        is a pair with int64 indices of the same shape. With dilation and padding, all taps of a window may miss the image. Such
+        a window gives -inf, the index H·W and no gradient.
 
     Raises:
         TypeError: ``x`` is not a float32 or float64 array, or a parameter has the wrong type.
@@ -87,7 +87,7 @@ def forward(
 
 
 def backward(grad_out: np.ndarray, cache: Cache) -> tuple[np.ndarray]:
-    """The gradient of :func:`forward`'s array.
+    """The gradient with respect to ``x``.
 
     Args:
         grad_out: gradient of the loss with respect to ``out``, of its shape and dtype; the indices have none.
@@ -106,7 +106,7 @@ def backward(grad_out: np.ndarray, cache: Cache) -> tuple[np.ndarray]:
 def geometry_of(
     x_shape: tuple[int, ...], kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
 ) -> Geometry:
-    """Check every parameter against x's shape as the caller gave it, and work out the output's size; nothing else does."""
+    """Check every parameter against x's shape as the caller gave it, and work out the output's size. Nothing else does this."""
     kernel_size = checks.pair("max_pool2d", "kernel_size", kernel_size, low=1)
     stride = kernel_size if stride is None else checks.pair("max_pool2d", "stride", stride, low=1)
     padding = checks.pair("max_pool2d", "padding", padding, low=0)
@@ -121,7 +121,7 @@ def geometry_of(
         count = (room + step - 1 if ceil_mode else room) // step + 1
         if ceil_mode and (count - 1) * step >= cells + pad:
             count -= 1  # the last window would start after the image
-        # Leave out taps that no window has inside the image: those after it, and those before it even in the last window.
+        # Leave out taps that miss the image in every window: after it even in the first window, or before it even in the last.
         in_front = max(0, (pad - (count - 1) * step) // gap)
         outputs.append(count)
         taps.append(min(size, (cells + pad - 1) // gap + 1) - in_front)
@@ -135,7 +135,8 @@ def geometry_of(
 
 
 def _index_type(H: int, W: int) -> np.dtype[Any]:
-    """The smallest integer type for the indices 0 … H·W. One byte would do for small planes, but needs more kernels."""
+    """The smallest type, from uint16 on, for the indices 0 … H·W. One byte would do for small planes, but needs more
+    kernels."""
     return np.result_type(np.uint16, np.min_scalar_type(H * W))
 
 
@@ -274,7 +275,7 @@ def _forward_kernel(
         for lane in range(count, L):  # spare lanes repeat the last plane
             plane_at[lane] = (count - 1) * size
         transpose(flat, plane * size, plane_at, size, cells, 0, L)  # x[plane] and on -> cells
-        # If a cell is NaN the sum is not finite. It may also overflow without a NaN: that only takes longer.
+        # If a cell is NaN, the sum is not finite. Without a NaN the sum may overflow, too; that only costs time.
         without_nan = math.isfinite(total(cells[: size * L]))
         for oh in range(OH):
             prefetch(flat, (plane + L) * size + oh * ahead, ahead)  # x[plane + L], the next item

@@ -8,7 +8,8 @@ passes in reverse order::
     optimizer.step()
 
 One forward pass in training mode allows one ``backward``, which then frees what was remembered. In eval mode nothing is
-remembered, so a network holds two activations at a time instead of all of them; ``backward`` then raises an error that says so.
+remembered, so a network holds two activations at a time instead of all of them. After a forward pass in eval mode, ``backward``
+raises an error that says so.
 
 Constructors, attributes, ``repr`` and the keys and shapes of a state dict are those of torch 2. A layer with weights takes two
 more arguments than torch's: ``dtype``, and ``rng``, the NumPy generator of its initial values. To exchange weights with torch::
@@ -83,7 +84,8 @@ class Sequential(Module):
         return sum(1 for _ in self)
 
     def __getitem__(self, index: int | slice) -> Module:
-        """The module at ``index``, from the end if negative; for a slice, a Sequential of these modules by the same names.
+        """The module at ``index``, counted from the end if negative; for a slice, a Sequential of its modules by the same
+        names.
 
         Raises:
             TypeError: ``index`` is neither an int nor a slice.
@@ -306,8 +308,8 @@ class Flatten(Layer):
 class Dropout(Layer):
     """``torch.nn.Dropout``. ``inplace`` is accepted, as in torch, but changes nothing.
 
-    At every call ``rng`` draws which values are kept. Or set ``module.mask = mask``, bool, of the input's shape, True where a
-    value is kept; it is used until it is set to None again.
+    At every call ``rng`` draws which values are kept. To choose them yourself, set ``module.mask`` to a bool array of the
+    input's shape, True where a value is kept. That mask is used until it is set to None again.
     """
 
     operation = dropout
@@ -319,8 +321,8 @@ class Dropout(Layer):
         self.mask: np.ndarray | None = None
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        # Remembered in eval mode too, where it costs nothing: if only dropout is in eval mode, inside a network that trains,
-        # it must pass the gradient on.
+        # The cache is remembered in eval mode, too, where it costs nothing: if only dropout is in eval mode, inside a network
+        # that trains, dropout must pass the gradient on.
         out, self._cache = dropout.forward(x, p=self.p, training=self.training, mask=self.mask, rng=self.rng)
         return out
 

@@ -20,7 +20,7 @@ def stages(image: Path | str, weights_file: Path | str) -> tuple[list[tuple[str,
 
     Returns:
         names and outputs: of the preprocessing (C,H,W), of each layer (C,H,W) or (n,), and finally the classes' probabilities.
-        Layers have the number of the convolution or fully connected layer they belong to, from 1 to 8.
+        A layer's name ends in the number, from 1 to 8, of the convolution or fully connected layer that it belongs to.
 
     Raises:
         ValueError: the image or the weights are not valid.

@@ -45,7 +45,7 @@ def load(path: Path | str) -> tuple[AlexNet, Preprocessing, tuple[str, ...]]:
 
     Raises:
         ValueError: the file is not a file of weights, or something in it is not valid.
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     file = weights.open_weights(path)
     model = AlexNet(file.variant, len(file.classes))

@@ -34,7 +34,7 @@ def forward(x: np.ndarray, *, inplace: bool = False) -> tuple[np.ndarray, Cache]
             and Dropout in eval mode, may return their input) nor by one that read it (most keep their input for backward).
 
     Returns:
-        ``out`` of x's shape and dtype, in place ``x`` itself, and the cache for :func:`backward`.
+        ``out`` of x's shape and dtype (``x`` itself if ``inplace``), and the cache for :func:`backward`.
 
     Raises:
         TypeError: ``x`` is not a float32 or float64 array, or ``inplace`` is not a bool.
@@ -71,7 +71,7 @@ def backward(grad_out: np.ndarray, cache: Cache) -> tuple[np.ndarray]:
 # --- naive ------------------------------------------------------------------------------------------------------------
 
 
-# A forward pass writes to ``out``; in place that is x.
+# Every rung's forward pass writes to ``out``, which is x itself if ``inplace``.
 
 
 def naive_forward(x: np.ndarray, out: np.ndarray) -> tuple[np.ndarray, tuple[Any, ...]]:
@@ -133,7 +133,8 @@ def _forward_kernel(first: int, last: int, x: np.ndarray, out: np.ndarray) -> No
 
 @kernel
 def _inplace_kernel(first: int, last: int, x: np.ndarray) -> None:
-    """_forward_kernel for one array: LLVM does not vectorize with two that overlap, since one may be read after a write."""
+    """_forward_kernel for one array. With two arrays that overlap, a write to one may change the other, so LLVM does not
+    vectorize."""
     zero = x.dtype.type(0)
     x = x[first:last]
     for i in range(x.size):

@@ -10,9 +10,9 @@ Both are special cases of one rule, for a parameter w with gradient g (-g to max
     torch:  gain = 1 - dampening, rate = -lr; the first v is d itself, not dampened
     paper:  gain = -lr,           rate = 1:       v = momentum · v - weight_decay · lr · w - lr · g;    w = w + v
 
-In the paper's form the learning rate is part of the velocity: a new lr affects only new gradients. In torch's form it rescales
-everything the velocity has gathered. So the two take the same steps while lr stays the same (the paper's v is then torch's times
--lr), and without momentum at any lr.
+In the paper's form the learning rate is part of the velocity: a new lr affects only new gradients. In torch's form a new lr
+rescales everything the velocity has gathered. So the two take the same steps while lr stays the same (the paper's v is then
+torch's times -lr). Without momentum, they take the same steps at any lr.
 
 Paper: Krizhevsky, Sutskever, Hinton 2012, section 5. Same as ``torch.optim.SGD``.
 """
@@ -137,7 +137,7 @@ class SGD:
             RUNGS.run(self._checked_data(i), grad, velocity, rule, self.maximize)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Clear the gradients: forget them, or with ``set_to_none=False`` fill them with zeros where they are."""
+        """Clear the gradients: forget them, or with ``set_to_none=False`` fill them with zeros in place."""
         set_to_none = checks.flag("sgd", "set_to_none", set_to_none)
         for parameter in self.parameters:
             if set_to_none:
@@ -154,7 +154,7 @@ class SGD:
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take over the options and the velocities from :meth:`state_dict`.
 
-        A ``torch.optim.SGD``'s state works too, with its tensors as arrays; it has no ``update``, which is then 'torch'.
+        The state of a ``torch.optim.SGD`` works, too, with its tensors as arrays. It has no ``update``, so 'torch' is used.
 
         Raises:
             TypeError: ``state_dict``, a part of it, an option or a velocity has the wrong type.

@@ -5,7 +5,8 @@ contains NaN or +inf, or only -inf, becomes NaN. Backward, with s = out and sums
 
     grad_x = s · (grad_out - Σ grad_out·s)
 
-The cache keeps only the output. Every rung sees any array and any axis as rows (OUTER,C,INNER), with the softmax along C.
+The cache keeps only the output. Every rung sees the array, whatever the axis, as rows (OUTER,C,INNER), with the softmax along
+C.
 
 Paper: Krizhevsky, Sutskever, Hinton 2012, section 3.5 (the last layer). Same as ``torch.nn.functional.softmax``.
 """
@@ -44,7 +45,7 @@ def forward(x: np.ndarray, *, dim: int = 1) -> tuple[np.ndarray, Cache]:
 
 
 def backward(grad_out: np.ndarray, cache: Cache) -> tuple[np.ndarray]:
-    """The gradient of :func:`forward`'s input.
+    """The gradient with respect to ``x``.
 
     Args:
         grad_out: gradient of the loss with respect to ``out``, of its shape and dtype.

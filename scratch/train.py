@@ -1,7 +1,7 @@
 """Train AlexNet by hand: ``python -m scratch.train``; ``--help`` lists the flags, which torch_impl shares.
 
-The whole loop is here. ``alexnet_from_scratch/runs`` keeps the run's folder, its checkpoints and its progress bar. It is the same
-for both sides and does no arithmetic on pixels or weights.
+The whole loop is here. ``alexnet_from_scratch/runs`` keeps the run's folder, its checkpoints and its progress bar. That package
+is the same for scratch and torch_impl, and does no arithmetic on pixels or weights.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def train(options: Options) -> dict[str, Any]:
 
 
 def evaluate(model: AlexNet, loader: Loader[np.ndarray], classes: int, *, ten_crops: bool = False) -> Evaluation:
-    """Evaluate the network on held-out images; it is in training mode afterwards."""
+    """Evaluate the network on held-out images; the network is in training mode afterwards."""
     model.eval()
     evaluation = Evaluation.of(classes)
     for images, labels in loader.evaluation(ten_crops=ten_crops):
@@ -99,7 +99,7 @@ class Learner:
     optimizer: SGD
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All of these arrays, by name."""
+        """The parameters and velocities, by name."""
         parameters = self.model.state_dict()
         velocities = self.optimizer.state_dict()["state"]
         arrays = {f"network.{name}": array for name, array in parameters.items()}
@@ -108,10 +108,10 @@ class Learner:
         }
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Restore them.
+        """Restore the parameters and velocities.
 
         Raises:
-            ValueError: they are from another network.
+            ValueError: the arrays are from another network.
         """
         names = list(self.model.state_dict())
         self.model.load_state_dict({name: arrays[f"network.{name}"] for name in names if f"network.{name}" in arrays})

@@ -1,17 +1,17 @@
-"""torchvision's AlexNet weights to a file that both sides read, and back.
+"""Convert torchvision's AlexNet weights to a file that scratch and torch_impl read, and back.
 
 ::
 
     python -m torch_impl.convert alexnet.pth weights.safetensors
     python -m torch_impl.convert weights.safetensors alexnet.pth --to-torch
 
-A ``.pth`` file is a pickle, and unpickling one can run anything; it is read with ``weights_only``, which accepts only tensors and
-containers.
+A ``.pth`` file is a pickle, and unpickling can run any code. So the file is read with ``weights_only``, which accepts only
+tensors and containers.
 
 torchvision's network takes pixels from 0 to 1, minus a mean, divided by a standard deviation, for each colour. The networks here
 take pixels from 0 to 255 minus the mean. So the first layer's weights are divided by 255 times the deviation, and the network
-computes the same. The way back multiplies them, which rounds once more: they end at most one unit in the last place from the
-original. All other weights keep every bit.
+computes the same. The way back multiplies them, which rounds once more: these weights end at most one unit in the last place
+from the original. All other weights keep every bit.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ Report = Callable[[str], object]
 
 
 def convert(path: Path | str, out: Path | str, classes: Sequence[str] | None = None, report: Report = lambda line: None) -> None:
-    """Read torchvision's weights from ``path`` and write them to ``out``; classes get names, or else numbers.
+    """Read torchvision's weights from ``path`` and write them to ``out``. Without ``classes``, the classes' names are numbers.
 
     Raises:
         ValueError: see :func:`read_pth`; or there are more or fewer names than classes.
@@ -75,7 +75,7 @@ def to_torch(path: Path | str, out: Path | str, report: Report = lambda line: No
     written as they are: a run's mean image cannot be folded into them.
 
     Raises:
-        ValueError: it is not a file of weights; or the first layer overflows float32 without its scaling.
+        ValueError: ``path`` is not a file of weights; or the first layer overflows float32 without its scaling.
         OSError: a file cannot be read or written.
     """
     out = _require_another_file("to_torch", out, path)
@@ -100,8 +100,8 @@ def to_torch(path: Path | str, out: Path | str, report: Report = lambda line: No
 def read_pth(path: Path | str, report: Report = lambda line: None) -> dict[str, torch.Tensor]:
     """The state dict of ``AlexNet("torchvision")`` in a file that ``torch.save`` wrote, float32. No pickled code is run.
 
-    A state dict inside a training script's dict, or with the prefix of DataParallel or torch.compile, is accepted; ``report`` is
-    told.
+    A state dict inside a training script's dict, or with the prefix of DataParallel or torch.compile, is accepted. Then
+    ``report`` is called with a line that says so.
 
     Raises:
         ValueError: the file is damaged or holds something else; or a value is not finite.
@@ -169,7 +169,8 @@ def _loaded(path: Path) -> Any:
         raise ValueError(f"{expected}, got {seems}")
     try:
         with warnings.catch_warnings(), path.open("rb") as file:
-            # Apart from tensors, the only thing that weights_only creates at any requested size; no state dict has it.
+            # A bytearray is, apart from tensors, the only object that weights_only creates at any requested size. No state dict
+            # has one.
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
                 if content.find(b"bytearray") >= 0:
                     raise pickle.UnpicklingError("GLOBAL bytearray")

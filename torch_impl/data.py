@@ -1,4 +1,4 @@
-"""From pictures to a network's input, the same pixels as in ``scratch/data.py``, which describes it all."""
+"""From pictures to a network's input: the same pixels as in ``scratch/data.py``, which describes every step."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ COLOUR_NOISE = 0.1
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Images, uint8 arrays of any size, (H,W) or (H,W,3), to a network's input (N,C,size,size), float32, on the CPU."""
+    """Turns images into a network's input: uint8 arrays, (H,W) or (H,W,3) of any size, to float32, (N,C,size,size), on the
+    CPU."""
 
     size: int
     mirror: bool
@@ -89,7 +90,7 @@ class Preprocessing:
         return out
 
     def evaluation(self, images: Sequence[np.ndarray]) -> torch.Tensor:
-        """N images as the network is tested on them, the middle of each: (N,C,size,size), float32."""
+        """N images as the network is tested on them, the centre crop of each: (N,C,size,size), float32."""
         images = list(iterator("Preprocessing.evaluation", "images", images))
         out = torch.empty(len(images), len(self.mean), self.size, self.size)
         for i, image in enumerate(images):
@@ -97,7 +98,10 @@ class Preprocessing:
         return out
 
     def ten_crops(self, images: Sequence[np.ndarray]) -> torch.Tensor:
-        """Four corners, the middle, and the mirror images of all five: (N,10,C,size,size), float32, or 5 without ``mirror``."""
+        """Ten crops of each image: the four corners, the middle, and the mirror image of each.
+
+        (N,10,C,size,size), float32; (N,5,C,size,size) without ``mirror``.
+        """
         images = list(iterator("Preprocessing.ten_crops", "images", images))
         out = torch.empty(len(images), 10 if self.mirror else 5, len(self.mean), self.size, self.size)
         for i, image in enumerate(images):
@@ -120,7 +124,7 @@ class Preprocessing:
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, np.ndarray]) -> Preprocessing:
-        """The preprocessing whose :meth:`state_dict` this is, from here or from scratch."""
+        """The preprocessing that :meth:`state_dict` was called on, torch_impl's or scratch's."""
         if not isinstance(state, Mapping):
             raise TypeError(f"Preprocessing: state must be a mapping of names to arrays, got {type(state).__name__}")
         for name, array in state.items():
@@ -156,13 +160,13 @@ def _require_tensor(where: str, name: str, value: Any) -> None:
 
 
 def scaled(size: int) -> int:
-    """The size to which images are scaled for a network that sees ``size`` pixels of them."""
+    """The size to which images are scaled for a network with input ``size``."""
     size = integer("Preprocessing", "size", size, low=1)
     return size if size < SMALL else size * 8 // 7
 
 
 def mean_probabilities(logits: torch.Tensor) -> torch.Tensor:
-    """(N,crops,classes) to probabilities (N,classes)."""
+    """Logits (N,crops,classes) to mean probabilities (N,classes)."""
     _require_tensor("mean_probabilities", "logits", logits)
     if logits.ndim != 3:
         raise ValueError(f"mean_probabilities: logits must have shape (N,crops,classes), got {tuple(logits.shape)}")
@@ -214,14 +218,15 @@ def centre_crop(images: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def batch(n: int, *, seed: int = 0, device: torch.device | str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
-    """Images (n,3,224,224), float32, the mean image subtracted, and labels (n,), int64: scratch's own for the same seed."""
+    """Images (n,3,224,224), float32, the mean image subtracted, and labels (n,), int64: the same as scratch's for the same
+    seed."""
     crops = (33, 33, 2)  # per photograph: 256 - 224 + 1 offsets down and across, and the mirror image
     n, seed = integer("batch", "n", n), integer("batch", "seed", seed, low=0)
     if not 1 <= n <= len(PHOTOGRAPHS) * math.prod(crops):
         raise ValueError(f"batch: n must be from 1 to {len(PHOTOGRAPHS) * math.prod(crops)}, the number of crops, got {n}")
     prepared = torch.stack([prepare(photograph) for photograph in photographs().values()])
     prepared -= prepared.mean(dim=0)
-    rng = np.random.default_rng(seed)  # NumPy's, not torch's, so that both sides show the same crops
+    rng = np.random.default_rng(seed)  # NumPy's, not torch's, so that scratch gives the same crops
     orders = [rng.permutation(math.prod(crops)) for _ in PHOTOGRAPHS]
     labels = torch.arange(n) % len(PHOTOGRAPHS)
     images = torch.empty(n, 3, 224, 224)

@@ -1,5 +1,6 @@
-"""torch.nn's classes, which ``scratch/modules.py`` mirrors; Dropout also takes a mask, so that both sides can drop the same
-elements.
+"""torch.nn's classes, which ``scratch/modules.py`` mirrors.
+
+Dropout also takes a mask, so that scratch and torch_impl can drop the same elements.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ SHOWN = {Conv2d: "conv", Linear: "fc", ReLU: "relu", LocalResponseNorm: "norm", 
 
 @torch.no_grad()
 def stages(image: Path | str, weights_file: Path | str) -> tuple[list[tuple[str, np.ndarray]], tuple[str, ...]]:
-    """What each layer makes of an image, and the classes; returns and raises the same as scratch's."""
+    """The outputs for an image, layer by layer, and the classes; returns and raises the same as scratch's."""
     model, preprocessing, classes = load(weights_file)
     x = preprocessing.evaluation([read_image(image, scaled(preprocessing.size))])
     outputs, number = [("image", x[0].numpy())], 0

@@ -1,4 +1,4 @@
-"""What a trained network sees in images, by torch: ``python -m torch_impl.predict IMAGE… --weights FILE``."""
+"""A trained network's predictions for images, by torch: ``python -m torch_impl.predict IMAGE… --weights FILE``."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ __all__ = ["SGD"]
 
 
 class SGD(torch.optim.SGD):
-    """``torch.optim.SGD``; with update='paper' the learning rate sits inside the velocity.
+    """``torch.optim.SGD``; with update='paper' the learning rate is part of the velocity.
 
     The paper's rule has neither dampening nor nesterov and refuses them with a ValueError.
     """
@@ -41,7 +41,7 @@ class SGD(torch.optim.SGD):
 
     def step(self, closure: Any = None) -> Any:
         """Update every parameter that has a gradient."""
-        if self.param_groups[0].get("update", "torch") == "torch":  # a state dict of torch.optim.SGD lacks it
+        if self.param_groups[0].get("update", "torch") == "torch":  # a state dict of torch.optim.SGD lacks this key
             return super().step(closure)
         loss = None
         if closure is not None:

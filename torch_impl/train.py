@@ -103,7 +103,7 @@ def train(options: TorchOptions) -> dict[str, Any]:
 def evaluate(
     model: AlexNet, loader: Loader[torch.Tensor], classes: int, workers: Workers, *, ten_crops: bool = False
 ) -> Evaluation:
-    """How good the network is on this process's share of held-out images; it is in training mode afterwards."""
+    """Evaluate the network on this process's share of held-out images; the network is in training mode afterwards."""
     model.eval()
     evaluation = Evaluation.of(classes)
     for images, labels in workers.moved(loader.evaluation(ten_crops=ten_crops)):
@@ -182,7 +182,7 @@ class Workers:
             raise ValueError(f"RANK must be below WORLD_SIZE, as torchrun sets them, got {rank} and {world}")
         device = torch.device(options.device)
         if options.device == "cuda":
-            # The same bits every time where CUDA has deterministic kernels; elsewhere it warns.
+            # The same bits every time where CUDA has deterministic kernels; where it has none, torch warns.
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True, warn_only=True)
             device = torch.device("cuda", local_rank)
@@ -191,8 +191,8 @@ class Workers:
             yield cls(rank, world, device)
             return
         dist.init_process_group("nccl" if options.device == "cuda" else "gloo")
-        # When a process is lost, torchrun asks the others to stop: that must not keep this one from reporting the loss. A run
-        # still obeys the request, and half a minute later torchrun kills any process that has not ended.
+        # When a process is lost, torchrun asks the others to stop: that must not keep this process from reporting the loss. A
+        # run still obeys the request, and half a minute later torchrun kills any process that has not ended.
         before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
         try:
             yield cls(rank, world, device)

@@ -12,8 +12,8 @@ longer sum. All three arrays are flat:
     b[k, j]  at  b_at + k·b_step + j               NR contiguous elements
     c[r, j]  at  c_at + r·c_rows + j               NR contiguous elements
 
-Callers pack b into panels (K, NR), so that the loop reads it from front to back. They pack a in one of two ways. Packed as (K,
-MR), a is read from front to back, too. Packed as (MR, K), its MR rows are read side by side:
+Callers pack b into panels (K, NR), so that the loop reads it from front to back. They pack a in one of two ways. Packed as
+(K, MR), a is read from front to back, too. Packed as (MR, K), the MR rows of a are read side by side:
 
     packed panel of a (K, MR)                  packed panel of b (K, NR)
     k = 0   a[0,0] a[0,1] … a[0,MR-1]          b[0,0] b[0,1] … … … b[0,NR-1]

@@ -148,7 +148,7 @@ def _split(run: Callable[..., None], bounds: list[int], arguments: tuple[Any, ..
         if errors:
             raise errors[0]
     finally:
-        list(end)  # if an exception came just before the same line above; else nothing is left to do
+        list(end)  # in case an exception came just before the same line above; else nothing is left to do
         errors.clear()  # or else a frame and the error keep each other, and all arrays, alive
 
 
@@ -174,7 +174,7 @@ class _Call:
         self.lost = False  # True in a forked child, if it lacks threads of the call
 
     def help(self) -> None:
-        """Called by a thread that has taken a place. The call's owner waits for that thread, so the function still exists."""
+        """Called by a thread that has taken a place. for_each waits for that thread, so the function still exists."""
         help_out = self.help_out()
         assert help_out is not None
         help_out()

@@ -9,11 +9,11 @@ it:
     grad_x       (C, pixels)  = weight' (C, K') · columns of g (K', pixels)         K' = OC/G·KH·KW taps
     grad_weight' (K, OC)      = columns of x (K, pixels) · g' (pixels, OC)          a block of pixels at a time
 
-where the pixels are those of all images: N·OH·OW, or N·H·W for grad_x. Forward and grad_x share one kernel
+where "pixels" counts those of all images: N·OH·OW, or N·H·W for grad_x. Forward and grad_x share one kernel
 (``implicit_gemm_correlate.py``); grad_weight has its own (``implicit_gemm_grad_weight.py``). grad_x is a transposed
-convolution: a convolution of g with the window turned by 180° and its two channel axes exchanged. Forward's window reads x at h
-+ kh·dilation; grad_x's window reads g at h - kh·dilation. With a stride, only every stride-th tap meets an output, and h %
-stride decides which taps these are (:func:`_grad_x`).
+convolution: a convolution of g with the window turned by 180° and its two channel axes exchanged. Forward's window reads x at
+h + kh·dilation; grad_x's window reads g at h - kh·dilation. With a stride, only every stride-th tap meets an output, and
+h % stride decides which taps these are (:func:`_grad_x`).
 
 Three things make packing cheap. The image is first copied with zeros around it (``packing.py``), so no copy has to check for the
 border. In this copy, columns of the image that are one stride apart lie next to each other. So, for every tap, windows side by

@@ -86,8 +86,7 @@ def _correlate_kernel(
     buffers: Buffers,
     out: np.ndarray,
 ) -> None:
-    """A work item is one panel: NR pixels of one group. Several panels make a block, whose tiles stay in L2 until all taps are
-    done.
+    """A work item is one panel: NR pixels of one group. Several panels make a block. Its tiles stay in L2 to the end.
 
     Block by block of K: padded -> columns (panels, KC + 1, NR); weights · columns -> tiles (⌈rows/MR⌉, panels, MR, NR). The
     columns stay in L2 too, while all weights of their taps stream past. ``taps`` has the K offsets from a window's first cell;

@@ -1,8 +1,8 @@
 """The padded input, and how panels are packed from it: conv2d's rungs share this, from implicit_gemm on.
 
 The image is copied once, with zeros around it. A window that reaches over the border reads zeros there, so no copy has to check
-for the border. The image's columns that are one stride apart are neighbours in the padded input. So for every tap, neighbouring
-windows read neighbouring cells, and one vector load serves many windows.
+for the border. Columns of the image that are one stride apart lie next to each other in the padded input. So, for every tap,
+windows side by side read contiguous cells, and one vector load serves many windows.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Layout(NamedTuple):
     top: int  # zeros above the image
     left: int
     stride: int  # from window to window along a row
-    columns: int  # of each remainder w % stride
+    columns: int  # how many have the same remainder w % stride
     row: int  # elements from one row to the next
     plane: int  # from one channel to the next
     image: int  # from one image to the next
@@ -87,14 +87,14 @@ def _pad_kernel(
 ) -> None:
     """(N·C, H, W) -> (N·C, rows, stride, columns): a work item is one plane.
 
-    ``cells`` gets the padded input, as ``layout`` says. ``within`` (N·C,) becomes whether all cells of a plane are numbers within
-    ±limit; a limit of 0 means none, since compiled code takes no None.
+    ``cells`` gets the padded input, as ``layout`` says. ``within`` (N·C,) gets True for each plane whose cells are all numbers
+    within ±limit. A limit of 0 means that there is no limit, since compiled code takes no None.
     """
     count, H, W = planes.shape
     flat = planes.reshape(count * H * W)
     stride, zero = layout.stride, planes.dtype.type(0)
     for i in range(first, last):
-        # Unsigned: if an index might be negative and count from the end, the check costs more than the copy.
+        # Unsigned indices: if an index may be negative and count from the end, the check for that costs more than the copy.
         begin, size = np.uint64(i * layout.plane), np.uint64(layout.plane)  # cells[n, c]
         for j in range(size):
             cells[begin + j] = zero
@@ -117,11 +117,11 @@ def _pad_kernel(
 
 @kernel
 def all_within(flat: np.ndarray, limit: Any, least: Any) -> bool:
-    """Whether every number is 0 or has a size between ``least`` and ``limit``; NaN never has."""
+    """Whether every number is 0 or has an absolute value from ``least`` to ``limit``; False if one is NaN."""
     within = True
     for i in range(flat.size):
         size = abs(flat[i])
-        within &= (size <= limit) & ((size >= least) | (size == 0))  # no early exit: so LLVM vectorizes the loop
+        within &= (size <= limit) & ((size >= least) | (size == 0))  # no early exit, so LLVM vectorizes the loop
     return within
 
 
@@ -156,10 +156,10 @@ def plan_copies(
 ) -> int:
     """Plan the copies of ``count`` pixels, from ``pixel`` on, into a panel, by vectors of ``width`` elements.
 
-    The windows of one row of pixels are neighbours in the padded input, so each row of pixels is one stretch of vectors. The last
-    vector of a stretch may write beyond it; the next stretch overwrites that. ``grid`` has the pixels, ``layout`` the cells that
-    they read. ``offset`` is added to every source; the first pixel goes to position ``target`` of the panels. ``planned`` vectors
-    are in the plan already; returns how many are in it now.
+    The windows of one row of pixels lie next to each other in the padded input, so each row of pixels is one stretch of
+    vectors. The last vector of a stretch may write beyond the stretch; the next stretch overwrites that. ``grid`` has the
+    pixels, ``layout`` the cells that they read. ``offset`` is added to every source; the first pixel goes to position
+    ``target`` of the panels. ``planned`` vectors are in the plan already; returns how many are in it now.
     """
     done = 0
     while done < count:

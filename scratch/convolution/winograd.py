@@ -7,7 +7,7 @@ Two neighbouring outputs of a 3-tap filter g read four cells d and share two of 
     m0 = (d0 - d2)·g0    m1 = (d1 + d2)·(g0 + g1 + g2)/2    m2 = (d2 - d1)·(g0 - g1 + g2)/2    m3 = (d1 - d3)·g2
     y0 = m0 + m1 + m2    y1 = m1 - m2 - m3
 
-With three small matrices this is y = Aᵀ[(G g) ⊙ (Bᵀ d)]. Applied both down and across the image it becomes
+With three small matrices this is y = Aᵀ[(G g) ⊙ (Bᵀ d)]. Applied both down and across the image, the formula becomes
 
     Y (2,2) = Aᵀ [ (G g Gᵀ) ⊙ (Bᵀ d B) ] A           d (4,4), g (3,3), ⊙ elementwise
 
@@ -23,8 +23,8 @@ exchanges the roles:
 
 A larger window is cut into 3×3 pieces, filled up with zeros at the bottom and on the right. A piece whose first tap is (kh,kw) is
 a separate filter, over the patch d that begins kh rows and kw columns later. All pieces are added up before Aᵀ·A, so the product
-sees them as more channels: K = pieces·C instead of C. A piece only two taps wide has g2 = 0, hence no m3. So of a 5×5 window's
-four pieces, one has products for 16 elements, two for 12, and the last, 2×2, for 9.
+sees them as more channels: K = pieces·C instead of C. A piece that is only two taps wide has g2 = 0, and therefore no m3. So of
+a 5×5 window's four pieces, one has products for 16 elements, two for 12, and the last, 2×2, for 9.
 
 The price is rounding. V holds differences of cells, so an output's rounding error also depends on cells outside its window; the
 bound of this rung (``alexnet_from_scratch/proof/reference_winograd.py``) counts them. Halves and sums are exact for small

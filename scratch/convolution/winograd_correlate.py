@@ -19,7 +19,7 @@ from scratch.convolution.winograd_tiles import Filters, Pieces, patch_of, tile_l
 from scratch.convolution.winograd_transforms import ELEMENTS, input_transform, interleave, output_transform
 
 SHARE = 7  # panels of MR channels in a work item: with only 7, their products stay in L2 until they are transformed back
-FEW = 4  # panels of tiles for each thread from which on ranges of different lengths pay
+FEW = 4  # with this many panels of tiles per thread or more, ranges of different lengths pay
 
 
 class Tiles(NamedTuple):
@@ -27,7 +27,7 @@ class Tiles(NamedTuple):
 
     grid: Grid  # of tiles
     patches: np.ndarray  # (pieces, ELEMENTS): offsets of a piece's patch from a tile's first cell
-    spans: np.ndarray  # (ELEMENTS, 2): the first of the K = pieces·C channels with products there, and how many have
+    spans: np.ndarray  # (ELEMENTS, 2): of the K = pieces·C channels, the first with products there and how many have them
 
 
 class TileBuffers(NamedTuple):
@@ -57,7 +57,7 @@ def correlate(x: np.ndarray, top: int, left: int, filters: Filters, bias: np.nda
     K = len(pieces.taps) * filters.C
     transformed_filters = transformed(filters, pieces.taps, bias, limit)
     NR = NR_VECTORS * lanes(x)
-    # U is read once for all panels whose V and products L2 holds.
+    # The number of panels whose V and products fit into L2 together: U is read once for all of them.
     panels = panels_in_l2(ELEMENTS * (K + SHARE * MR) * NR * x.itemsize, 0)
 
     def run(first: int, last: int) -> None:
@@ -88,7 +88,7 @@ def _correlate_kernel(
     """A work item is NR tiles of one group and a share of its channels: transform the tiles, multiply, transform back.
 
     padded -> V (panels, ELEMENTS, K+1, NR), once for all shares; U · V -> products (panels, ELEMENTS, SHARE·MR, NR) -> out. The
-    size of the buffers says how many panels of tiles share a pass over U. ``groups`` are the convolution's.
+    size of the buffers says how many panels of tiles share a pass over U. ``groups`` is the convolution's.
     """
     width = lanes(padded.cells)
     NR = NR_VECTORS * width
@@ -102,7 +102,7 @@ def _correlate_kernel(
     most = buffers.V.size // size
     i = first
     while i < last:
-        # All shares of a few panels of tiles, if the range has them, else what it has of one panel.
+        # Take all shares of a few panels of tiles if the range has all, else the shares of one panel that it has.
         panel, share = divmod(i, shares)
         group = panel // tile_panels
         panels, end = 1, min(shares, share + last - i)
@@ -164,8 +164,8 @@ def _write_outputs(
 ) -> None:
     """The products of ``count`` tiles from tile ``t`` on -> ``channels`` channels of out from ``channel`` on, 2×2 outputs a tile.
 
-    ``b`` is their panel in the buffers. A vector of tiles has its four outputs in four vectors. Two of them, the left and the
-    right outputs of a row, are interleaved into a row of the image. No number is written beyond the outputs.
+    ``b`` is their panel in the buffers. The four outputs of a vector of tiles are in four vectors. Two of these, the left and
+    the right outputs of a row, are interleaved into a row of the image. No number is written beyond the outputs.
     """
     _, products, outputs = buffers
     width = lanes(products)
@@ -175,7 +175,8 @@ def _write_outputs(
     elements = np.empty(ELEMENTS, np.intp)
     for element in range(ELEMENTS):
         elements[element] = (b * ELEMENTS + element) * (SHARE * MR * NR)  # products[b, element]
-    # A stretch of tiles in a row of the image, one vector at most: its first tile, its cell in out, and the outputs it has.
+    # For each stretch of tiles in a row of the image, one vector at most: the first tile, its cell in out, the number of
+    # outputs across, and whether there are outputs in the row below.
     first, cells, across, below = np.empty(NR, np.intp), np.empty(NR, np.intp), np.empty(NR, np.intp), np.empty(NR, np.bool_)
     stretches = tile = 0
     while tile < count:

@@ -2,7 +2,8 @@
 
 Training changes the weight in each step. In evaluation it stays the same, and for one image transforming it takes a large part
 of the convolution's time. So a module in eval mode calls :func:`keep`. Any code may change the weight at any time, and NumPy does
-not report it. So each call compares the weight, bit by bit, with a copy. Comparing takes much less time than transforming.
+not report it. Therefore each call in eval mode first compares the weight, bit by bit, with a copy. Comparing takes much less
+time than transforming.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class TransformedFilters(NamedTuple):
 
 
 class _Made(NamedTuple):
-    """What was made of a weight, and of what."""
+    """What was made from a weight, and what it was made from."""
 
     filters: Filters  # with a copy of the weight
     limit: Any  # every tap was within it
@@ -51,7 +52,7 @@ class _Kept:
     __slots__ = ("made", "weight")
 
     def __init__(self, weight: np.ndarray) -> None:
-        # When the weight goes, its entry goes. That is one call in C: the reference is pop's default.
+        # When the weight is freed, its entry is removed. That is one call in C, with the dead reference as pop's default.
         self.weight = weakref.ref(weight, functools.partial(_kept.pop, _address(weight)))
         self.made: _Made | None = None
 
@@ -104,12 +105,12 @@ def _same(one: Filters, other: Filters) -> bool:
 
 @kernel
 def _same_kernel(first: int, last: int, one: np.ndarray, other: np.ndarray, same: np.ndarray) -> None:
-    """A work item is a stretch of both."""
+    """A work item is a stretch of both weights."""
     for i in range(first, last):
         here, there = one[i * STRETCH : (i + 1) * STRETCH], other[i * STRETCH : (i + 1) * STRETCH]
         differ = here[0] ^ there[0]
         for j in range(here.size):
-            differ |= here[j] ^ there[j]  # no early exit: so LLVM vectorizes the loop
+            differ |= here[j] ^ there[j]  # no early exit, so LLVM vectorizes the loop
         same[i] = differ == 0
 
 
@@ -125,7 +126,8 @@ def _transform(filters: Filters, corners: np.ndarray, limit: Any) -> tuple[np.nd
     size = ELEMENTS * (len(corners) * filters.C + 1) * MR
     panel = math.ceil(size / side) * side
     U = memory.workspace(panels * panel, filters.weight.dtype)
-    # Any number of at least this size is a whole multiple of four times the smallest number, and so are their sums.
+    # Every number of at least this size is a whole multiple of four times the smallest subnormal number, and so are sums of
+    # them.
     least = filters.weight.dtype.type(4 * np.finfo(filters.weight.dtype).tiny)
     within = memory.empty((panels,), np.dtype(np.bool_))
 
@@ -157,8 +159,8 @@ def _weight_kernel(
     """A work item is MR channels of the result, one packed panel. A vector holds one tap of several filters.
 
     weight -> cells (C·KH·KW, whole vectors of MR) -> U (G·⌈M/MR⌉, ELEMENTS, pieces·C + 1, MR), each panel first in ``panel`` if
-    U is written past the caches. ``taps`` (pieces, 9): the index in a filter of each tap of a piece, or -1. within (G·⌈M/MR⌉,)
-    becomes whether a panel's taps are allowed.
+    U is written past the caches. ``taps`` (pieces, 9): the index in a filter of each tap of a piece, or -1. ``within``
+    (G·⌈M/MR⌉,) gets True for each panel whose taps are allowed.
     """
     weight, _, M, C, (group_step, row_step, channel_step), order = filters
     size = order.size  # taps of a filter

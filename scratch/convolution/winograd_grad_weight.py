@@ -82,7 +82,7 @@ def grad_weight_of(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, geom
         buffers.sums[:] = 0
         _grad_weight_kernel(first, last, g_tiles, x_last, panels, buffers, groups, grad_weight)
 
-    # Pieces take different times, so with more than one there are more ranges.
+    # Pieces take different times. So if there is more than one piece, each thread gets two ranges.
     values = M_whole // MR * ELEMENTS * len(x) * rows * columns * NR
     for_each(run, groups * len(panels.channel), ranges_per_thread=min(2, len(pieces.taps)), values=values)
     return grad_weight

@@ -42,7 +42,7 @@ class Pieces(NamedTuple):
     reach: tuple[int, int]  # from the first cell of all patches to the last, down and across
 
     @staticmethod
-    @functools.cache  # a tenth of a millisecond: for a single image that counts
+    @functools.cache  # saves a tenth of a millisecond, which counts for a single image
     def of(KH: int, KW: int) -> Pieces:
         def low(kh: int) -> bool:  # the piece reaches below the window, so its g2 is 0: no products in the square's last row
             return kh + 2 >= KH
@@ -64,7 +64,8 @@ def limit_of(x: np.ndarray, weight: np.ndarray, geometry: Geometry) -> Any:
     In one dimension an output uses the products of three elements, (0, 1, 2) or (1, 2, 3). There V is at most 2, 2, 2, 2 times
     the largest cell, and U at most 1, 3/2, 3/2, 1 times the largest tap. Together that is 2·1 + 2·3/2 + 2·3/2 = 8, hence
     8·8 = 64 in two dimensions. grad_weight has |Gᵀ| · |A| · |Bᵀ|: 1·1·2 + 1/2·2·2 + 1/2·2·2 = 6, hence 36. So a sum over
-    ``terms`` channels or tiles is at most 64 · terms · limit²; in a 3×3 window the definition's is at most 9 · terms · limit².
+    ``terms`` channels or tiles is at most 64 · terms · limit²; the sum in the definition, for a 3×3 window, is at most
+    9 · terms · limit².
 
     The sum is kept below half of the largest number. The other half is left for rounding and for the bias.
     """

@@ -39,7 +39,7 @@ def plain(operation: str, name: str, value: Any) -> Any:
     """Return ``value``, a NumPy array or scalar.
 
     Raises:
-        TypeError: it is something else, or an array of a subclass that holds more than numbers, such as a masked array.
+        TypeError: ``value`` is something else, or an array of a subclass that holds more than numbers, such as a masked array.
     """
     if type(value) not in PLAIN and not isinstance(value, np.generic):
         raise TypeError(f"{operation}: {name} {not_plain(value)}")
@@ -58,7 +58,7 @@ def room(operation: str, name: str, value: Any, what: str, shape: tuple[int, ...
     An axis of length 0 counts as 1, as in NumPy's own limit.
 
     Raises:
-        ValueError: it does not fit.
+        ValueError: the array does not fit.
     """
     # The second product takes a microsecond, and is needed for empty arrays only.
     size = (math.prod(shape) or math.prod(max(length, 1) for length in shape)) * dtype.itemsize
@@ -77,7 +77,7 @@ def _fits(size: int) -> bool:
 
 
 def array(operation: str, name: str, value: Any, *, dtype: np.dtype[Any] | None = None) -> np.ndarray:
-    """``value`` as a C-contiguous float32 or float64 array in native byte order: itself if it is one, otherwise a copy.
+    """``value`` as a C-contiguous float32 or float64 array in native byte order: itself or a view if possible, else a copy.
 
     A NumPy scalar counts as the 0-d array it came from: arithmetic on 0-d arrays, such as a scaled loss, returns scalars.
 
@@ -131,7 +131,7 @@ def pair(operation: str, name: str, value: Any, *, low: int) -> tuple[int, int]:
     """``value`` as (vertical, horizontal): an int counts for both.
 
     Raises:
-        TypeError: neither an int nor a sequence of ints.
+        TypeError: neither an int nor a tuple or list of ints.
         ValueError: more than two ints, or none, or one below ``low``.
     """
     if not isinstance(value, (tuple, list)):

@@ -1,8 +1,8 @@
 """A ladder of rungs: several implementations of one operation, from the specification up to the fastest.
 
 Each operation's file ends in a table ``RUNGS``. Its order is the order in which to read the file; every rung adds one idea to the
-rung before it. :func:`use_rung` and :func:`set_rung` choose the rung that runs. By default it is the last rung whose fixed cost
-pays for arguments of that size (:attr:`Rung.worth_it`), which is the fastest one for them.
+rung before it. :func:`use_rung` and :func:`set_rung` choose the rung that runs. By default, the last rung runs whose fixed cost
+pays for arguments of that size (:attr:`Rung.worth_it`): the fastest one for them.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Rung:
     passes for that purpose.
 
     ``worth_it(*arguments)`` tells whether forward and backward together are faster than on the rungs below. It is false if the
-    work is so small that the rung's fixed cost is more than it saves. Only the default asks. A rung that was chosen by name runs
-    everything that it can compute.
+    work is so small that the rung's fixed cost is more than it saves. It is asked only if no rung was chosen by name. A rung
+    that was chosen by name runs everything that it can compute.
 
     An optimizer's rung is different: :meth:`Ladder.run` runs its ``forward``, which writes to the parameter and returns None.
     There is no ``backward``.
@@ -57,7 +57,7 @@ class Rung:
 
     @property
     def idea(self) -> str:
-        """Forward's docstring, one sentence: what changed since the rung before, and why that is faster."""
+        """Forward's docstring: what changed since the rung before, and why that is faster."""
         return " ".join((self.forward.__doc__ or "").split())
 
 
@@ -99,7 +99,7 @@ class Ladder(Mapping[str, Rung]):
     def chosen(self) -> Rung | None:
         """The rung that was chosen by name; None if the default applies."""
         if not (_context_blocks.get() or _context_choice.get() or _process_blocks or _process_choice):
-            return None  # as nearly always: a microsecond less
+            return None  # nearly always the case, and asked first to save a microsecond
         for choice in _choices():
             if name := choice.get(self.operation) or choice.get(""):
                 return self._rungs.get(name)
@@ -137,7 +137,7 @@ class Ladder(Mapping[str, Rung]):
             raise TypeError(f"{self.operation}.{function}: cache must come from {self.operation}.forward, got {got}")
 
     def backward(self, grad_out: np.ndarray, cache: Cache, **options: bool) -> tuple[Any, ...]:
-        """The gradients, from the rung that ran the forward pass. The options are passed to it unchanged."""
+        """The gradients, from the rung that ran the forward pass. The options are passed to that rung unchanged."""
         self.require_own(cache, "backward")
         grad_out = checks.array(self.operation + ".backward", "grad_out", grad_out, dtype=cache.dtype)
         if grad_out.shape != cache.out_shape:
@@ -168,8 +168,8 @@ class _Choice(NamedTuple):
     thread: int
 
 
-# The choices of blocks, the innermost last; each key is a lock that is held inside the block. Only the block's ``with`` keeps the
-# lock alive. So even a block that an interrupt ended, without a call of its exit, no longer counts.
+# The choices of blocks, the innermost last. Each key refers to a lock that is held inside the block. Only the block's ``with``
+# keeps the lock alive. So a block counts no longer even if an interrupt ended it without a call of its exit.
 _Blocks = dict["weakref.ref[threading.Lock]", _Choice]
 _process_blocks: _Blocks = {}
 _context_blocks: ContextVar[_Blocks] = ContextVar("blocks", default={})  # noqa: B039 - replaced, never written to
@@ -178,11 +178,11 @@ _context_blocks: ContextVar[_Blocks] = ContextVar("blocks", default={})  # noqa:
 def _choices() -> Iterator[dict[str, str]]:
     """All choices that apply, the strongest first: this context's, then the process's; in both, inner blocks come first."""
     for blocks, set_before in ((_context_blocks.get(), _context_choice.get()), (_process_blocks, _process_choice)):
-        # Not of pairs: to make those, older Pythons collect garbage, and blocks may go, or come, meanwhile.
+        # Not a list of pairs: while it makes pairs, an older Python may collect garbage, and blocks may come or go meanwhile.
         for entered in reversed(list(blocks)):
             inside = entered()
             if inside is not None and inside.locked():
-                yield blocks[entered].rungs  # it is there as long as the lock
+                yield blocks[entered].rungs  # the entry is there as long as the lock
         yield set_before
 
 
@@ -206,8 +206,8 @@ def set_rung(name: str | None = None, /, *, process: bool = False, **operations:
 
     The choice applies to the calling thread (more exactly, its :mod:`contextvars` context), so threads never change each other's
     rung. With ``process=True`` it applies to every thread that has not made a choice itself. A choice for all operations replaces
-    the choices for single ones; any other choice adds to the earlier ones. An operation that has no rung of that name keeps its
-    default, the fastest. :class:`use_rung` chooses for a block, and takes precedence there.
+    the choices for single ones; any other choice adds to the earlier ones. An operation that has no rung of that name runs on
+    its default. :class:`use_rung` chooses for a block, and takes precedence there.
 
     Raises:
         TypeError: ``process`` is not a bool.
@@ -227,8 +227,9 @@ class _OneStep:
     """``__enter__`` or ``__exit__`` whose call is one step in C: an interrupt comes before or after it, never in between.
 
     ``with`` looks up both, calls the first, runs the block, and calls the second when the block ends. Python notices an interrupt
-    while it runs a Python function, so if one made or ended the choice, an interrupt might leave it half done. Here a Python
-    function runs only while ``with`` looks up the method: it prepares everything, and returns a function in C.
+    while it runs a Python function, so if a Python function made or ended the choice, an interrupt might leave the choice half
+    made. Here a Python function runs only while ``with`` looks up the method: it prepares everything, and returns a function in
+    C.
     """
 
     def __init__(self, look_up: Callable[[Any], Callable[..., Any]]) -> None:
@@ -245,8 +246,8 @@ class _OneStep:
 class use_rung:  # noqa: N801 - reads as a function, like torch.no_grad
     """Choose the rung that runs in a block: ``with use_rung("naive"):``, or per operation ``with use_rung(conv2d="im2col"):``.
 
-    It applies to the same threads as :func:`set_rung`'s choice. If several blocks choose for an operation, the innermost counts.
-    A choice ends with its block, no matter how the block ends.
+    The choice applies to the same threads as a choice by :func:`set_rung`. If several blocks choose for an operation, the
+    innermost counts. A choice ends with its block, no matter how the block ends.
 
     Raises:
         TypeError: ``process`` is not a bool.
@@ -284,7 +285,7 @@ class use_rung:  # noqa: N801 - reads as a function, like torch.no_grad
 
 
 def _after_fork() -> None:
-    """In a child: blocks of other threads have no end there, and no longer count."""
+    """In a child: blocks of other threads never end there, so they no longer count."""
     for entered, choice in list(_process_blocks.items()):
         if choice.thread != threading.get_ident():
             _process_blocks.pop(entered, None)

@@ -63,9 +63,9 @@ class Module:
     """What all modules share. Parameters and sub-modules are plain attributes, in the order in which they were set.
 
     A subclass defines ``forward(*inputs) -> out`` and ``backward(grad_out, *, need_input_grad=True) -> grad_input``. With
-    ``need_input_grad=False``, for the first module of a network, the gradient may be left out and be None.
+    ``need_input_grad=False``, which is for the first module of a network, ``backward`` may return None.
 
-    ``buffer_names`` names attributes, arrays or None, that are not learned but are also in a state dict.
+    ``buffer_names`` lists attributes that are not learned but belong in a state dict, too. Each is an array, or None.
     """
 
     training = True
@@ -88,7 +88,7 @@ class Module:
             yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
 
     def _named_state(self) -> Iterator[tuple[str, Parameter | np.ndarray]]:
-        """Parameters, by each of their names, and buffers."""
+        """Parameters, under each of their names, and buffers."""
         for prefix, module in self.named_modules():
             for name, value in vars(module).items():
                 if isinstance(value, Parameter) or (name in module.buffer_names and value is not None):
@@ -116,7 +116,7 @@ class Module:
         return self.train(False)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Clear the gradients: forget them, or with ``set_to_none=False`` fill them with zeros where they are."""
+        """Clear the gradients: forget them, or with ``set_to_none=False`` fill them with zeros in place."""
         set_to_none = checks.flag(type(self).__name__ + ".zero_grad", "set_to_none", set_to_none)
         for parameter in self.parameters():
             if set_to_none:
