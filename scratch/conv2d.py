@@ -87,8 +87,8 @@ def backward(grad_out: np.ndarray, cache: Cache, *, need_grad_x: bool = True) ->
         need_grad_x: False leaves grad_x out, about half of the work; a network's first layer does not need grad_x.
 
     Returns:
-        ``(grad_x, grad_weight, grad_bias)``, each with its array's shape; None instead of an absent bias's or an unneeded
-        grad_x.
+        ``(grad_x, grad_weight, grad_bias)``, each with its array's shape. grad_x is None if it is not needed, grad_bias if
+        there is no bias.
 
     Raises:
         TypeError: ``grad_out`` has another dtype, ``cache`` is not conv2d's, or ``need_grad_x`` is not a bool.
@@ -240,9 +240,7 @@ def _seen(kh: int, kw: int, geometry: Geometry) -> tuple[slice, slice]:
 def numba_forward(
     x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, geometry: Geometry
 ) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """Copy the columns of one image at a time, in compiled loops: the columns are still in the cache when they are
-    multiplied.
-    """
+    """Copy one image's columns at a time, in compiled loops: the columns are still in the cache when they are multiplied."""
     N, OC = len(x), len(weight)
     G = geometry.groups
     out = memory.empty((N, OC, geometry.OH, geometry.OW), x.dtype)

@@ -289,7 +289,8 @@ def prepare(image: np.ndarray, size: int = 256, channels: int = 3) -> np.ndarray
     pixels that are then thrown away; a very long image, scaled, might not fit into memory.
 
     Raises:
-        ValueError: ``image`` is something else, or ``channels`` is neither 1 nor 3.
+        TypeError: ``size`` or ``channels`` is not an int, or ``image`` is an array of a subclass such as a masked array.
+        ValueError: ``image`` is something else, ``size`` is below 1, or ``channels`` is neither 1 nor 3.
     """
     if checks.integer("prepare", "channels", channels) not in (1, 3):
         raise ValueError(f"prepare: channels must be 1 or 3, got {channels}")

@@ -72,8 +72,8 @@ def backward(grad_out: np.ndarray, cache: Cache, *, need_grad_x: bool = True) ->
         need_grad_x: False leaves out grad_x.
 
     Returns:
-        ``(grad_x, grad_weight, grad_bias)``, each with its array's shape; None instead of an absent bias's or an unneeded
-        grad_x.
+        ``(grad_x, grad_weight, grad_bias)``, each with its array's shape. grad_x is None if it is not needed, grad_bias if
+        there is no bias.
 
     Raises:
         TypeError: ``grad_out`` has another dtype, ``cache`` is not linear's, or ``need_grad_x`` is not a bool.

@@ -135,8 +135,7 @@ def geometry_of(
 
 
 def _index_type(H: int, W: int) -> np.dtype[Any]:
-    """The smallest type, from uint16 on, for the indices 0 … H·W. One byte would do for small planes, but needs more
-    kernels."""
+    """The smallest type from uint16 on for the indices 0 … H·W. Small planes need only uint8, but that needs more kernels."""
     return np.result_type(np.uint16, np.min_scalar_type(H * W))
 
 

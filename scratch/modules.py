@@ -84,8 +84,9 @@ class Sequential(Module):
         return sum(1 for _ in self)
 
     def __getitem__(self, index: int | slice) -> Module:
-        """The module at ``index``, counted from the end if negative; for a slice, a Sequential of its modules by the same
-        names.
+        """The module at ``index``, counted from the end if negative.
+
+        For a slice, a Sequential of the slice's modules by the same names.
 
         Raises:
             TypeError: ``index`` is neither an int nor a slice.

@@ -133,8 +133,7 @@ def _forward_kernel(first: int, last: int, x: np.ndarray, out: np.ndarray) -> No
 
 @kernel
 def _inplace_kernel(first: int, last: int, x: np.ndarray) -> None:
-    """_forward_kernel for one array. With two arrays that overlap, a write to one may change the other, so LLVM does not
-    vectorize."""
+    """_forward_kernel for one array. If two arrays overlap, a write to one may change the other: LLVM does not vectorize."""
     zero = x.dtype.type(0)
     x = x[first:last]
     for i in range(x.size):

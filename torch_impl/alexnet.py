@@ -47,8 +47,7 @@ class AlexNet(Sequential):
         if not isinstance(init, str) or init not in ("torch", "paper"):
             raise ValueError(f"AlexNet: init must be 'torch' or 'paper', got {reprlib.repr(init)}")
         table = VARIANTS[variant]
-        # torch's default values are drawn on the CPU, so they are the same on every device. On the meta device nothing is
-        # drawn.
+        # torch's default values are drawn on the CPU, so they are the same on every device. On "meta" none are drawn.
         drawn_on = "meta" if torch.device(device).type == "meta" else "cpu"
 
         features: list[Module] = []

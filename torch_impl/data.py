@@ -25,8 +25,7 @@ COLOUR_NOISE = 0.1
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Turns images into a network's input: uint8 arrays, (H,W) or (H,W,3) of any size, to float32, (N,C,size,size), on the
-    CPU."""
+    """Turns images into a network's input: uint8, (H,W) or (H,W,3) of any size, to float32, (N,C,size,size), on the CPU."""
 
     size: int
     mirror: bool
@@ -218,8 +217,7 @@ def centre_crop(images: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def batch(n: int, *, seed: int = 0, device: torch.device | str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
-    """Images (n,3,224,224), float32, the mean image subtracted, and labels (n,), int64: the same as scratch's for the same
-    seed."""
+    """Images (n,3,224,224), float32, the mean image subtracted, and labels (n,), int64. The same seed gives scratch's."""
     crops = (33, 33, 2)  # per photograph: 256 - 224 + 1 offsets down and across, and the mirror image
     n, seed = integer("batch", "n", n), integer("batch", "seed", seed, low=0)
     if not 1 <= n <= len(PHOTOGRAPHS) * math.prod(crops):

@@ -41,7 +41,7 @@ class SGD(torch.optim.SGD):
 
     def step(self, closure: Any = None) -> Any:
         """Update every parameter that has a gradient."""
-        if self.param_groups[0].get("update", "torch") == "torch":  # a state dict of torch.optim.SGD lacks this key
+        if self.param_groups[0].get("update", "torch") == "torch":  # torch.optim.SGD's state dict lacks this key
             return super().step(closure)
         loss = None
         if closure is not None:

@@ -11,10 +11,9 @@ from pathlib import Path, PurePosixPath
 
 
 def available_cores(root: Path = Path("/")) -> int:
-    """The number of cores this process may run on, or its container's CPU quota in cores if the quota is lower.
+    """The number of cores this process may run on, or its CPU quota in cores (as in a container) if the quota is lower.
 
-    A quota of one and a half cores counts as two. Two threads can use up the quota, with a pause now and then; one thread
-    cannot.
+    A quota of one and a half cores counts as two. Two threads can use it up, with a pause now and then; one cannot.
 
     Args:
         root: where ``proc`` and ``sys`` are.

@@ -19,8 +19,7 @@ from numba.extending import intrinsic
 from scratch.compiled import environment
 from scratch.compiled.jit import JIT_OFF
 
-# How many partial results :func:`reduced` keeps. An addition takes several cycles; meanwhile the additions of other parts
-# start.
+# How many partial results :func:`reduced` keeps. An addition takes several cycles; meanwhile those of other parts start.
 PARTS = 8
 
 Flat = np.ndarray  # a word's arrays are 1-D and C-contiguous; positions count elements

@@ -4,9 +4,9 @@ With n the whole number nearest to x / ln 2, and r = x - n·ln 2 within ±0.35,
 
     exp(x) = 2^n · exp(r) ≈ 2^n · (1 + r + r²/2! + … + r^d/d!)
 
-2^n is built from its bits: n goes into the exponent bits. n itself is also found by its bits. A float as large as
-1.5·2^mantissa has no bits for fractions, so adding that number rounds x / ln 2 and leaves n in the last bits of the sum. ln 2
-is split into two parts. The first part has so few bits that n times it is exact. Therefore r loses no digits.
+2^n is built from its bits: n goes into the exponent bits. n itself comes from bits, too. A float as large as 1.5·2^mantissa has
+no bits for fractions, so adding that number rounds x / ln 2 and leaves n in the last bits of the sum. ln 2 is split into two
+parts. The first part has so few bits that n times it is exact. Therefore r loses no digits.
 
 The omitted terms are below a tenth of a unit in the last place. The error is below 1.3 units in the last place, in float32 and
 float64, and below one unit if the processor has a fused multiply-add. Where exp would be subnormal, the result is 0.

@@ -3,8 +3,8 @@
 At the next call, several cores may hold each cache line of such a buffer. A core that writes a line the ordinary way must first
 take it back from the others. A line that is written past the caches is simply replaced in memory, but then it has to be read
 from there. Which way is faster depends on how far apart the cores are, and processors do not tell: in virtual machines they
-often claim a shared cache that they do not have. Therefore the filling of large buffers the ordinary way is timed. After
-PATIENCE slow ones in succession, all buffers are written past the caches. This changes only speed, never results.
+often claim a shared cache that they do not have. Therefore filling a large buffer the ordinary way is timed. After PATIENCE
+slow fillings in succession, all buffers are written past the caches. This changes only speed, never results.
 """
 
 from __future__ import annotations

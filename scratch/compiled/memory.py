@@ -27,7 +27,7 @@ ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 # Large blocks begin at one of PLACES different offsets. Otherwise arrays that a kernel reads together, such as a parameter, its
 # gradient and its velocity, would keep asking the same memory bank for different rows.
 LARGE, SHIFT, PLACES = 1 << 20, 21 << 10, 31  # bytes, bytes, and how many
-SMALL = 1 << 17  # bytes: the C library keeps freed memory up to this size; glibc hands larger pieces back to the system
+SMALL = 1 << 17  # bytes: the C library keeps freed memory up to this size; glibc returns more to the system
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
@@ -90,9 +90,7 @@ class _Block:
 
 
 class _Lease:
-    """Holds a block for the arrays that use it. Every view of them keeps the lease alive; the end of the lease frees the
-    block.
-    """
+    """Holds a block for the arrays that use it. Every view of them keeps the lease alive; the lease's end frees the block."""
 
     __slots__ = ("__array_interface__", "__weakref__", "end")
 

@@ -103,7 +103,7 @@ def for_each(
 def _bounds(n: int, threads: int, most: int, ranges_per_thread: int | None) -> list[int]:
     """Where the ranges begin and end; there are ``most`` at most."""
     if ranges_per_thread is None and most < min(n, SHORTEST * threads):
-        ranges_per_thread = most // threads  # a few ranges end together if all are equal and each thread gets as many
+        ranges_per_thread = most // threads  # a few equal ranges, as many for each thread, end together
     if ranges_per_thread is not None:
         count = min(most, ranges_per_thread * threads)
         return [n * i // count for i in range(count + 1)]
@@ -131,9 +131,9 @@ def _split(run: Callable[..., None], bounds: list[int], arguments: tuple[Any, ..
             errors.append(error)
 
     call = _Call(help_out, helpers)
-    # Other threads may write to the arrays until the end, so no exception may leave this function before. An exception may come
-    # between any two steps in Python, but not within a call in C. So cleaning up is a single call in C. It uses up the ranges
-    # and the free places, then waits for the other threads.
+    # Other threads may write to the arrays until they are done, so no exception may leave this function before that. An
+    # exception may come between any two steps in Python, but not within a call in C. So cleaning up is a single call in C. It
+    # uses up the ranges and the free places, then waits for the other threads.
     end = map(list, (ranges, call.taking, call.waiting))
     try:
         try:
@@ -191,7 +191,7 @@ class _Pool:
         self.size = size  # threads, including the one that calls for_each
         # A seat is a tuple of arguments for _begin. Each next(self.beginning) takes one and begins a thread, in one call in C.
         self.seats = itertools.repeat((self,), size - 1)
-        self.returned: collections.deque[tuple[_Pool]] = collections.deque()  # seats of threads that could not begin
+        self.returned: collections.deque[tuple[_Pool]] = collections.deque()  # of threads that could not begin
         seats = itertools.chain(self.seats, iter(self.returned.popleft, None))
         self.beginning = map(_thread.start_new_thread, itertools.repeat(_begin), seats)
         self.threads: list[_Thread] = []
@@ -325,9 +325,7 @@ class _Thread(threading.Thread):
 
 
 def _begin(pool: _Pool) -> None:
-    """Begin a thread. This runs in a thread that no signal interrupts: an interrupted Thread.start leaves locks held and
-    hangs.
-    """
+    """Begin a thread, from one that no signal interrupts: an interrupted Thread.start leaves Python's locks held and hangs."""
     try:
         _Thread(pool).start()
     except Exception:  # the system has no more threads, or memory for one
@@ -374,12 +372,12 @@ def _after_fork() -> None:
         call = thread.call
         if call is not None:
             list(call.taking)
-            if not call.ended.all():  # all 1 if this loop met another thread of the call before
+            if not call.ended.all():  # all are 1 if this loop has met another thread of this call
                 call.lost = True
             call.ended[:] = 1
             for _ in call.ended:
                 call.bells.put(None)
-    for pool in _pools:  # the thread that forked may be one of a pool's: then it ends
+    for pool in _pools:  # the thread that forked may belong to a pool: then it ends
         pool.closed = True
         pool.waiting.clear()
     _at_work.clear()

@@ -66,8 +66,7 @@ def multiply_add(typing_context, a, b, c):
 
 @word
 def load_acquire(flag: Flat) -> Any:
-    """Load the first element. All that another thread wrote before it stored this element is then visible, too (a
-    load-acquire).
+    """Load the first element. Then everything that the storing thread had written before is visible, too (a load-acquire).
 
     On x86 the core first pauses for a moment. Meanwhile it may run its other hyperthread.
     """

@@ -86,7 +86,7 @@ def _correlate_kernel(
     buffers: Buffers,
     out: np.ndarray,
 ) -> None:
-    """A work item is one panel: NR pixels of one group. Several panels make a block. Its tiles stay in L2 to the end.
+    """A work item is one panel: NR pixels of one group. Several make a block, whose tiles stay in L2 until all taps are done.
 
     Block by block of K: padded -> columns (panels, KC + 1, NR); weights · columns -> tiles (⌈rows/MR⌉, panels, MR, NR). The
     columns stay in L2 too, while all weights of their taps stream past. ``taps`` has the K offsets from a window's first cell;
@@ -249,7 +249,7 @@ def _stretches_of(pixel: int, count: int, NR: int, grid: Grid, shape: tuple[int,
     """
     _, C, H, W = shape
     P = grid.rows * grid.columns
-    whole = grid.step_h == 1 and grid.step_w == 1 and grid.columns == W  # then rows follow each other without a gap, too
+    whole = grid.step_h == 1 and grid.step_w == 1 and grid.columns == W  # then rows follow without a gap, too
     each = ((count + NR - 1) // NR, NR)
     stretches = Stretches(np.zeros(each[0], np.intp), np.empty(each, np.intp), np.empty(each, np.intp), np.empty(each, np.intp))
     done = 0

@@ -27,7 +27,7 @@ class Tiles(NamedTuple):
 
     grid: Grid  # of tiles
     patches: np.ndarray  # (pieces, ELEMENTS): offsets of a piece's patch from a tile's first cell
-    spans: np.ndarray  # (ELEMENTS, 2): of the K = pieces·C channels, the first with products there and how many have them
+    spans: np.ndarray  # (ELEMENTS, 2): of K = pieces·C channels, the first with products there and how many have them
 
 
 class TileBuffers(NamedTuple):
@@ -102,7 +102,7 @@ def _correlate_kernel(
     most = buffers.V.size // size
     i = first
     while i < last:
-        # Take all shares of a few panels of tiles if the range has all, else the shares of one panel that it has.
+        # Take all shares of a few panels of tiles if the range has all, else those shares of one panel that the range has.
         panel, share = divmod(i, shares)
         group = panel // tile_panels
         panels, end = 1, min(shares, share + last - i)

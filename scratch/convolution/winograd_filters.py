@@ -126,8 +126,7 @@ def _transform(filters: Filters, corners: np.ndarray, limit: Any) -> tuple[np.nd
     size = ELEMENTS * (len(corners) * filters.C + 1) * MR
     panel = math.ceil(size / side) * side
     U = memory.workspace(panels * panel, filters.weight.dtype)
-    # Every number of at least this size is a whole multiple of four times the smallest subnormal number, and so are sums of
-    # them.
+    # All numbers of at least this size, and their sums, are whole multiples of four times the smallest subnormal number.
     least = filters.weight.dtype.type(4 * np.finfo(filters.weight.dtype).tiny)
     within = memory.empty((panels,), np.dtype(np.bool_))
 

@@ -211,7 +211,7 @@ def set_rung(name: str | None = None, /, *, process: bool = False, **operations:
 
     Raises:
         TypeError: ``process`` is not a bool.
-        ValueError: no operation, or not the one named, has a rung of that name.
+        ValueError: no operation has a rung ``name``, or there is no such operation, or it has no such rung.
     """
     global _process_choice
     choice = _checked("set_rung", name, operations)
@@ -251,7 +251,7 @@ class use_rung:  # noqa: N801 - reads as a function, like torch.no_grad
 
     Raises:
         TypeError: ``process`` is not a bool.
-        ValueError: no operation, or not the one named, has a rung of that name.
+        ValueError: no operation has a rung ``name``, or there is no such operation, or it has no such rung.
     """
 
     def __init__(self, name: str | None = None, /, *, process: bool = False, **operations: str) -> None:
