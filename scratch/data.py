@@ -89,7 +89,7 @@ class Preprocessing:
 
         Raises:
             TypeError: ``channels`` or ``size`` is not an int, or ``images`` not iterable.
-            ValueError: ``channels`` is another number, there are no images, or one is not uint8 of shape (H,W) or (H,W,3).
+            ValueError: ``channels`` is neither 1 nor 3, there are no images, or one is not uint8 of shape (H,W) or (H,W,3).
         """
         if checks.integer("Preprocessing.fit", "channels", channels) not in (1, 3):
             raise ValueError(f"Preprocessing.fit: channels must be 1 or 3, got {channels!r}")
@@ -120,7 +120,7 @@ class Preprocessing:
 
         Raises:
             TypeError: ``images`` is not iterable, or ``choices`` not Choices.
-            ValueError: an image is not uint8 of shape (H,W) or (H,W,3), or there are not as many choices.
+            ValueError: an image is not uint8 of shape (H,W) or (H,W,3), or there are not as many choices as images.
         """
         images = list(iterator("Preprocessing.training", "images", images))
         require_choices(choices, len(images))

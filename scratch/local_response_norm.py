@@ -44,7 +44,7 @@ class Window(NamedTuple):
 
 
 def forward(x: np.ndarray, *, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> tuple[np.ndarray, Cache]:
-    """Normalize every value by the mean square of its ``size`` neighbouring channels.
+    """Normalize every value by the mean square over a window of ``size`` channels around its own.
 
     Args:
         x: (N,C,…) with at least one axis after C, float32 or float64.

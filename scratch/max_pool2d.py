@@ -198,7 +198,7 @@ def numpy_backward(grad_out: np.ndarray, indices: np.ndarray, x_shape: tuple[int
 
 
 def _taps(geometry: Geometry, axis: int, cells: int) -> Iterator[tuple[slice, slice]]:
-    """For each tap along ``axis``: the windows that have a cell there, and these cells."""
+    """For each tap along ``axis``: the windows that have a cell under the tap, and these cells."""
     stride = geometry.stride[axis]
     for k in range(geometry.kernel_size[axis]):
         start = k * geometry.dilation[axis] - geometry.padding[axis]  # position of the first window's tap

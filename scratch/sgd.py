@@ -158,8 +158,8 @@ class SGD:
 
         Raises:
             TypeError: ``state_dict``, a part of it, an option or a velocity has the wrong type.
-            ValueError: an entry is missing; there is another number of parameters, a velocity of another shape than its
-                parameter, or an option out of its range. After any of these errors, nothing has changed.
+            ValueError: an entry is missing, the number of parameters differs, a velocity has another shape than its parameter,
+                or an option is out of its range. After any of these errors, nothing has changed.
         """
         groups = _of_kind(Sequence, "param_groups", _entry("state_dict", state_dict, "param_groups"))
         sizes = [len(_of_kind(Sequence, "params", _entry("a group", group, "params"))) for group in groups]

@@ -1,7 +1,7 @@
 """Train AlexNet by hand: ``python -m scratch.train``; ``--help`` lists the flags, which torch_impl shares.
 
-The whole loop is here. ``alexnet_from_scratch/runs`` keeps the run's folder, its checkpoints and its progress bar. That package
-is the same for scratch and torch_impl, and does no arithmetic on pixels or weights.
+This file has the whole loop. ``alexnet_from_scratch/runs`` keeps the run's folder, its checkpoints and its progress bar. That
+package is the same for scratch and torch_impl, and does no arithmetic on pixels or weights.
 """
 
 from __future__ import annotations

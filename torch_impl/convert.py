@@ -8,10 +8,10 @@
 A ``.pth`` file is a pickle, and unpickling can run any code. So the file is read with ``weights_only``, which accepts only
 tensors and containers.
 
-torchvision's network takes pixels from 0 to 1, minus a mean, divided by a standard deviation, for each colour. The networks here
-take pixels from 0 to 255 minus the mean. So the first layer's weights are divided by 255 times the deviation, and the network
-computes the same. The way back multiplies them, which rounds once more: these weights end at most one unit in the last place
-from the original. All other weights keep every bit.
+torchvision's network takes pixels from 0 to 1, minus a mean, divided by a standard deviation, for each colour. This project's
+networks take pixels from 0 to 255 minus the mean. So the first layer's weights are divided by 255 times the deviation, and the
+network computes the same. The way back multiplies them, which rounds once more: these weights end at most one unit in the last
+place from the original. All other weights keep every bit.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Dropout, by torch; mirrors ``scratch/dropout.py``.
 
-``torch.nn.functional.dropout`` does not return its mask and takes no generator, so training mode is written out here. It draws
-the mask that torch would draw from the same generator, and computes the same product.
+``torch.nn.functional.dropout`` does not return its mask and takes no generator, so this file computes training mode itself. It
+draws the mask that torch would draw from the same generator, and computes the same product.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ __all__ = ["backward", "forward"]
 
 
 def forward(x: torch.Tensor, *, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> tuple[torch.Tensor, Cache]:
-    """Normalize every value of ``x`` (N,C,…) by the mean square of its ``size`` neighbouring channels."""
+    """Normalize every value of ``x`` (N,C,…) by the mean square over a window of ``size`` channels around its own."""
 
     def local_response_norm(x: torch.Tensor) -> torch.Tensor:
         return F.local_response_norm(x, size, alpha=alpha, beta=beta, k=k)

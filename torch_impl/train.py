@@ -1,7 +1,7 @@
 """Train AlexNet with torch: ``python -m torch_impl.train``; line by line what ``scratch/train.py`` does by hand.
 
 Several processes share the batches under ``torchrun --nproc-per-node=2 -m torch_impl.train``, and arrive at the same weights as
-one process.
+one process, up to rounding.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def walk(path: Path | None = None) -> Iterator[tuple[str, Any]]:
     yield "gradient of the photograph", grad_x
     yield "gradient of the weight", grad_weight
 
-    # AlexNet's first two layers: 224 → 55 → 27 → 27 → 13. The paper starts weights at N(0, 0.01), biases at 0 and 1.
+    # AlexNet's first two layers: 224 → 55 → 27 → 27 → 13. The paper draws weights from N(0, 0.01) and sets biases to 0 and 1.
     x = data.centre_crop(image, 224)[None]
     yield "photograph at 224×224", x
     for layer, (channels, kernel, stride, bias) in enumerate([(96, 11, 4, 0), (256, 5, 1, 1)], start=1):

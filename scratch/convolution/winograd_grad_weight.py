@@ -42,7 +42,7 @@ class ChannelPanels(NamedTuple):
     patches: np.ndarray  # (panels, NR_VECTORS, ELEMENTS): offsets of the patch from a tile's first cell and channel
     taps: np.ndarray  # (panels, NR_VECTORS, 2): the piece's first tap (kh,kw)
     channel: np.ndarray  # (panels, NR_VECTORS): the vector's first channel
-    needed: np.ndarray  # (panels, ELEMENTS): whether the panel has products there
+    needed: np.ndarray  # (panels, ELEMENTS): whether the panel has products for the element
 
 
 class SumBuffers(NamedTuple):
@@ -136,7 +136,8 @@ def _grad_weight_kernel(
     groups: int,
     grad_weight: np.ndarray,
 ) -> None:
-    """A work item is a panel of channels of one group. KC tiles at a time: transform both sides, multiply, add to the sums."""
+    """A work item is a panel of channels of one group. KC tiles at a time: transform grad_out and x, multiply, add to the
+    sums."""
     M = len(grad_weight) // groups
     N = x_last.cells.size // (x_last.rows * x_last.columns * x_last.depth)
     tiles = N * g_tiles.grid.rows * g_tiles.grid.columns

@@ -35,10 +35,10 @@ class Filters(NamedTuple):
 
 
 class Pieces(NamedTuple):
-    """The pieces of a KH×KW window, ordered so that for each element of a tile the pieces with products there are contiguous."""
+    """The pieces of a KH×KW window, ordered so that the pieces with products for any one element of a tile are contiguous."""
 
     taps: np.ndarray  # (pieces, 2): the first tap (kh,kw) of each
-    needed: np.ndarray  # (pieces, ELEMENTS): whether the piece has products there
+    needed: np.ndarray  # (pieces, ELEMENTS): whether the piece has products for the element
     reach: tuple[int, int]  # from the first cell of all patches to the last, down and across
 
     @staticmethod
