@@ -4,7 +4,7 @@ OpenBLAS stops its threads before a fork, even in the middle of a product, which
 waits for the products that have begun, and a product that would begin meanwhile waits for the end of the fork.
 
 A product takes no lock, for the reasons given in memory.py. Every call holds a reference to the function that multiplies, so
-the number of references tells whether a product is being computed. A fork puts a function that waits in its place. No wait is
+the number of references tells whether a product is being computed. A fork replaces that function with one that waits. No wait is
 longer than LIMIT.
 """
 

@@ -27,7 +27,7 @@ class Tiles(NamedTuple):
 
     grid: Grid  # of tiles
     patches: np.ndarray  # (pieces, ELEMENTS): offsets of a piece's patch from a tile's first cell
-    spans: np.ndarray  # (ELEMENTS, 2): the first of K = pieces·C channels with products for it, and how many have them
+    spans: np.ndarray  # (ELEMENTS, 2): of K = pieces·C channels, the first with products for it, and how many have
 
 
 class TileBuffers(NamedTuple):

@@ -136,8 +136,7 @@ def _grad_weight_kernel(
     groups: int,
     grad_weight: np.ndarray,
 ) -> None:
-    """A work item is a panel of channels of one group. KC tiles at a time: transform grad_out and x, multiply, add to the
-    sums."""
+    """A work item is a panel of channels of one group. KC tiles at a time: transform g and x, multiply, add to the sums."""
     M = len(grad_weight) // groups
     N = x_last.cells.size // (x_last.rows * x_last.columns * x_last.depth)
     tiles = N * g_tiles.grid.rows * g_tiles.grid.columns
