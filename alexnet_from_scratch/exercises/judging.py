@@ -138,7 +138,8 @@ class Attempt:
         self.printed += printed
         results = in_form(self.got, solution(self.operation)(*arguments, **options), self.yours.__name__)
         self.calls.append(Call(arguments, options, results))
-        return results
+        # Copies: an answer may share memory with an argument, as `return (grad_out,)` does.
+        return tuple(None if result is None else np.copy(result) for result in results)
 
     def _ask_to_update(self, data: np.ndarray, grad: np.ndarray, velocity: np.ndarray | None, *numbers: Any) -> None:
         before = np.copy(data), np.copy(grad), None if velocity is None else np.copy(velocity), *numbers
