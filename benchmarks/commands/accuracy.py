@@ -28,9 +28,10 @@ def table(report: Report) -> Table:
         "Accuracy next to speed",
         ["layer", "pass", *(side.removeprefix("scratch ") for side in sides)],
         [[row.case, phase, *(_cell(row, phase, side) for side in sides)] for row in rows for phase in row.phases],
-        "Milliseconds, root mean square error, largest error. Errors are relative to the root mean square of the right values, "
-        "which float64 computes from the same inputs; of a backward pass the gradient that is furthest off counts. Times of this "
-        "table are rough; the table of layers has the exact ones. – the rung does not take that layer, or was not measured.",
+        "Each cell holds milliseconds, root mean square error and largest error. Errors are relative to the root mean square of "
+        "the right values, which float64 computes from the same inputs. A backward pass shows the gradient with the largest root "
+        "mean square error. Times in this table are rough; the table of layers has the exact ones. –: the rung does not take "
+        "that layer, or was not measured.",
     )
 
 

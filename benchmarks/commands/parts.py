@@ -112,9 +112,9 @@ def table(report: Report) -> Table:
         f"Where the time goes in scratch, milliseconds ({'; '.join(sorted(settings))})",
         ["layer", "pass", "part", "time", "of the pass"],
         rows,
-        "A part is a kernel, or the function that runs one. The least is the time of the pass's multiplications, or of its "
-        "memory traffic if that is longer, at the machine's measured limits. For Winograd it counts the multiplications that "
-        "Winograd makes. A pass that finds numbers in the cache may take less.",
+        "A part is a kernel, or the function that runs one. The least is the time that the pass's multiplications take at the "
+        "machine's measured limits, or its memory traffic if that takes longer. For Winograd, it counts the multiplications that "
+        "Winograd makes. A pass that finds its numbers in the cache may take less.",
     )
 
 

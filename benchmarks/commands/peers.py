@@ -41,13 +41,14 @@ def table(report: Report) -> Table:
             lines.append([name, _titled(side, report), "–", f"not measured: {why}".replace("|", "/")])
             name = ""
     reason = report.distrust()
-    margin = f"Noise is written where an interval reaches within {noise:.0%} of 1."
+    margin = f"A row says noise where its interval reaches within {noise:.0%} of 1."
     doubt = f" **This run is not trusted**: {reason}. {margin}" if reason else ""
     return Table(
         "one_tower in other libraries, milliseconds, the fastest first",
-        ["work, images", "library", "time", "scratch's time by its time"],
+        ["work, images", "library", "time", "scratch's time / its time"],
         lines,
-        f"Below 1 scratch is faster. float32 everywhere, the same weights and photographs, the same number of threads.{doubt}",
+        "Below 1, scratch is faster. All libraries compute in float32, with the same weights, photographs and number of "
+        f"threads.{doubt}",
     )
 
 

@@ -119,7 +119,10 @@ def table(name: str, report: Report) -> Table:
 def _shown(ratio: float) -> str:
     if abs(ratio - 1) <= stats.RESOLVES:
         return (
-            f"In this run the trap does not show: the wrong way takes {ratio:.2f} times as long as the honest one. "
+            f"In this run the trap does not show: the wrong way measures {ratio:.2f} times what the honest one measures. "
             f"A difference of up to {stats.RESOLVES:.0%} may be noise."
         )
-    return f"Measured the wrong way, it looks {max(ratio, 1 / ratio):.1f} times as {'slow' if ratio > 1 else 'fast'} as it is."
+    return (
+        f"Measured the wrong way, the operation looks {max(ratio, 1 / ratio):.1f} times as "
+        f"{'slow' if ratio > 1 else 'fast'} as it is."
+    )

@@ -31,9 +31,9 @@ def table(runs: dict[str, Report]) -> Table:
         "The same layers on each machine",
         header,
         rows,
-        f"The limit that counts is named where a pass reaches {ALONE:.0%} of it; *waits* means that it is far from each of them, "
-        "so it waits for something that has no column: the caches between the registers and memory, or the latency of one "
-        "instruction after the other.",
+        f"The limit that applies is named where a pass reaches {ALONE:.0%} of it. *waits* means that the pass is far from every "
+        "limit. It then waits for something that has no column: the caches between the registers and memory, or the latency of "
+        "one instruction after the other.",
     )
 
 

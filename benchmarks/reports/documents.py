@@ -110,8 +110,8 @@ def trained(summary: dict[str, Any]) -> str:
     """What the shipped network has learned, from its run's summary."""
     return (
         f"{summary['variant']} AlexNet, trained by `{summary['side']}` on {summary['data']} for {summary['epochs']} epochs "
-        f"({summary['steps']:,} steps), is right on **{summary['held_out_accuracy']:.2%}** of its 10,000 test images. "
-        f"That took {summary['seconds'] / 60:.0f} minutes on two cores that others used too."
+        f"({summary['steps']:,} steps), classifies **{summary['held_out_accuracy']:.2%}** of the 10,000 test images correctly. "
+        f"Training took {summary['seconds'] / 60:.0f} minutes on two shared cores."
     )
 
 

@@ -128,10 +128,11 @@ def table(main: Report) -> Table:
         "",
         ["work", "measured in, or as a share of", "goal", "limit", *(_named(run) for run in runs)],
         rows,
-        "scratch's time (or memory) as a share of torch's, eager or its best configuration, or in seconds: the less, the better. "
-        "Medians over rounds; single passes with their intervals are in the table of layers. Where a row covers several layers, "
-        "the one that is slowest compared with torch, or furthest from the roof, counts and is named. Shares of the roof and the "
-        "speed-up have no limit: the more, the better. ✓ the goal is reached, ○ the limit is kept, ✗ neither.",
+        "scratch's time (or memory) is given as a share of torch's, eager or its best configuration, or in seconds: lower is "
+        "better. Ratios are medians over rounds; the table of layers has single passes with their intervals. A row that covers "
+        "several layers shows the one that compares worst with torch, or is furthest from the roof, and names it. For shares of "
+        "the roof and for the speed-up, higher is better, and there is no limit. ✓: the goal is reached. ○: the limit is kept. "
+        "✗: neither.",
     )
 
 

@@ -28,9 +28,10 @@ def table() -> Table:
         "",
         ["scratch's time / torch's", *(_heading(run) for run in trusted.values())],
         [[_name(goal), *_cells(goal, trusted.values())] for goal in _chosen()],
-        "Below 1 scratch is faster: 0.50 is half the time. *eager* is torch as people write it; *best* is the fastest of eager, "
-        "channels_last and torch.compile. The convolution that is slowest compared with torch counts, and is named. Float32, "
-        "medians over paired rounds, each result checked before it is timed.",
+        "Below 1, scratch is faster; 0.50 means that it takes half as long as torch. *eager* is torch as people usually write "
+        "it; *best* is the fastest of eager, channels_last and torch.compile. The convolution rows show the layer that compares "
+        "worst with torch, and name it. All results are float32. Each ratio is a median over paired rounds, and each result was "
+        "checked before it was timed.",
     )
 
 

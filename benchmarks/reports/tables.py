@@ -41,15 +41,16 @@ def comparison(report: Report) -> Table:
         report,
         (*LAYERS, "network"),
         "scratch compared with torch",
-        "**scratch / best torch**: how many times as long scratch takes as torch's fastest configuration (bold); below 1 scratch "
-        "is faster, 0.50 is half the time. In brackets the 95 % interval over paired rounds. **noise**: this run cannot tell the "
-        f"two apart, its interval reaches within {report.noise():.0%} of 1. **spread**: how far a second process with "
-        "the same library may be from the first, scratch and torch eager, where that was measured (A/A; `--twins` measures it in "
-        "every row). **effective rate**: the multiplications and additions of the definition, or the fewest bytes, by the time; "
-        "an algorithm that multiplies less has a higher one. **of its limit**: the least time that this machine's measured "
-        "limits allow for the multiplications really made and the bytes that must move, by the time taken. The limit that counts "
-        "is named: the peak of multiply-adds, a copy in memory, an update in place, or a copy in the last-level cache where the "
-        "data fits there. Every row was checked against a float64 reference before it was timed.",
+        "**scratch / best torch**: scratch's time divided by that of torch's fastest configuration (bold). Below 1, scratch is "
+        "faster; 0.50 means that it takes half as long. The brackets hold the 95 % interval over paired rounds. **noise**: this "
+        f"run cannot tell the two apart, since the interval reaches within {report.noise():.0%} of 1. **spread**: how far a "
+        "second process with the same library may be from the first, for scratch and for eager torch, where it was measured "
+        "(A/A; `--twins` measures it in every row). **effective rate**: the multiplications and additions of the definition, or "
+        "the fewest bytes that must move, divided by the time, whatever the algorithm does. **of its limit**: the least time "
+        "that this machine's measured limits allow, divided by the time taken. It counts the multiplications actually performed "
+        "and the bytes that must move. The limit that applies is named: the peak of multiply-adds, a copy in memory, an update "
+        "in place, or a copy in the last-level cache where the data fits there. Every row was checked against a float64 "
+        "reference before it was timed.",
     )
 
 
@@ -115,10 +116,10 @@ def ladder(report: Report) -> Table:
                 rows.append([name, phase, side, milliseconds(row.seconds(phase, side)), step])
                 before = side
     return Table(
-        "The ladder: every rung, on a size that naive loops can bear (one image), milliseconds",
+        "The ladder: every rung, on one image small enough for the naive loops, milliseconds",
         ["operation", "pass", "rung", "time", "times as fast as the rung before"],
         rows,
-        "This input is too small to show what the last rungs are for; the picture of conv3's ladder, at its own size, does.",
+        "This input is too small to show what the last rungs are for; the picture of conv3's ladder shows it at conv3's size.",
     )
 
 
@@ -148,8 +149,8 @@ def conv3(report: Report) -> Table:
             for side, rate in rates.items()
         ],
         f"conv3 of AlexNet, {row.batch} images, forward, on {report.machine['cpu']}. The effective rate counts the "
-        "definition's multiplications and additions. The share of the peak counts those that were really made; Winograd makes "
-        "fewer."
+        "definition's multiplications and additions. The share of peak counts only the operations actually performed; Winograd "
+        "needs fewer multiplications."
         + (" A share above 1 means that the peak was measured too low." if round(max(shares.values()), 2) > 1 else "")
         + " The naive loops are timed on a small convolution.",
     )
@@ -169,8 +170,8 @@ def crossing(report: Report) -> Table:
         "conv2d by every rung, 3×3 windows, as many channels out as in, forward and backward, milliseconds",
         ["input", "images", "multiplications", *(side.removeprefix("scratch ") for side in sides)],
         rows,
-        "Bold is the rung that the default takes: it goes by the number of multiplications, and by the channels "
-        "(the end of `scratch/conv2d.py`).",
+        "The default takes the rung in bold. It decides by the number of multiplications and of channels "
+        "(see the end of `scratch/conv2d.py`).",
     )
 
 
@@ -185,12 +186,12 @@ def controls(report: Report) -> Table:
     verdict = f"**This run is not trusted**: {reason}."
     if not reason:
         verdict = (
-            f"Compared with itself in a second process, no library differs by more than {stats.EQUAL:.0%} beyond chance: "
-            f"this run can be trusted. These A/A rows have many rounds and resolve {report.resolution():.1%}; "
-            "for another row, see its own interval."
+            f"Compared with itself in a second process, no library differs by more than {stats.EQUAL:.0%} beyond chance, so "
+            f"this run can be trusted. These A/A rows have many rounds and resolve differences of {report.resolution():.1%}; "
+            "for any other row, see its own interval."
         )
     return Table(
-        f"A/A, the same library in two processes: one's time by the other's [{confidence:.2%} interval]",
+        f"A/A, the same library in two processes: one's time divided by the other's [{confidence:.2%} interval]",
         ["layer", "pass", *sides],
         [[case, phase, *(ratios.get((case, phase, side), "–") for side in sides)] for case, phase in pairs],
         verdict,
@@ -209,7 +210,7 @@ def memory(report: Report) -> Table:
         f"Peak memory of a process, MiB (batch {report.settings['batch']})",
         ["network", "library", "MiB"],
         rows,
-        "The most that the process held during a pass, libraries included.",
+        "The most memory that the process held during a pass, including its libraries.",
     )
 
 
@@ -220,8 +221,8 @@ def starts(report: Report) -> Table:
         "Start, seconds, each in a fresh process",
         ["library", "import", "first step", "second step"],
         rows,
-        "A training step of the mini network, on 8 images. Cold: nothing compiled yet, as after the installation; warm: what was "
-        "compiled is read from disk.",
+        "Each step is a training step of the mini network on 8 images. Cold: nothing is compiled yet, as after the installation. "
+        "Warm: the compiled code is read from disk.",
     )
 
 
@@ -241,8 +242,8 @@ def growth(report: Report) -> Table:
         "How the cost of a training step grows",
         ["with", "library", "from … to", "milliseconds", "time's exponent", "memory's exponent"],
         rows,
-        "The exponent is b in cost = a·size^b, fitted over all points. 1 is proportional, 0 is constant. For threads, -1 would "
-        "be perfect scaling. For the image's height and width, 2 is proportional to its area.",
+        "The exponent is b in cost = a·size^b, fitted over all points: 1 means proportional to the size, 0 constant. For "
+        "threads, -1 would be perfect scaling. The image size is its height and width, so 2 means proportional to its area.",
     )
 
 

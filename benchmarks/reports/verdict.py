@@ -22,7 +22,7 @@ def _checks(report: Report) -> Iterator[str]:
     if failures:
         yield f"Verified: NO. These results are wrong: {'; '.join(failures)}"
     else:
-        yield f"Verified: yes. In all {len(measured)} rows both agreed with a float64 reference before they were timed."
+        yield f"Verified: yes. In all {len(measured)} rows both sides agreed with a float64 reference before they were timed."
     for row in report.rows:
         for side, why in row.absent.items():
             yield f"Left out: {side} on {row.case}: {why}"
