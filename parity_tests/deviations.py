@@ -138,7 +138,7 @@ DEVIATIONS = (
         lambda value, case: not is_bool(value),
     ),
     Deviation(
-        "An integer is what Python counts with",
+        "An integer is anything that Python accepts as an index",
         "softmax",
         ".*",
         None,
@@ -181,7 +181,7 @@ DEVIATIONS = (
         lambda value, case: True,
     ),
     Deviation(
-        "A window's reach does not overflow",
+        "A window's extent does not overflow",
         "conv2d",
         "weight",
         "must fit into the padded image",
