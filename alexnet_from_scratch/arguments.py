@@ -1,4 +1,4 @@
-"""Checks of what callers pass to the helpers that both sides share; scratch's operations have theirs in ``scratch/core``."""
+"""Checks of the arguments of helpers that both sides share. The checks of scratch's operations are in ``scratch/core``."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def require_flag(where: str, name: str, value: Any) -> None:
 
 
 def iterator(where: str, name: str, value: Any) -> Iterator[Any]:
-    """An iterator over ``value``; a TypeError, in the name of ``where``, if there is none."""
+    """An iterator over ``value``. If it is not iterable, raise a TypeError that names ``where``."""
     try:
         return iter(value)
     except TypeError:

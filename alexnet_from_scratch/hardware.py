@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-# What macOS calls the caches of a core of the faster kind; its L2 is shared by a cluster of cores.
+# macOS's names for the caches of a core of the faster kind. A cluster of cores shares the L2.
 SYSCTL = {"L1": "hw.perflevel0.l1dcachesize", "L2": "hw.perflevel0.l2cachesize"}
 
 
@@ -25,7 +25,7 @@ def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
 
 
 def caches(system: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> dict[str, int]:
-    """The bytes of each cache for data that the first core reaches, by name (L1, L2, L3), as far as Linux or macOS tells."""
+    """The size in bytes of each cache for data that the first core uses, by name (L1, L2, L3), if Linux or macOS tells it."""
     sizes = {}
     for folder in sorted(system.glob("index*")):
         with contextlib.suppress(OSError, UnicodeError):
@@ -39,7 +39,7 @@ def caches(system: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> dict[st
 
 
 def _sysctl(name: str) -> str:
-    """What macOS says about itself; nothing elsewhere."""
+    """What macOS says about itself under that name; an empty string elsewhere."""
     if sys.platform == "darwin":
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             return subprocess.run(["sysctl", "-n", name], capture_output=True, text=True, check=True, timeout=5).stdout.strip()

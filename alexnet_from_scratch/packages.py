@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-# For each package: the name to install it by, and which of this project's extras has it.
+# For each package: the name to install it by, and the extra of this project that contains it.
 EXTRAS = {
     "hypothesis": ("Hypothesis", "learn"),
     "matplotlib": ("matplotlib", "train"),

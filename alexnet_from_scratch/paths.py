@@ -16,7 +16,7 @@ OTHERS = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR:
 
 
 def kind(path: Path) -> str:
-    """``FILE``, ``FOLDER``, ``ABSENT``, or what else the path leads to; it reads well after "is"."""
+    """``FILE``, ``FOLDER``, ``ABSENT``, or what else the path leads to, in words that read well after "is"."""
     try:
         mode = path.stat().st_mode
     except OSError as error:
@@ -32,7 +32,7 @@ def kind(path: Path) -> str:
 
 @contextmanager
 def naming(path: Path | str) -> Iterator[None]:
-    """Give this path's name to an OSError that has none, as those of reading and writing."""
+    """Give this path's name to an OSError that names no file, such as one from reading or writing."""
     try:
         yield
     except OSError as error:
@@ -42,7 +42,7 @@ def naming(path: Path | str) -> Iterator[None]:
 
 
 def wrong_kind(path: Path, expected: str) -> str | None:
-    """A sentence saying that the path is not ``expected``, ``FILE`` or ``FOLDER``; None if it is."""
+    """What is wrong if the path is not what ``expected`` (``FILE`` or ``FOLDER``) says; None if nothing is."""
     what = kind(path)
     if what == expected:
         return None

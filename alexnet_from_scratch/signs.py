@@ -8,7 +8,7 @@ from alexnet_from_scratch.paths import naming
 
 
 def require_file(path: Path) -> None:
-    """Raise OSError if there is no such file, or if it is a folder, or a pipe, which may never end."""
+    """Raise OSError unless the path leads to a file. A folder, a pipe (which may never end) and a device are no files."""
     if path.is_dir():
         raise IsADirectoryError(f"{path}: must be a file, got a folder")
     if not path.exists():
@@ -39,10 +39,10 @@ def described(path: Path) -> str:
 
 
 def seems(start: bytes) -> str:
-    """What a file seems to be that begins with these bytes, some of the first 64."""
+    """What a file seems to be, by its first bytes, of which ``start`` holds at most 64."""
     if not start:
         return "an empty file"
-    if start[8:9] == b"{" and start[5:8] == bytes(3):  # first, because a header's length may begin like one of the others
+    if start[8:9] == b"{" and start[5:8] == bytes(3):  # checked first: a header's length may begin like one of SIGNS
         return SAFETENSORS
     for sign, what in SIGNS:
         if start.startswith(sign):

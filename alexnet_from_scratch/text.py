@@ -17,7 +17,7 @@ def shown(text: object, *, lines: bool = False) -> str:
     r"""The text as it is, with what would disturb a terminal escaped: ``\n``, ``\x1b``, ``\udce9``.
 
     Args:
-        text: of any kind; joiners, wide spaces and other marks that scripts need do not disturb.
+        text: any object. Joiners, wide spaces and other marks that scripts need are kept.
         lines: leave line breaks, for a message that has several lines.
     """
     return DISTURBING.sub(lambda found: "\n" if lines and found[0] == "\n" else _escaped(found[0]), str(text))

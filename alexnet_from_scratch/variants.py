@@ -5,9 +5,10 @@
 - torchvision, 61,100,840: "One weird trick". It is narrower, has no response normalization, and loads torchvision's weights.
 - mini, 551,146: the same eight layers for grey images of 28×28 (2.2 MB).
 
-The parameters are those of 1000 classes, of mini those of 10.
+The numbers of parameters are for 1000 classes, for mini 10.
 
-LRN's constants and the dropout are the same in all of them; ``alexnet.py`` of either side makes the network.
+The constants of LRN, where there is one, and the dropout probability are the same in all variants. ``alexnet.py`` of either side
+makes the network.
 
 Paper: Krizhevsky, Sutskever, Hinton 2012, sections 3.5 and 5; Krizhevsky 2014, arXiv 1404.5997, for torchvision's.
 """
@@ -18,7 +19,7 @@ from typing import NamedTuple
 
 
 class Conv(NamedTuple):
-    """A row: convolution and ReLU, then if set response normalization and overlapping max-pooling (3, stride 2)."""
+    """A row: convolution and ReLU, then response normalization if ``norm``, then max-pooling (3×3, stride 2) if ``pool``."""
 
     channels: int
     kernel: int
@@ -37,7 +38,7 @@ class Variant(NamedTuple):
     in_channels: int = 3
     pooled: int = 6  # height and width that reach the fully connected layers
     hidden: int = 4096
-    dropout_first: bool = False  # before each hidden fully connected layer (torchvision) or after it (the paper)
+    dropout_first: bool = False  # whether dropout is before each hidden fully connected layer (torchvision), or after it (paper)
     size: int = 224  # height and width of an image
     canvas: int = 256  # height and width of the mean image (``Preprocessing.mean``)
 

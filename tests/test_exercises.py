@@ -169,7 +169,11 @@ return _unpad(grad_padded, x, geometry) if need_grad_x else None, grad_weight, g
         ("grad_out.sum", "grad_out.mean", "grad_bias as the mean over the batch and the positions"),
         ("(dh, dw), G = geometry.stride, geometry.dilation", "(dh, dw), G = geometry.stride, (1, 1)", "leaving out the dilation"),
         ("(dh, dw), G = geometry.stride", "(dh, dw), G = (1, 1)", "leaving out the stride"),
-        ("slice(group * C_group, (group + 1) * C_group)", "slice(0, C_group)", "every group at the first group's channels"),
+        (
+            "slice(group * C_group, (group + 1) * C_group)",
+            "slice(0, C_group)",
+            "reading the first group's channels in every group",
+        ),
     ],
 )
 def test_a_convolutions_mistake_tap_by_tap_is_named(old: str, new: str, mistake: str, tmp_path: Path) -> None:
@@ -320,8 +324,8 @@ def test_an_edge_does_not_make_a_right_answer_wrong(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("expected", "got", "claim"), [
-    ([1, 0, 2], [1, 2, 0], "The right numbers, in other cells"),
-    ([3, 1, 7], [2, 2, 7], "As much comes out as must"),
+    ([1, 0, 2], [1, 2, 0], "The numbers are right, but they are in other cells"),
+    ([3, 1, 7], [2, 2, 7], "The wrong cells have the right sum"),
     ([1, 1e-45, 5], [1, 0, 5], ""),  # one subnormal: the sums are equal, but nothing has moved
 ])  # fmt: skip
 def test_what_is_said_of_the_wrong_cells_is_true(expected: list[float], got: list[float], claim: str) -> None:

@@ -12,10 +12,10 @@ Result = TypeVar("Result")
 
 
 def ahead(work: Callable[[Job], Result], jobs: Iterable[Job], *, workers: int) -> Generator[Result, None, None]:
-    """``map(work, jobs)`` by threads that run ahead of the consumer, by at most two jobs per thread.
+    """``map(work, jobs)`` in threads. They run ahead of the consumer by at most two jobs per thread.
 
-    Results come in the jobs' order. An error in ``work`` is raised where its result is due. When the generator is closed or
-    garbage-collected, it drops the jobs that have not begun and waits for the others: no thread outlives it.
+    Results come in the order of the jobs. An error in ``work`` is raised when the result of that job is due. When the generator
+    is closed or garbage-collected, it drops the jobs that have not begun and waits for the others. No thread outlives it.
     """
     pending: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="data") as pool:

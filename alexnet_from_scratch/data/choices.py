@@ -1,4 +1,4 @@
-"""The random decisions of augmentation. They are drawn once, here, for both sides; each side's ``data.py`` applies them."""
+"""The random decisions of augmentation. This file draws them for both sides; each side's ``data.py`` applies them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class Choices:
     """How to alter n images.
 
     Attributes:
-        offset: (n,2), float64 in [0,1), where to crop: the fraction of the largest offset, down and across.
-        mirror: (n,), bool, whether to show the mirror image (where that keeps the class).
-        colour: (n,3), float64 from N(0,1), how far to shift along each principal component of the colours.
+        offset: (n,2), float64 in [0,1): where to crop, down and across, each as a fraction of the largest possible offset.
+        mirror: (n,), bool: whether to show the mirror image (where mirroring keeps the class).
+        colour: (n,3), float64 drawn from N(0,1): how far to shift along each principal component of the colours.
     """
 
     offset: np.ndarray
@@ -41,7 +41,7 @@ class Choices:
 
 
 def require_choices(choices: object, images: int) -> None:
-    """Raise TypeError unless these are choices, and ValueError unless they are for that many images."""
+    """Raise TypeError unless ``choices`` is a Choices, and ValueError unless it is for that many images."""
     if not isinstance(choices, Choices):
         raise TypeError(f"Preprocessing.training: choices must be Choices, got {type(choices).__name__}")
     if len(choices.mirror) != images:

@@ -1,9 +1,9 @@
-"""Data sets as uint8 images and labels, read from disk and otherwise untouched: the arithmetic is in each side's ``data.py``.
+"""Data sets as uint8 images and labels. Each side's ``data.py`` does the arithmetic that turns images into a network's input.
 
 =============  =======================================================================================================
 digits         1,797 handwritten digits, 8×8, that come with scikit-learn; one in five is held out
 fashion-mnist  70,000 pictures of clothes, 28×28 (Xiao, Rasul, Vollgraf 2017, arXiv 1708.07747), with its own test images
-photographs    seven photographs that come with scikit-image, one class each
+photographs    seven photographs that come with scikit-image, each its own class
 imagefolder    FOLDER/train/CLASS/*.JPEG and FOLDER/val/CLASS/*.JPEG, as ImageNet is laid out, or FOLDER/CLASS/*.JPEG
 =============  =======================================================================================================
 """
@@ -40,7 +40,7 @@ PHOTOGRAPHS = (
 )
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package puts it
 CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
-SHOWN = 16  # how often an epoch shows each photograph, each time with another crop
+SHOWN = 16  # how many times an epoch shows each photograph, each time with another crop
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ class Split:
 
     Attributes:
         labels: (n,), int64, indices into the data set's classes.
-        image: maps an index to its image, uint8, (H,W) if grey or (H,W,3); it reads from disk if need be, and several threads may
-            call it at once. Raises ``images.BrokenImageError`` for a file that cannot be decoded.
-        skipped: what was left out and why, one line each.
+        image: takes an index and returns that image: uint8, (H,W) if it is grey, else (H,W,3). The function may read from disk,
+            and several threads may call it at once. It raises ``images.BrokenImageError`` for a file that cannot be decoded.
+        skipped: what was left out, and why: one line for each.
     """
 
     labels: np.ndarray
@@ -69,7 +69,7 @@ class Dataset:
     Attributes:
         name: one of ``NAMES``.
         classes: the names of the labels.
-        mirror: whether a mirror image keeps its class: that of a shoe does, that of a 3 does not.
+        mirror: whether the mirror image of an image has the same class: it has for a shoe, but not for a 3.
     """
 
     name: str
@@ -93,12 +93,12 @@ def open_dataset(
     Args:
         name: one of ``NAMES``.
         folder: where imagefolder's images are, or fashion-mnist's four files if they are not where Debian puts them.
-        skip_broken: leave out what would otherwise be an error, and list it in ``Split.skipped``. This decodes every file once at
-            the start, so that an index means the same image every time.
-        seed: chooses the images to hold out of an imagefolder that has no folder for them.
+        skip_broken: leave out what is broken or in the wrong place in an imagefolder, and list it in ``Split.skipped``. Otherwise
+            it is an error. This decodes every file once at the start, so that an index always means the same image.
+        seed: chooses the images to test with, if an imagefolder has no folder of test images.
         workers: the number of threads that decode for ``skip_broken``.
-        for_size: the size to which ``data.prepare`` will scale an imagefolder's images; larger ones are then reduced while they
-            are read (``images.read_image``).
+        for_size: the size to which ``data.prepare`` will scale an imagefolder's images. Much larger images are then reduced
+            while they are read (``images.read_image``).
 
     Raises:
         TypeError: an argument is of another kind.
@@ -150,7 +150,7 @@ def photographs() -> dict[str, np.ndarray]:
 
 
 def held_out(labels: np.ndarray, one_in: int, seed: int) -> np.ndarray:
-    """Which images to test with, (n,), bool: one in ``one_in`` of every class, chosen by ``seed``, never a whole class."""
+    """Which images to test with, (n,), bool: of every class one in ``one_in``, rounded up, but never all. ``seed`` chooses."""
     one_in, seed = integer("held_out", "one_in", one_in, low=1), integer("held_out", "seed", seed, low=0)
     rng = np.random.default_rng(seed)
     out = np.zeros(len(labels), bool)
@@ -186,7 +186,7 @@ def _fashion_mnist(folder: Path) -> Dataset:
 
 
 def _idx_file(folder: Path, name: str) -> Path:
-    """The file of that name, compressed or not; if both are there, the compressed one, whose checksum shows that it is whole."""
+    """The file of that name, compressed or not. If both are there, it is the compressed one: its checksum reveals damage."""
     packed = folder / f"{name}.gz"
     for path in (packed, folder / name):
         if path.is_file():
@@ -199,7 +199,7 @@ def _idx_file(folder: Path, name: str) -> Path:
 
 
 def _photographs() -> Dataset:
-    """An epoch shows each photograph several times. The test uses the same photographs, so it says nothing about others."""
+    """An epoch shows each photograph several times. The test uses the same photographs, so it says nothing about other images."""
     images = list(photographs().values())
     labels = np.arange(len(images))
     train = Split(np.tile(labels, SHOWN), lambda i: images[i % len(images)])

@@ -19,7 +19,7 @@ from alexnet_from_scratch.signs import require_file, seems
 from alexnet_from_scratch.text import shown
 
 LARGEST = 2**30  # bytes; a damaged header must not make the reader ask for more memory than there is
-PIECE = 2**20  # bytes that are read at once: what a header claims but the file does not have takes no memory
+PIECE = 2**20  # bytes read at a time, so that bytes that the header claims but the file lacks take no memory
 GZIP = b"\x1f\x8b"  # the first bytes of a gzip file
 
 
@@ -62,7 +62,7 @@ def _read(file: BinaryIO | gzip.GzipFile, name: str, axes: int) -> np.ndarray:
     if count > LARGEST:
         raise ValueError(f"{name}: the sizes in its header must make at most {LARGEST:,} bytes, got {sizes}")
     content = bytearray()
-    # Asking for one byte too many also makes gzip check its checksum.
+    # Asking for one byte more than there should be also makes gzip verify its checksum.
     while piece := file.read(min(PIECE, count + 1 - len(content))):
         content += piece
     if len(content) != count:

@@ -1,7 +1,7 @@
 """Images in folders, one folder per class: FOLDER/train/CLASS/*.JPEG and FOLDER/val/CLASS/*.JPEG, or FOLDER/CLASS/*.JPEG.
 
 Classes are sorted by name, as in torchvision's ImageFolder. Files that operating systems and archives leave among the images are
-ignored; anything else that is not an image, or in no class, is reported.
+ignored. Anything else that is not an image, or that is in no class's folder, is reported.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from alexnet_from_scratch.data.images import SUFFIXES, BrokenImageError, read_im
 from alexnet_from_scratch.paths import FILE, FOLDER, kind, wrong_kind
 from alexnet_from_scratch.text import shown
 
-HELD_OUT = ("val", "valid", "validation", "test")  # next to train: the first that exists
+HELD_OUT = ("val", "valid", "validation", "test")  # folders of test images, next to train; the first that exists is used
 NAMED = 10  # the most problems that an error message lists
-# What Windows, macOS, archives made there, disks and network storage leave in folders, in addition to names that begin with a
-# dot.
+# Names that Windows, macOS, their archives, disks and network storage leave in folders. Names that begin with a dot are ignored
+# too.
 LEFT_OVER = {
     "thumbs.db",
     "ehthumbs.db",
@@ -38,7 +38,7 @@ LEFT_OVER = {
 
 
 class Part(NamedTuple):
-    """Image files, their labels (n,), int64, and what was left out and why, one line each."""
+    """Image files; their labels, (n,), int64; and one line for each thing that was left out, which says why."""
 
     files: list[Path]
     labels: np.ndarray
@@ -57,15 +57,16 @@ def index_folder(folder: Path, *, skip_broken: bool, workers: int, held_out: Cal
     """The images in ``folder``.
 
     Args:
-        folder: with ``train`` and one of ``HELD_OUT`` in it, or with the classes themselves.
-        skip_broken: decode every file now, and leave out what is broken, not an image or in no class. Otherwise nothing is
+        folder: it holds ``train`` and one of ``HELD_OUT``, or the folders of the classes.
+        skip_broken: decode every file now, and leave out what is broken, not an image or in no class. Otherwise no file is
             decoded, and anything else that is wrong is an error.
         workers: the number of threads that decode.
-        held_out: maps all labels (n,) to which images to test with, (n,), bool; called if no folder holds test images.
+        held_out: takes all labels, (n,), and returns which images to test with, (n,), bool. It is called if no folder holds
+            test images.
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: its contents are something else; or train or test would have no images.
+        ValueError: its contents are wrong, or no images would be left to train or to test with.
         OSError: it cannot be read.
     """
     if wrong := wrong_kind(folder, FOLDER):
@@ -100,7 +101,9 @@ def _halves(folder: Path) -> tuple[Path, Path] | None:
     there = [name for name in ("train", *HELD_OUT) if (folder / name).is_dir()]
     if len(there) > 1 and there[0] == "train":
         return folder / there[0], folder / there[1]
-    if there and any(kind(entry) == FOLDER for entry in _entries(folder / there[0])):  # otherwise it is a class of that name
+    if there and any(
+        kind(entry) == FOLDER for entry in _entries(folder / there[0])
+    ):  # without folders in it, it is a class of that name
         absent = f"none of {', '.join(HELD_OUT)}" if there[0] == "train" else "no train"
         raise ValueError(
             f"imagefolder: {shown(folder)} has {there[0]} but {absent}; it must have both, or the folders of the classes"
@@ -110,7 +113,7 @@ def _halves(folder: Path) -> tuple[Path, Path] | None:
 
 @dataclass
 class _Found:
-    files: dict[str, list[Path]]  # by class; both sorted by name
+    files: dict[str, list[Path]]  # class → its files; classes and files are sorted by name
     problems: list[str] = field(default_factory=list)
 
 
@@ -142,7 +145,7 @@ def _scan(folder: Path, skip_broken: bool, workers: int) -> _Found:
 
 
 def _images(folder: Path, problems: list[str], skip_broken: bool, workers: int) -> list[Path]:
-    """The images of a class; anything else in its folder is added to the problems."""
+    """The images of a class. Anything else in its folder is added to ``problems``."""
     files = []
     for entry in _entries(folder):
         what = kind(entry)

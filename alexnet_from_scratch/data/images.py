@@ -1,4 +1,4 @@
-"""Read one image file with Pillow; whatever is wrong with it raises one kind of error that names the file."""
+"""Read one image file with Pillow. Whatever is wrong with the image raises one kind of error, which names the file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from alexnet_from_scratch.arguments import integer, require_path
 from alexnet_from_scratch.packages import optional
 from alexnet_from_scratch.paths import kind, naming
 
-# The first bytes of photographs' file formats. Others are not even tried: some of Pillow's readers start other programs.
+# The first bytes of the file formats of photographs. No other format is tried: some of Pillow's readers start other programs.
 FORMATS = {
     "Jpeg": rb"\xff\xd8\xff",
     "Png": rb"\x89PNG\r\n\x1a\n",
@@ -32,11 +32,11 @@ SUFFIXES = frozenset(
 )
 
 SWITCH = "ALEXNET_MAX_PIXELS"
-MAX_PIXELS = 120_000_000  # hundred-megapixel cameras need them; a one-kilobyte file can claim many more
-SPARE = 3  # enough, says Pillow, to look the same as scaling in one step (reducing_gap)
+MAX_PIXELS = 120_000_000  # enough for hundred-megapixel cameras; a file of one kilobyte can claim many more
+SPARE = 3  # Pillow says of reducing_gap: from 3 on, the result looks as if scaled in one step
 BAND = 2**18  # pixels that are converted at once
 
-# EXIF's orientation: the step along the stored rows, the step along the columns, and whether to swap the two afterwards.
+# EXIF's orientation: the step along the stored rows, the step along the columns, and whether to swap the two axes afterwards.
 TURNS = {
     2: (1, -1, False),
     3: (-1, -1, False),
@@ -46,9 +46,9 @@ TURNS = {
     7: (-1, -1, True),
     8: (1, -1, True),
 }
-# TIFF's tags that concern pixels, and the sizes of its types in bytes.
+# The TIFF tags that concern pixels, and the size in bytes of each TIFF type.
 TIFF_TAGS = {*range(254, 260), 262, 266, 273, 274, 277, 278, 279, 284, 317, 320, *range(322, 326), 332, 338, 339, 347}
-TIFF_TAGS |= {*range(512, 522), *range(529, 533)}  # JPEG's, YCbCr's
+TIFF_TAGS |= {*range(512, 522), *range(529, 533)}  # of JPEG, of YCbCr
 TIFF_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
 DEEP = ("I;16", "I;16B", "I;16L", "I;16N", "I")  # grey modes with more than 8 bits
 GREY = ("1", "L", "LA", "La", *DEEP)
@@ -62,14 +62,15 @@ def read_image(path: Path | str, for_size: int | None = None) -> np.ndarray:
     """The image as it is meant to be seen: uint8, (H,W) if it is grey, else (H,W,3).
 
     The image is rotated upright (EXIF's orientation). Palettes, CMYK, YCbCr and the like become RGB. Transparent parts are drawn
-    on white. 16-bit samples keep their upper 8 bits. An animation gives its first frame. Metadata (profiles, texts, resolutions)
-    does not matter, not even where it is damaged.
+    on white. 16-bit samples keep their upper 8 bits. Of an animation, the first frame is read. Other metadata (profiles, texts,
+    resolutions) is ignored, even if it is damaged.
 
     Args:
         path: of the file.
-        for_size: the height and width to which ``data.prepare`` will scale it. Only the middle square is returned; a large image
-            is reduced, each pixel to the mean of k·k. At least ``SPARE`` times the size is left; among the possible k, down to
-            half of the largest, the one that loses the fewest outermost rows is chosen.
+        for_size: the height and width to which ``data.prepare`` will scale the image. Only the middle square is then returned,
+            and a large image is reduced: each k·k pixels become their mean. A reduced image keeps at least ``SPARE`` times
+            ``for_size``. Of the k that allow this, from the largest to just over half of it, the one that loses the fewest
+            outermost rows is taken.
 
     Raises:
         BrokenImageError: it is not an image, or is damaged in whatever way; or it has more pixels than the limit, ``MAX_PIXELS``
@@ -84,10 +85,10 @@ def read_image(path: Path | str, for_size: int | None = None) -> np.ndarray:
         for_size = integer("read_image", "for_size", for_size, low=1)
     Image: Any = optional("PIL.Image")
     limit = _limit()
-    if Image.MAX_IMAGE_PIXELS is not None:  # Pillow's own limit must not act first; it is process-wide, and only ever raised
+    if Image.MAX_IMAGE_PIXELS is not None:  # Pillow's own limit must not act first. It is process-wide, so it is only raised
         Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, limit)
     try:
-        # If Pillow opens the file itself, it maps rotated TIFFs with the wrong width.
+        # If Pillow opens the file itself, it memory-maps rotated TIFFs with the wrong width.
         with open(path, "rb", opener=_without_waiting) as file:
             if not file.seekable():
                 raise BrokenImageError(f"is {kind(Path(path))}, not a file")
@@ -142,7 +143,7 @@ def _read(Image: Any, file: IO[bytes], limit: int, for_size: int | None) -> np.n
         largest = max(1, height // (SPARE * for_size))
         factor = min(range(largest, largest // 2, -1), key=lambda k: height % k)
     height, width = height // factor, width // factor
-    # The middle is that of the rotated image: an odd pixel out is on its right or below.
+    # The middle is that of the rotated image. If an odd number of pixels is cut, the larger part is on its right or below.
     top, left = (rows - height * factor + (down < 0)) // 2, (columns - width * factor + (right < 0)) // 2
 
     out = np.empty((height, width) if plain.grey else (height, width, 3), np.uint8)
@@ -156,7 +157,7 @@ def _read(Image: Any, file: IO[bytes], limit: int, for_size: int | None) -> np.n
 
 
 def _open(file: IO[bytes]) -> Any:
-    """The image in a file, with its header read but no pixel."""
+    """The image in a file. Its header has been read, but no pixel."""
     start = file.read(12)
     file.seek(0)
     for name, beginning in FORMATS.items():
@@ -176,12 +177,12 @@ def _open(file: IO[bytes]) -> Any:
     if exif is not None:
         image.info["exif"] = exif
     if name == "Tiff":
-        image.load_end = lambda: None  # which rotates it, differently in each version, and fails on damaged EXIF
+        image.load_end = lambda: None  # Pillow's rotates the image, differently in each version, and fails on damaged EXIF
     return image
 
 
 def _bare_jpeg(file: IO[bytes]) -> tuple[IO[bytes], bytes | None]:
-    """A JPEG file stripped to what its pixels need, and its EXIF: Pillow reads more than it has to, and fails on it."""
+    """A JPEG file reduced to what its pixels need, and its EXIF. Pillow would read the rest too, and fail if it is damaged."""
     bare, exif = io.BytesIO(file.read(2)), None
     bare.seek(2)
     while re.fullmatch(rb"\xff[\xc0-\xcf\xdb-\xfe]", marker := file.read(2)):  # up to the first scan or an unknown marker
@@ -190,7 +191,7 @@ def _bare_jpeg(file: IO[bytes]) -> tuple[IO[bytes], bytes | None]:
         if marker == b"\xff\xe1" and body.startswith(b"Exif\0\0"):
             exif = exif or body
         application = 0xE0 <= marker[1] <= 0xEF or marker[1] == 0xFE  # or a comment
-        # JFIF's and Adobe's say how the colours are stored; decoders ignore shorter ones.
+        # The segments of JFIF and Adobe say how the colours are stored. Decoders ignore such a segment if it is too short.
         if not application or re.match(rb"JFIF\0.{9}|Adobe.{7}", body, re.DOTALL):
             bare.write(marker + length + body)
     bare.write(marker + file.read())
@@ -199,7 +200,7 @@ def _bare_jpeg(file: IO[bytes]) -> tuple[IO[bytes], bytes | None]:
 
 
 def _bare_png(file: IO[bytes]) -> tuple[IO[bytes], bytes | None]:
-    """The same for PNG: Pillow keeps texts in the dict of the image's properties, and a text may be called 'interlace'."""
+    """The same for PNG: Pillow keeps texts and the image's properties in one dict, and a text may be called 'interlace'."""
     bare, exif = io.BytesIO(file.read(8)), None
     bare.seek(8)
     while len(head := file.read(8)) == 8:
@@ -213,7 +214,7 @@ def _bare_png(file: IO[bytes]) -> tuple[IO[bytes], bytes | None]:
 
 
 def _bare_tiff(file: IO[bytes]) -> IO[bytes]:
-    """The same for TIFF, if the value of a tag is missing from the file: Pillow would then not read the tags after it."""
+    """The same for TIFF, but only if the file lacks the value of a tag: Pillow would not read the tags after that one."""
     length = file.seek(0, io.SEEK_END)
     file.seek(0)
     order = "<" if file.read(2) == b"II" else ">"
@@ -237,12 +238,12 @@ def _turn(image: Any) -> tuple[int, int, bool]:
     try:
         tags = image.tag_v2 if image.format == "TIFF" else image.getexif()
         return TURNS.get(tags.get(0x0112), (1, 1, False))
-    except Exception:  # damaged, in a dozen ways
+    except Exception:  # damaged EXIF raises a dozen kinds of error
         return 1, 1, False
 
 
 class _Plain:
-    """Converts a box of an image, which need not be loaded yet, to 8-bit grey or colour on white."""
+    """Converts a box of an image to 8-bit grey or colour, on white. This may be made before the image is loaded."""
 
     def __init__(self, Image: Any, image: Any, file: IO[bytes]) -> None:
         self.Image, self.image = Image, image
@@ -252,7 +253,7 @@ class _Plain:
         if image.format == "TIFF" and image.mode in DEEP:
             self.bits = image.tag_v2[258][0]  # BitsPerSample
             self.negative = image.tag_v2.get(262, 0) == 0  # WhiteIsZero; Pillow inverts up to 8 bits itself
-        # The samples that mean a transparent pixel, if the file names any, with as many bits as it stores.
+        # The sample values that mean a transparent pixel, if the file names any. They have as many bits as the file's samples.
         self.clear = None if image.mode == "P" else image.info.pop("transparency", None)
         self.low = None
         if self.clear is not None and image.format == "PNG":
@@ -266,7 +267,7 @@ class _Plain:
     def __call__(self, box: tuple[int, int, int, int]) -> Any:
         band = self.image.crop(box)
         target = "L" if self.grey else "RGB"
-        if band.has_transparency_data:  # an alpha channel, or a palette's
+        if band.has_transparency_data:  # an alpha channel, or a palette with alpha
             if band.mode in ("La", "RGBa"):
                 band = band.convert(band.mode.upper())
             return self.Image.alpha_composite(self.Image.new("RGBA", band.size, "white"), band.convert("RGBA")).convert(target)

@@ -24,13 +24,13 @@ class Preprocessing(Protocol[X]):
     """What both sides' ``data.Preprocessing`` can do; X is an array or a tensor."""
 
     def training(self, images: list[np.ndarray], choices: Choices) -> X:
-        """uint8 images to the network's input, altered at random as ``choices`` say."""
+        """Turn uint8 images into the network's input, altered as ``choices`` say."""
 
     def evaluation(self, images: list[np.ndarray]) -> X:
-        """uint8 images to the network's input."""
+        """Turn uint8 images into the network's input."""
 
     def ten_crops(self, images: list[np.ndarray]) -> X:
-        """uint8 images to several inputs each."""
+        """Turn each uint8 image into several inputs."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ class Loader(Generic[X]):
     Attributes:
         split: the images and labels.
         preprocessing: turns them into the network's input.
-        batch: the number of images in a batch. An epoch's last batch is smaller if they do not divide evenly.
+        batch: the number of images in a batch. The last batch of an epoch is smaller if too few images are left.
         seed: determines the order of the images and how each is altered.
         workers: the number of threads; each works on one batch.
-        rank: which part of every batch this process takes, where several share it: 0 to ``world`` - 1.
-        world: the number of processes. Their parts together are the batch that a single process would see. Their sizes differ by
-            one image at most, so a last batch of fewer images than processes leaves some without.
+        rank: which part of every batch this process takes, if several processes share it: 0 to ``world`` - 1.
+        world: the number of processes. Their parts together are the batch that a single process would see. The parts differ by at
+            most one image. If a batch has fewer images than there are processes, some processes get none.
 
     Raises:
         TypeError: a number is not an int, ``split`` no Split, or ``preprocessing`` lacks a method.
@@ -87,7 +87,7 @@ class Loader(Generic[X]):
 
         def load(number: int) -> tuple[X, np.ndarray]:
             indices = order[number * self.batch : (number + 1) * self.batch]
-            # Drawn for the whole batch, so that every image gets the same choices however many processes share it.
+            # Drawn for the whole batch, so that every image gets the same choices however many processes share the batch.
             choices = Choices.draw(len(indices), np.random.default_rng([self.seed, epoch, number]))
             part = slice(*(len(indices) * rank // self.world for rank in (self.rank, self.rank + 1)))
             return self.preprocessing.training(self._images(indices[part]), choices[part]), self.split.labels[indices[part]]
@@ -95,9 +95,9 @@ class Loader(Generic[X]):
         return ahead(load, range(first, len(self)), workers=self.workers)
 
     def evaluation(self, *, ten_crops: bool = False) -> Generator[tuple[X, np.ndarray], None, None]:
-        """All images once, in their own order and unaltered, and labels (n,), int64; ten crops of each if asked for.
+        """All images once, in order and without random changes, in batches with their labels, (n,), int64.
 
-        With several processes, each gets its part of every batch.
+        With ``ten_crops``, several crops of each image. If several processes share a batch, each gets its part.
 
         Raises:
             images.BrokenImageError: an image cannot be decoded; raised when its batch is due.

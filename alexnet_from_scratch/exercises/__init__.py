@@ -1,4 +1,4 @@
-"""Exercises: write an operation's backward pass yourself, and see the smallest input on which it is wrong.
+"""Exercises: write an operation's backward pass yourself. If it is wrong, see the smallest input found that shows it.
 
 ``table.py`` has the order and the hints, ``examples.py`` the first inputs, ``stub.py`` makes the file to fill in from the
 shipped source, ``answers.py`` calls what the reader wrote, ``judging.py`` runs it through the parity suite's generic test,

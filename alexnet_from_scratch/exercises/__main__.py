@@ -19,13 +19,13 @@ from alexnet_from_scratch.runs.screen import failing_plainly, reason
 from alexnet_from_scratch.text import CommandLine, shown
 
 CASES = 150  # of each kind; together more than the parity suite's default
-COMPARED = 30  # with each known mistake, to name the reader's
+COMPARED = 30  # cases on which the reader's function is compared with known mistakes
 
 
 def main(arguments: Sequence[str] | None = None, console: Console | None = None) -> int:
     """Write or check an exercise: 0 if it is solved, 1 if not yet."""
     parser = CommandLine("python -m alexnet_from_scratch.exercises", "Write a backward pass, and have it checked.")
-    parser.add_argument("operation", nargs="?", choices=EXERCISES, help="which one, in this order; without it, list them")
+    parser.add_argument("operation", nargs="?", choices=EXERCISES, help="which exercise; without it, list them in order")
     parser.add_argument("--folder", type=Path, default=Path("exercises"), help="where the files to fill in are (%(default)s)")
     parser.add_argument("--cases", type=int, default=CASES, metavar="N", help="how many inputs of each kind to try (%(default)s)")
     options = parser.parse_args(arguments)
@@ -44,7 +44,9 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
             what = f"--folder {options.folder} must be a folder that can be written to, got {reason(error)}"
             raise OSError(what) from error
         console.print(f"Written: {shown(path)}", markup=False, soft_wrap=True)
-        console.print(f"Fill in [bold]{solution(options.operation).__name__}[/] at its end, then run this again.\n")
+        console.print(
+            f"Fill in [bold]{solution(options.operation).__name__}[/] at the end of that file, then run this command again.\n"
+        )
     try:
         if judge(options.operation, load(path, solution(options.operation).__name__), options.cases, console):
             return 0
@@ -53,7 +55,7 @@ def main(arguments: Sequence[str] | None = None, console: Console | None = None)
     except KeyboardInterrupt:
         console.print("Stopped before an answer was found.")
         return 1
-    way = f"The way there: {page_of(options.operation)}. To begin anew, delete {shown(path)}"
+    way = f"How to solve it: read {page_of(options.operation)}. To begin again, delete {shown(path)}"
     console.print(way, markup=False, soft_wrap=True)
     return 1
 
@@ -83,10 +85,11 @@ def judge(operation: str, yours: Function, cases: int, console: Console) -> bool
     if different:
         kinds = " and ".join(stage.title for stage in different)
         console.print(
-            f"At an edge ({kinds}) yours differs from torch. The mathematics does not decide that; the page above does."
+            f"At an edge ({kinds}) your function differs from torch. Mathematics does not decide such cases. The page named above "
+            "says what torch does, and why."
         )
     console.print(side_by_side(operation, yours))
-    console.print(f"What makes it fast is in {page_of(operation)}.")
+    console.print(f"How scratch makes it fast: read {page_of(operation)}.")
     later = list(EXERCISES)[list(EXERCISES).index(operation) + 1 :]
     console.print(f"Next: {command(later[0])}" if later else "That was the last exercise.")
     return True
@@ -98,7 +101,7 @@ def _as_torch_has_it(operation: str, yours: Function, stage: Stage, cases: int, 
     if failure is None:
         console.print(f"[green]✓[/] {stage.title}")
         return True
-    console.print(f"[yellow]≠[/] {stage.title}, not as torch has it. Why: {explained(operation, stage)}\n")
+    console.print(f"[yellow]≠[/] {stage.title}: differs from torch. Why: {explained(operation, stage)}\n")
     console.print(draw(operation, failure))
     return False
 
@@ -114,7 +117,7 @@ def explained(operation: str, stage: Stage) -> str:
 
 def _overview(folder: Path) -> str:
     lines = [f"  {operation:<22}{'begun' if (folder / f'{operation}.py').exists() else ''}" for operation in EXERCISES]
-    return "\n".join([f"Exercises in order, each with  {command('…')}", *lines])
+    return "\n".join([f"Exercises in order. Begin or check one with  {command('…')}", *lines])
 
 
 if __name__ == "__main__":

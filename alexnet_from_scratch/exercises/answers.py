@@ -28,7 +28,7 @@ class NothingFilledInError(WrongAnswerError):
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a function that computes a backward pass or an update: its arguments, and the arrays that come of it."""
+    """One call of a function that computes a backward pass or an update: its arguments, and the resulting arrays."""
 
     arguments: Arrays
     options: dict[str, bool]
@@ -36,7 +36,7 @@ class Call:
 
 
 def run(function: Function, arguments: Arrays, options: dict[str, bool], *, in_place: bool) -> Arrays:
-    """The arrays that a call makes: a backward pass returns them, an update changes data and velocity ``in_place``."""
+    """The arrays that a call produces. A backward pass returns them; an update changes data and velocity ``in_place``."""
     if not in_place:
         returned: Arrays = function(*arguments, **options)
         return returned
@@ -47,10 +47,10 @@ def run(function: Function, arguments: Arrays, options: dict[str, bool], *, in_p
 
 
 def ask(function: Function, arguments: Arrays, options: dict[str, bool], *, in_place: bool) -> tuple[Any, str]:
-    """What the reader's function returns, and what it prints. It may only write to what it is meant to update.
+    """What the reader's function returns, and what it prints. It may write only to the arrays that it is meant to update.
 
     Raises:
-        WrongAnswerError: it raises an error, or nothing is filled in yet.
+        WrongAnswerError: the function raises an error, or nothing is filled in yet.
     """
     printed = io.StringIO()
     writable = (0, 2) if in_place else ()
@@ -66,12 +66,12 @@ def ask(function: Function, arguments: Arrays, options: dict[str, bool], *, in_p
 
 
 def in_form(got: Any, expected: Arrays, name: str) -> Arrays:
-    """The reader's gradients, once it is clear that there are as many as there should be, each of its shape and dtype.
+    """The reader's gradients, after a check that their number, shapes and dtypes are right.
 
-    NumPy turns an array without axes into a scalar at the first product, so a scalar is taken for such an array.
+    In NumPy, a product with a 0-d array is a scalar. Therefore a scalar is accepted where a 0-d array is expected.
 
     Raises:
-        WrongAnswerError: they have another form.
+        WrongAnswerError: the number of gradients, a shape or a dtype is wrong.
     """
     parts = f"a tuple of {len(expected)} gradient{'s' * (len(expected) > 1)}"
     if not isinstance(got, tuple):
@@ -87,7 +87,7 @@ def in_form(got: Any, expected: Arrays, name: str) -> Arrays:
 
 
 def _array_for(value: Any, expected: Any) -> Any:
-    """The value, as an array if it is a scalar where an array without axes is expected."""
+    """``value``; but a scalar becomes an array where a 0-d array is expected."""
     scalar = isinstance(value, float | np.floating) and isinstance(expected, np.ndarray) and not expected.ndim
     return np.asarray(value, expected.dtype) if scalar else value
 
@@ -107,7 +107,7 @@ def _kind(value: Any) -> str:
 
 
 def _read_only(value: Any) -> Any:
-    """A read-only view, because what backward receives belongs to forward and to the caller."""
+    """A read-only view, because the arrays that backward receives belong to forward and to the caller."""
     if not isinstance(value, np.ndarray):
         return value
     view = value.view()

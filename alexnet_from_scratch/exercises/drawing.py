@@ -24,7 +24,10 @@ MOST = 4  # the most planes of an array that are drawn
 
 
 def draw(operation: str, failure: Failure) -> RenderableType:
-    """Input and grad_out; then expected and got, result by result; then what is wrong. Without results only the call."""
+    """The inputs and grad_out; then each result, as expected and as got; then a sentence on what is wrong.
+
+    If the results cannot be compared, the call and the shapes take the place of the arrays.
+    """
     inputs, call = _inputs(operation, failure)
     names = _results(operation, list(inputs))
     rows: list[RenderableType] = [Text(f"{operation}({call})", "bold")]
@@ -88,7 +91,7 @@ def _compared(name: str, expected: np.ndarray, got: Any, wrong: np.ndarray | Non
 
 
 def _faulty(wrong: np.ndarray) -> list[tuple[int, ...]]:
-    """The planes that hold a wrong cell."""
+    """The indices of the planes that hold a wrong cell."""
     return [place for place in np.ndindex(wrong.shape[:-2]) if wrong[place].any()]
 
 
@@ -100,7 +103,7 @@ def _grids(
     colour: str = "",
     other: Any = None,
 ) -> RenderableType:
-    """The last two axes as grids, one for each index of the other axes: those with a fault, ``seen``, come first."""
+    """The last two axes as grids, one for each index of the other axes. If there are too many, those ``seen`` to be wrong stay."""
     title = f"{name} {array.shape}" if array.ndim else name
     if not array.size:
         return Group(Text(title), Text("empty", "dim"))
@@ -159,12 +162,12 @@ def _pattern(expected: np.ndarray, got: np.ndarray, wrong: np.ndarray) -> str:
         if not (np.isfinite(must) & np.isfinite(came)).all():
             return ""
         if np.array_equal(got, -expected):
-            return " The sign is the other way round."
+            return " Every sign is reversed."
         ratios = np.unique((got / expected)[expected != 0])
         if expected[expected != 0].size > 1 and ratios.size == 1 and (got[expected == 0] == 0).all():
             return f" Everything is {ratios[0]:.4g} times what it must be."
         if must.size > 1 and np.array_equal(np.sort(must), np.sort(came)):
-            return " The right numbers, in other cells."
+            return " The numbers are right, but they are in other cells."
         if must.size > 1 and np.isclose(must.sum(), came.sum(), rtol=1e-6):
-            return " As much comes out as must, but in other cells."
+            return " The wrong cells have the right sum, but not each its own part of it."
     return ""

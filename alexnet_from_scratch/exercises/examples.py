@@ -39,7 +39,7 @@ _CALLS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "softmax": ((_LOGITS,), {"dim": 1}),
     "log_softmax": ((_LOGITS,), {"dim": 1}),
     "cross_entropy": ((_LOGITS, np.array([2, 0])), {}),
-    # Two steps, so that the velocity of the first comes into the second.
+    # Two steps, so that the second one uses the velocity of the first.
     "sgd": (
         (_array(1, -2, 3), _array(1, 0, -1), _array(1, 1, 1)),
         {"lr": (0.1, 0.1), "momentum": 0.9, "weight_decay": 0.5},

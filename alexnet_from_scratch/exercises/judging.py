@@ -30,11 +30,11 @@ from alexnet_from_scratch.proof.search import Draw, search
 from alexnet_from_scratch.proof.specs import SPECS, Spec
 
 DTYPE = np.dtype(np.float32)
-# The bound is that of the definition's formula in its order. A right answer may add a row's terms in another: log-softmax's
-# Jacobian times grad_out goes beyond the bound in one row of ten, by up to 3 units in the last place of the largest number. In
-# any order, n rounded products that are no larger add up to within n(n+1)/2 such units. That accepts errors of 3e-6 of the
-# largest number; the mistakes that people make are as large as the numbers themselves on one input or another.
-LONGEST_ROW = 7  # as cases.py draws them: LRN's channels
+# The bound holds for the definition's formula, added in its order. A right answer may add the terms of a row in another order:
+# log-softmax's Jacobian times grad_out goes beyond the bound in one row of ten, by up to 3 units in the last place of the largest
+# number. In any order, the sum of n rounded products, none above the largest number, is off by at most n(n+1)/2 such units. That
+# accepts errors of 3e-6 of the largest number. The mistakes that people make are, on some input, as large as the numbers.
+LONGEST_ROW = 7  # that cases.py draws: the channels of LRN
 ANY_ORDER = LONGEST_ROW * (LONGEST_ROW + 1) // 2
 EPSILON = float(np.finfo(DTYPE).eps)
 SMALLEST_NORMAL = np.finfo(DTYPE).tiny
@@ -42,9 +42,10 @@ SMALLEST_NORMAL = np.finfo(DTYPE).tiny
 
 @dataclass(frozen=True)
 class Stage:
-    """A kind of input: ``palettes`` of numbers, and which arrays count: all that go in and all that should come out.
+    """A kind of input: its ``palettes`` of numbers, and ``counts``, which says whether a case is of this kind.
 
-    ``mark`` is the name of an edge in the section "At the edges" of each operation's page.
+    ``counts`` gets all arrays that go in and all that should come out. ``mark`` is the name of an edge in the section "At the
+    edges" of each operation's page.
     """
 
     title: str
@@ -85,7 +86,7 @@ _EXAMPLE = Stage("the first example", (), lambda arrays: True)
 
 @dataclass
 class Attempt:
-    """An operation with the reader's function, in the form that :func:`examine` takes, and the last call that it saw."""
+    """An operation with the reader's function, in the form that :func:`examine` takes, and the arrays of its last call."""
 
     operation: str
     module: ModuleType
@@ -122,7 +123,7 @@ class Attempt:
         return tuple(self.got)
 
     def _only_what_counts(self) -> None:
-        # Forward's output too: a mean over nothing is NaN, though torch's gradient of it is 0.
+        # Forward's output counts too: a mean over nothing is NaN, though torch's gradient of it is 0.
         outputs = self.out if isinstance(self.out, tuple) else (self.out,)
         arrays = [*self.given, *outputs, self.grad_out, *self.expected]
         numbers = [array for array in arrays if isinstance(array, np.ndarray) and array.dtype.kind == "f"]
@@ -181,10 +182,10 @@ def first_look(operation: str, yours: Function, calls: list[Call]) -> Failure | 
 
 
 def smallest(operation: str, yours: Function, stage: Stage, cases: int) -> Failure | None:
-    """The smallest failure, by number of elements, that the search finds; the same at every run; None if there is none.
+    """The failure with the fewest elements that the search finds, the same at every run; None if it finds none.
 
-    Shrinking stops where no single step makes the case smaller. So a shorter search then starts below the size reached, as long
-    as that helps.
+    Shrinking stops where no single step makes the case smaller. Then a shorter search looks for a still smaller failure, and so
+    on until one finds nothing.
     """
     failure, smaller = None, hunt(operation, yours, stage, cases)
     while smaller:
@@ -195,7 +196,7 @@ def smallest(operation: str, yours: Function, stage: Stage, cases: int) -> Failu
 def hunt(
     operation: str, yours: Function, stage: Stage, cases: int, *, below: int | None = None, shrink: bool = True
 ) -> Failure | None:
-    """A failure with fewer than ``below`` elements, with ``shrink`` one that no single step makes smaller; or None."""
+    """A failure with fewer than ``below`` elements, or None. With ``shrink``, no single step makes the failure smaller."""
     spec = _spec(operation)
     last: Failure | None = None
 
@@ -212,7 +213,7 @@ def hunt(
 
 
 def several_calls(operation: str, yours: Function, cases: int) -> list[Call]:
-    """What the function computes from the first example and from ordinary numbers, to compare it with known mistakes."""
+    """The function's calls on the first example and on ordinary numbers, to be compared with known mistakes."""
     spec = _spec(operation)
     calls: list[Call] = []
     first_look(operation, yours, calls)
@@ -226,7 +227,7 @@ def several_calls(operation: str, yours: Function, cases: int) -> list[Call]:
 
 
 def _search(test: Callable[[Draw], None], cases: int, *, shrink: bool) -> None:
-    # The reader's function may give other results every time; and there may be no smaller case.
+    # There may be no smaller case, and the reader's function may give different results for the same input.
     with warnings.catch_warnings(), suppress(Unsatisfiable):
         warnings.simplefilter("ignore")  # torch's warning about its own speed
         search(test, max(1, cases), shrink=shrink)
@@ -254,7 +255,7 @@ def _try(spec: Spec, attempt: Attempt, case: Case, draw: Any) -> Failure | None:
 
 
 def _largest(arrays: Sequence[Any]) -> float:
-    """The largest finite number."""
+    """The largest finite absolute value in the arrays of floats; 0 if there is none."""
     numbers = [abs(array[np.isfinite(array)]) for array in arrays if isinstance(array, np.ndarray) and array.dtype.kind == "f"]
     return max((float(array.max()) for array in numbers if array.size), default=0.0)
 
@@ -264,7 +265,7 @@ def _failure(case: Case, attempt: Attempt, wrong: Arrays, message: str) -> Failu
 
 
 def _wrong(result: np.ndarray, expected: np.ndarray, reference: Bounded, spread: float) -> np.ndarray:
-    """The cells whose error is larger than rounding explains, in the definition's order, or by ``spread`` in another."""
+    """The cells that are off by more than the bound (for the definition's order) and more than ``spread`` (for any order)."""
     same = (result == expected) | (np.isnan(result) & np.isnan(expected))
     with np.errstate(all="ignore"):
         close = abs(result.astype(np.float64) - expected) <= spread

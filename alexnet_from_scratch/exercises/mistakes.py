@@ -1,8 +1,8 @@
-"""Mistakes that people make, planted into the shipped source, to tell a reader which of them was made.
+"""Mistakes that people make, planted into the shipped source, to tell readers which of them they made.
 
-A mistake is recognized by what it computes: where the reader's function gives arrays, the mistake gives the same, and some of
-them are wrong. It does not matter how the reader's function is written, nor that it raises an error on other inputs. The parity
-suite plants them all as well (``parity_tests/mutants_backward.py``).
+A mistake is recognized by what it computes: wherever the reader's function returned arrays, the planted mistake returns the same
+arrays, and some of them are wrong. It does not matter how the reader's function is written, or that it raises an error on other
+inputs. The parity suite plants all these mistakes as well (``parity_tests/mutants_backward.py``).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Mistake:
 
 
 def name_of(operation: str, calls: Sequence[Call]) -> str | None:
-    """The title of the mistake that computes exactly what the reader's function has computed, if it is a known one."""
+    """The title of the first known mistake that computes, up to rounding, what the reader's function computed; else None."""
     if _computes(operation, solution(operation), calls):
         return None  # none of these calls shows a mistake
     titles = (mistake.title for mistake in MISTAKES[operation] if _computes(operation, planted(operation, mistake), calls))
@@ -59,12 +59,12 @@ def _computes(operation: str, function: Function, calls: Sequence[Call]) -> bool
     try:
         with np.errstate(all="ignore"):
             return all(_same(run(function, call.arguments, call.options, in_place=in_place), call.results) for call in calls)
-    except (ArithmeticError, LookupError, ValueError):  # as IndexError: the mistake makes this call impossible
+    except (ArithmeticError, LookupError, ValueError):  # IndexError, for example: with this mistake, the call is impossible
         return False
 
 
 def _same(ours: Arrays, theirs: Arrays) -> bool:
-    """Whether the arrays are equal but for rounding, whose order the reader may have changed."""
+    """Whether the arrays are equal up to rounding: the reader may add in another order."""
     return all(_close(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
@@ -98,10 +98,10 @@ MISTAKES: dict[str, tuple[Mistake, ...]] = {
     "max_pool2d": (
         Mistake("`=` for `+=` where windows overlap (`+=` at an array of indices does the same)", "] += grad_out", "] = grad_out"),
         Mistake("counting the windows that a cell wins, without grad_out", "+= grad_out[n, c, oh, ow]", "+= 1"),
-        Mistake("sharing the gradient in halves", "+= grad_out[n, c, oh, ow]", "+= grad_out[n, c, oh, ow] / 2"),
+        Mistake("passing on half of the gradient", "+= grad_out[n, c, oh, ow]", "+= grad_out[n, c, oh, ow] / 2"),
         Mistake("dividing the index by H instead of W", "int(indices[n, c, oh, ow]), W)", "int(indices[n, c, oh, ow]), H)"),
         Mistake("row and column exchanged", "h, w = divmod", "w, h = divmod"),
-        Mistake("a sign too many", "+= grad_out", "-= grad_out"),
+        Mistake("subtracting the gradient instead of adding it", "+= grad_out", "-= grad_out"),
         Mistake("sending every plane's gradient to the first image", "grad_x[n, c, h, w]", "grad_x[0, c, h, w]"),
         Mistake("sending every channel's gradient to the first channel", "grad_x[n, c, h, w]", "grad_x[n, 0, h, w]"),
         Mistake(
@@ -122,7 +122,7 @@ MISTAKES: dict[str, tuple[Mistake, ...]] = {
         Mistake("dividing by the window's columns alone", " / len(rows) / len(columns)", " / len(columns)"),
         Mistake("dividing by the window's rows twice", " / len(rows) / len(columns)", " / len(rows) / len(rows)"),
         Mistake(
-            "windows that end rounded down",
+            "rounding the end of a window down",
             "_window(oh, H, OH), _window(ow, W, OW)",
             "range(oh * H // OH, (oh + 1) * H // OH), range(ow * W // OW, (ow + 1) * W // OW)",
         ),
@@ -164,7 +164,9 @@ MISTAKES: dict[str, tuple[Mistake, ...]] = {
         Mistake("leaving out the stride", "weight.shape, geometry))", "weight.shape, geometry._replace(stride=(1, 1))))"),
         Mistake("leaving out the dilation", "weight.shape, geometry))", "weight.shape, geometry._replace(dilation=(1, 1))))"),
         Mistake(
-            "every group at the first group's channels", "weight.shape, geometry))", "weight.shape, geometry._replace(groups=1)))"
+            "reading the first group's channels in every group",
+            "weight.shape, geometry))",
+            "weight.shape, geometry._replace(groups=1)))",
         ),
         Mistake(
             "`=` for `+=` in grad_x, tap by tap: the last tap alone counts",
@@ -209,7 +211,7 @@ MISTAKES: dict[str, tuple[Mistake, ...]] = {
             "j - window.after), min(C, j + window.before + 1)",
             "j - window.before), min(C, j + window.after + 1)",
         ),
-        Mistake("the square's 2 left out", "2 * window.alpha", "window.alpha"),
+        Mistake("leaving out the 2 of the square's derivative", "2 * window.alpha", "window.alpha"),
         Mistake("the path through the scale alone, without out's own slope", "direct + x[n, j", "x[n, j"),
         Mistake(
             "out's own slope alone, without the path through the scale",
@@ -217,12 +219,12 @@ MISTAKES: dict[str, tuple[Mistake, ...]] = {
             "direct",
         ),
         Mistake(
-            "beta left out",
+            "leaving out beta",
             "pull_of(grad_out[i], x[i], scale[i], window.beta)",
             "pull_of(grad_out[i], x[i], scale[i], window.beta) / window.beta",
         ),
         Mistake("the wrong sign for the path through the scale", "direct + x[n, j", "direct - x[n, j"),
-        Mistake("forgetting that the neighbours pull on x[j], so that its x is left out", "x[n, j, *position] * (2", "(2"),
+        Mistake("leaving out the factor x[j] of the neighbours' pulls", "x[n, j, *position] * (2", "(2"),
         Mistake(
             "the channel's own pull alone, without its neighbours'",
             "range(max(0, j - window.after), min(C, j + window.before + 1))",
@@ -245,25 +247,25 @@ MISTAKES: dict[str, tuple[Mistake, ...]] = {
             "sum(g)",
         ),
         Mistake("leaving out the factor in front", "s_c * (g_c - dot)", "g_c - dot"),
-        Mistake("leaving out what is taken from the others", "s_c * (g_c - dot)", "s_c * g_c"),
+        Mistake("leaving out the weighted sum that is subtracted", "s_c * (g_c - dot)", "s_c * g_c"),
         Mistake("log_softmax's gradient", "s_c * (g_c - dot)", "g_c - s_c * sum(g)"),
         Mistake("the wrong sign inside", "g_c - dot", "g_c + dot"),
         Mistake("the wrong sign", "g_c - dot", "dot - g_c"),
         Mistake(
-            "the mean of grad_out for its weighted mean",
+            "the mean of grad_out instead of its weighted mean",
             "dot = sum(g_c * s_c for g_c, s_c in zip(g, s, strict=True))",
             "dot = sum(g) / len(g)",
         ),
     ),
     "log_softmax": (
-        Mistake("the mean of grad_out for its sum", "total = sum(g)", "total = sum(g) / len(g)"),
-        Mistake("each class's own gradient for the sum over all classes", "np.exp(log) * total", "np.exp(log) * g_c"),
+        Mistake("the mean of grad_out instead of its sum", "total = sum(g)", "total = sum(g) / len(g)"),
+        Mistake("each class's own gradient instead of the sum over all classes", "np.exp(log) * total", "np.exp(log) * g_c"),
         Mistake(
             "softmax's gradient",
             "g_c - np.exp(log) * total for",
             "np.exp(log) * (g_c - sum(a * np.exp(b) for a, b in zip(g, logs))) for",
         ),
-        Mistake("a product with the probability too many", "g_c - np.exp(log) * total", "np.exp(log) * (g_c - total)"),
+        Mistake("multiplying by the probability once too often", "g_c - np.exp(log) * total", "np.exp(log) * (g_c - total)"),
         Mistake("leaving out the probability", "np.exp(log) * total", "total"),
         Mistake("the logarithm where the probability belongs", "np.exp(log) * total", "log * total"),
         Mistake("leaving out the sum that all outputs share", "g_c - np.exp(log) * total", "g_c"),
@@ -274,7 +276,7 @@ MISTAKES: dict[str, tuple[Mistake, ...]] = {
     "cross_entropy": (
         Mistake("the wrong sign", "grad_logp[n, c, d] -= ", "grad_logp[n, c, d] += "),
         Mistake(
-            "a sum where grad_out must be divided by the mean's divisor",
+            "not dividing grad_out by the mean's divisor",
             "_spread(grad_out, options, N, D)",
             "_spread(grad_out * options.divisor, options, N, D)",
         ),
@@ -300,13 +302,15 @@ MISTAKES: dict[str, tuple[Mistake, ...]] = {
         Mistake("subtracting the weight decay", "d += weight_decay", "d -= weight_decay"),
         Mistake("leaving out maximize", "-grad[i] if maximize else grad[i]", "grad[i]"),
         Mistake(
-            "turning the sign after the decay was added",
+            "reversing the sign only after adding the decay",
             "d = -grad[i] if maximize else grad[i]\n        if weight_decay != 0:\n            d += weight_decay * data[i]",
             "d = grad[i] + weight_decay * data[i]\n        if maximize:\n            d = -d",
         ),
         Mistake("leaving out nesterov", "d = d + momentum * velocity[i] if nesterov else velocity[i]", "d = velocity[i]"),
         Mistake(
-            "nesterov by the whole velocity instead of momentum times it", "d + momentum * velocity[i] if", "d + velocity[i] if"
+            "nesterov with the whole velocity instead of momentum times the velocity",
+            "d + momentum * velocity[i] if",
+            "d + velocity[i] if",
         ),
         Mistake("leaving out gain", "gain * d", "d"),
         Mistake("`=` where the step must be added to the parameter", "data[i] += rate * d", "data[i] = rate * d"),

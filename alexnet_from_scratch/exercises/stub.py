@@ -18,7 +18,7 @@ WIDTH = 120
 
 
 def solution(operation: str) -> Any:
-    """The shipped version of what the reader will write: the lowest rung's backward pass, or its update."""
+    """The shipped version of what the reader will write: the naive rung's backward pass, or its update."""
     naive = import_module(f"scratch.{operation}").RUNGS["naive"]
     return naive.forward if EXERCISES[operation].in_place else naive.backward
 
@@ -39,7 +39,7 @@ def command(operation: str) -> str:
 
 
 def stub(operation: str) -> str:
-    """All of forward; for the function to write its signature, its arguments, its results and a hint."""
+    """The text of the file: all of forward; and the function to write, with its signature, arguments, results and a hint."""
     exercise = EXERCISES[operation]
     module = import_module(f"scratch.{operation}")
     forward, asked = module.RUNGS["naive"].forward.__name__, solution(operation).__name__
@@ -78,7 +78,7 @@ def stub(operation: str) -> str:
 
 
 def _given(texts: Sequence[str | None]) -> Iterator[str]:
-    yield "# --- given: shipped, as it is; a change here changes nothing in what is checked"
+    yield "# --- given: copied from the shipped source. The check runs the shipped forward, whatever you change in this part"
     yield ""
     yield from (f"\n{text}\n" for text in texts)
     yield ""
@@ -122,7 +122,10 @@ def _signature(source: str, function: ast.stmt) -> str:
 
 
 def _forward_of(module: ModuleType) -> str:
-    """The file's docstring without the formula that would give the solution away: backward's, or all of an update."""
+    """The shipped file's docstring without backward's formula, which would give the solution away.
+
+    Of an update's docstring, only the first line is kept.
+    """
     text = inspect.getdoc(module) or ""
     if "Backward" not in text:
         return text.partition("\n")[0]

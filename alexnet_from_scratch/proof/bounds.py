@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-# exp, log and pow in units of u. NumPy's vectorised float32 log states 4 ulp, glibc's and SLEEF's stay below 1.
+# The error of exp, log and pow, in units of u. NumPy states 4 ulp for its vectorised float32 log; glibc's and SLEEF's stay
+# below 1.
 FUNCTION = 8
 
 # A whole network's error may be this many times torch's own float32 error: test_networks.py has the reasons.
@@ -84,7 +85,7 @@ class Rounding:
         return self.settle(function(a), 0, self.gamma(n) * magnitude + n * self.eta, magnitude)
 
     def settle(self, value: np.ndarray, carried: Any, own: Any, magnitude: np.ndarray) -> Bounded:
-        """``value`` with the error ``carried`` over from the operands and the step's ``own`` error.
+        """``value`` with its error: what is ``carried`` over from the operands, plus the step's ``own``.
 
         ``magnitude`` is the largest absolute value that the step may pass through.
         """
@@ -164,7 +165,7 @@ class Bounded:
         """One more step, which rounds once unless its ``own`` error is given."""
         for operand in (self, other) if other else (self,):
             carried = np.where(np.isfinite(operand.error), carried, np.inf)
-            carried = np.where(np.isnan(operand.value) & (operand.error == 0), 0, carried)  # NaN regardless of the rest
+            carried = np.where(np.isnan(operand.value) & (operand.error == 0), 0, carried)  # NaN, whatever the other operand is
         if own is None:
             own = self.rounding.u * (abs(value) + carried) + self.rounding.eta
         return self.rounding.settle(value, carried, own, abs(value))

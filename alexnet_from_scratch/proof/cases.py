@@ -1,6 +1,6 @@
-"""For each operation, the strategy that draws its valid calls. Every axis is drawn independently: N is not C, H is not W.
+"""For each operation, the strategy that draws its valid calls. Every axis is drawn independently, so N and C, or H and W, differ.
 
-Calls are small, which finds nearly everything and shrinks well; ``large`` ones fill micro-kernels and several threads.
+Calls are small: small ones find nearly every mistake, and shrink well. ``large`` ones fill micro-kernels and several threads.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ def _both(value: Any) -> tuple[int, int]:
 
 
 def _batch(draw: DrawFn, *image: int) -> tuple[int, ...]:
-    """The image's shape after a batch axis, which is sometimes empty, or without one."""
+    """The image's shape, with a batch axis in front or without one. The batch is sometimes empty."""
     n = draw(choice(1, 2, 3, 0, None))
     return image if n is None else (n, *image)
 
 
 def _shape(draw: DrawFn, large: bool, least: int = 0) -> tuple[int, ...]:
-    """Up to four axes, any of them empty; or one to three, one of them long."""
+    """A shape of ``least`` to four axes, any of them empty. A ``large`` shape has one to three axes, one of them long."""
     if not large:
         return tuple(draw(st.lists(st.integers(0, 4), min_size=least, max_size=4)))
     shape = draw(st.lists(st.integers(1, 3), max_size=2))
@@ -50,15 +50,15 @@ def relu(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes = N
 @drawn
 def conv2d(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes = None, *, for_winograd: bool = False) -> Case:
     groups = draw(st.integers(1, 3))
-    # Large ones fill a panel of kernels, almost fill it, or begin the next.
+    # Large cases fill a panel of filters, almost fill it, or begin the next one.
     c_group, oc_group = draw(st.integers(1, 3)), draw(choice(1, 12, 13, 14, 15, 20, 29) if large else choice(1, 2, 6))
     if for_winograd:
-        KH, KW = draw(choice((3, 3), (5, 5), (3, 5), (5, 6), (6, 5), (3, 6), (6, 3), (3, 4), (4, 3)))  # it declines 4
+        KH, KW = draw(choice((3, 3), (5, 5), (3, 5), (5, 6), (6, 5), (3, 6), (6, 3), (3, 4), (4, 3)))  # winograd declines 4
     else:
         KH, KW = draw(st.integers(1, 4)), draw(st.integers(1, 4))
         if draw(choice(False, False, False, False, True)):
             KH, KW = KH + 3, KW + 2  # up to seven rows
-    # A few that winograd declines, too: another step between taps, and windows that are entirely in the padding.
+    # Winograd declines a few of its cases, too: those with dilation, and those with windows entirely in the padding.
     dilation = draw(choice(1, 1, 1, 1, 1, 1, 1, (1, 2))) if for_winograd else draw(int_or_pair(1, 2))
     word = draw(choice(None, None, "same", "valid"))
     # Some paddings are so wide that a window misses x altogether.
@@ -66,15 +66,15 @@ def conv2d(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes =
     padding = word or draw(st.one_of(int_or_pair(0, min(2, KH, KW)), wide))
     stride = 1 if for_winograd or padding == "same" else draw(int_or_pair(1, 3))
     frame = (9, 9) if padding == "same" else (0, 0) if padding == "valid" else _both(padding)
-    # As small as the window allows, or up to four cells more: some sizes are multiples of the stride, others not. Large ones
-    # often have more output pixels than a block of a sum over them: in many rows, or in a few long ones.
+    # Images are as small as the window allows, or up to four cells larger: some sizes are multiples of the stride, others are
+    # not. Large cases often have more output pixels than one block of a sum over pixels: in many rows, or in a few long rows.
     cells = draw(choice(((14, 28), (14, 28)), ((0, 3), (120, 240)), None)) if large else ((0, 4), (0, 4))
     if cells:
         H, W = (
             max(1, reach * (k - 1) + 1 - 2 * p) + draw(st.integers(*more))
             for reach, k, p, more in zip(_both(dilation), (KH, KW), frame, cells, strict=True)
         )
-    else:  # or they nearly fill a block: its last vector then reaches past it
+    else:  # or the output pixels nearly fill a block, whose last vector then reaches past its end
         outputs = draw(choice((15, 17), (17, 15), (18, 14), (1, 255), (18, 28), *([(30, 34)] if for_winograd else [])))
         H, W = (
             out if padding == "same" else max(1, step * (out - 1) + reach * (k - 1) + 1 - 2 * p)
@@ -90,14 +90,17 @@ def conv2d(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes =
 
 
 def conv2d_for_winograd(dtype: Dtype, large: bool = False, palettes: Palettes = None) -> st.SearchStrategy[Case]:
-    """Most of these winograd takes: windows 3, 5 or 6 cells high and wide at stride 1; some are entirely outside x."""
+    """Calls that winograd takes for the most part. Their windows are 3, 5 or 6 cells high and wide, and their stride is 1.
+
+    A few have other windows, dilation, or windows that lie entirely outside x. Winograd declines these.
+    """
     return conv2d(dtype, large, palettes, for_winograd=True)
 
 
 @drawn
 def linear(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes = None) -> Case:
     if large:
-        # A work item of numba's product is up to 112 features of the output, or of the input in backward.
+        # One work item of numba's product covers up to 112 features: of the output, or in backward of the input.
         leading, IN = [draw(st.integers(8, 40))], draw(st.integers(32, 150))
         OUT = draw(st.one_of(st.integers(14, 40), st.integers(113, 240)))
     else:
@@ -107,7 +110,7 @@ def linear(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes =
 
 @drawn
 def linear_of_tiles(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes = None) -> Case:
-    """What numba takes: enough rows and features. Some have just enough for a tile, or one too few, which it declines."""
+    """Calls for the rung numba: with many rows and features, with just enough for its tiles, or with one too few."""
     if draw(st.booleans()):
         return draw(linear(dtype, True, palettes))
     NR = NR_VECTORS * VECTOR_BITS // (8 * dtype.itemsize)
@@ -129,9 +132,10 @@ def max_pool2d(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palett
     kernel, reach = _both(kernel_size), _both(dilation)
     # torch allows padding of up to half a window.
     padding = tuple(draw(st.integers(0, k // 2)) for k in kernel)
-    # Large ones have large planes, or many planes: several vectors of them, the last full or almost empty.
+    # Large cases have large planes, or many planes. Many planes fill several vectors, of which the last is full or almost empty.
     many = large and draw(st.booleans())
-    # At least as long as the distance of the taps: otherwise a window may miss the image, and torch's index is then no cell's.
+    # Each side is at least as long as the distance between taps. In a shorter image a window may miss every cell, and torch's
+    # index is then no cell's.
     H, W = (
         max(d, d * (k - 1) + 1 - 2 * p) + draw(st.integers(0, 20 if large and not many else 4))
         for k, d, p in zip(kernel, reach, padding, strict=True)
@@ -197,12 +201,12 @@ def cross_entropy(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Pal
         target = draw(values(dtype, shape, "after relu"))
     else:
         params["ignore_index"] = ignored = draw(choice(-100, 0, 1, C, C + 7))
-        # torch takes uint8 in the plain cases only.
+        # torch accepts uint8 only without further axes, and not with both weight and smoothing.
         bytes_too = not rest and (weight is None or smoothing == 0)
         kind = draw(choice(np.int64, np.uint8) if bytes_too else choice(np.int64))
         raw = draw(st.binary(min_size=math.prod(positions), max_size=math.prod(positions)))
         numbers = np.frombuffer(raw, np.uint8).astype(np.int64)
-        # Every sixth or so is ignored, even where that number is no class.
+        # About one target in six is ignored, even if ``ignore_index`` is not a class.
         classes = np.where((numbers >= 216) & (kind == np.int64 or ignored >= 0), ignored, numbers % C)
         target = classes.astype(kind).reshape(positions)
     return Case((logits, target), params, palette)

@@ -1,8 +1,9 @@
 """Draws that find bugs, shrink well and are repeatable: arrays, their layout in memory, and the numbers in them.
 
-An array is drawn as a string of bytes, one per element, and a palette maps each byte to one of 256 numbers. So Hypothesis sees
-every element, shrinks each towards byte 0, and repeats a failure bit for bit; and a draw takes microseconds. Low bytes are the
-plain numbers 0, 1, -1, 2 …. Repeated values, and so ties, are common in every palette.
+An array is drawn as a string of bytes, one per element (a long array repeats them), and a palette maps each byte to one of 256
+numbers. So Hypothesis sees the elements, shrinks each towards byte 0, and repeats a failure bit for bit. A draw takes
+microseconds. In the first palettes, low bytes are the plain numbers 0, 1, -1, 2 …. Repeated values, and so ties, are common in
+every palette.
 """
 
 from __future__ import annotations
@@ -24,22 +25,22 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 def _palettes(dtype: np.dtype[Any]) -> dict[str, np.ndarray]:
-    """Palettes by name, plainest first, because failures shrink to the first."""
+    """Palettes by name. The plainest comes first, because failures shrink to the first."""
     info = np.finfo(dtype)
     steps = np.arange(256)
     integers = np.array([0, 1, -1, 2, -2, 3, -3, 4, -4])[steps % 9].astype(dtype)
     # The golden ratio's multiples modulo 1 fill (-2, 2) evenly with numbers that use all bits of their significand.
     reals = (4 * ((steps * 0.6180339887498949) % 1) - 2).astype(dtype)
     reals[:16] = integers[:16]
-    # Four of five exponents are spread, so that sums have terms that must count and terms too small to count.
+    # The exponents are spread from -12 to 12, so that sums have terms that must count and terms that are too small to count.
     wide = reals * np.ldexp(dtype.type(1), (steps * 7) % 25 - 12)
     scale = info.maxexp // 4
     odd = np.array([-np.inf, np.nan, np.inf, -0.0, 0.0, info.smallest_subnormal, -info.tiny / 4, info.tiny])[steps % 8]
-    # A sum of nine products of two such numbers is just below the largest float; a longer sum may be on either side of it.
+    # A sum of a few products of two such numbers is near the largest float, and may be on either side of it.
     near_the_root = np.ldexp(reals, info.maxexp // 2 - 3)
     near_the_largest = np.ldexp(reals, info.maxexp - 2 - steps % 5)
     few_large = np.where(steps < 240, reals, np.ldexp(reals, scale + steps % 16 * (info.maxexp - 6 - scale) // 15))
-    few_large[254:] = np.ldexp(reals[254:], info.maxexp - 1)  # more than half of the largest
+    few_large[254:] = np.ldexp(reals[254:], info.maxexp - 1)  # one is close to the largest
     few_special = np.where(steps < 240, reals, odd)
     many_special = np.where(steps < 128, integers, odd)
     mostly_special = np.where(steps % 4 < 3, -np.inf, integers)  # as in masks; whole windows and rows of -inf
@@ -69,7 +70,7 @@ def drawn(function: Callable[..., Any]) -> Callable[..., st.SearchStrategy[Any]]
     return cache(st.composite(function))
 
 
-@lru_cache(maxsize=None, typed=True)  # 1 and 1.0 are not the same
+@lru_cache(maxsize=None, typed=True)  # 1 and 1.0 are different choices
 def choice(*choices: Any) -> st.SearchStrategy[Any]:
     """Any of the choices; a failure shrinks to the first."""
     return st.sampled_from(choices)
@@ -79,7 +80,7 @@ def choice(*choices: Any) -> st.SearchStrategy[Any]:
 def values(dtype: np.dtype[Any], shape: tuple[int, ...], palette: str) -> st.SearchStrategy[np.ndarray]:
     """A C-contiguous array of ``shape`` with numbers of ``palette``."""
     size, numbers = math.prod(shape), PALETTES[dtype][palette]
-    # A long array repeats itself after a prime number of elements, so that no axis repeats.
+    # A long array repeats itself after 509 elements. That is a prime number, so rows are not all equal.
     raw = st.binary(min_size=min(size, 509), max_size=min(size, 509))
     return raw.map(lambda raw: numbers[np.resize(np.frombuffer(raw, np.uint8), size)].reshape(shape))
 
@@ -123,7 +124,7 @@ def _after_a_fence(array: np.ndarray) -> np.ndarray:
     return _placed(array, fenced_off(array.nbytes))
 
 
-# The same numbers at other positions. A kernel that reads past a fence, a page that cannot be read, ends the process.
+# Ways to lay out the same numbers in memory. A fence is a page that cannot be read: a kernel that touches it ends the process.
 LAYOUTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "C": lambda array: array.copy(),
     "Fortran": lambda array: array.copy(order="F"),
@@ -158,7 +159,7 @@ class Case:
 
     @property
     def elements(self) -> int:
-        """The number of elements: the size to which a failure shrank."""
+        """The number of elements in the positional arrays, by which failures are compared."""
         return sum(array.size for array in self.arrays if array is not None)
 
     def __str__(self) -> str:
@@ -183,11 +184,11 @@ def draw_arrays(
     palettes: Sequence[str] | None = None,
     products: bool = False,
 ) -> tuple[Any, ...]:
-    """An array for each shape (None for None), then the palette's name; one palette for all, as in real data.
+    """An array for each shape (None for None), then the palette's name. All arrays use one palette, as in real data.
 
-    Special numbers are an exception: they may be in the first array alone, since an infinite weight would hide their effect.
-    With ``products`` of two arrays the numbers may also be so large that these are near the largest float. If only a few are,
-    they are in a single array.
+    Special numbers are an exception: often only the first array has them and the others have plain numbers, since an infinite
+    weight would hide the effect of the rest. If the operation computes ``products`` of the arrays, the numbers may also be so
+    large that they or their products are near the largest float. If only a few are so large, they are in a single array.
     """
     palette = draw(choice(*(palettes or [name for name in PALETTES[dtype] if products or not name.startswith("near")])))
     others = draw(choice("reals", palette)) if "special" in palette else "reals" if "here" in palette else palette
@@ -199,4 +200,4 @@ def draw_arrays(
 
 
 layouts = st.sampled_from(list(LAYOUTS))
-memories = st.sampled_from(("reused", *MEMORIES))  # a half is as always, the rest takes longer
+memories = st.sampled_from(("reused", *MEMORIES))  # "reused" is drawn more often: the others take longer

@@ -1,8 +1,8 @@
-"""Memory with watched borders: what a kernel writes or reads outside its arrays is found.
+"""Memory with watched borders, to find what a kernel writes or reads outside its arrays.
 
-:func:`watched` gives results and workspaces fresh memory, each with just the room that was asked for. Memory that is used again
-has more room than that, left by larger arrays before, and would hide an overrun. All of it holds NaN at first. So what is read
-before it was written, or past the end, spoils every result that it reaches.
+:func:`watched` gives results and workspaces fresh memory, each with just the room that was asked for. Reused memory may have more
+room, left by larger arrays, and would hide an overrun. All of the fresh memory holds NaN at first. So a number that is read before
+it was written, or past the end, spoils every result that depends on it.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from scratch.compiled import memory
 
 PAGE = mmap.PAGESIZE
 GUARD = 4096  # bytes of guard words on either side
-# Guard words are NaN in float32 and in float64. Neighbours differ, so a vector copied from one place to another shows.
+# Guard words are NaN in float32 and in float64. Adjacent words differ, so that a vector copied from one place to another is found.
 _WORDS = (0x7FF00001 + np.arange(1 << 18, dtype=np.uint64) % 0xFFFFF) * np.uint64((1 << 32) + 1)
 _serial = itertools.count()
 
 CAN_FENCE = sys.platform == "linux"
-# How results and workspaces are allocated: as always, with guard words on both sides, or up to a page that cannot be read.
+# How results and workspaces are allocated: as usual; with guard words on both sides; or so that they end at a page that cannot be
+# read.
 MEMORIES = ("reused", "guarded", *(["fenced"] if CAN_FENCE else []))
 
 
@@ -41,7 +42,7 @@ def watched(kind: str) -> Iterator[None]:
     """In the block, the results and workspaces of scratch's operations are in memory of that kind, one of MEMORIES.
 
     Raises:
-        OverrunError: at the end of the block, a guard word has changed. To touch a page that cannot be read ends the process.
+        OverrunError: at the end of the block, a guard word has changed. Touching a page that cannot be read ends the process.
     """
     if kind == "reused":
         yield
@@ -71,7 +72,7 @@ def _guarded(size: int) -> tuple[np.ndarray, int]:
 
 
 def fenced(size: int) -> tuple[np.ndarray, int]:
-    """Memory whose last ``size`` bytes end at a page that cannot be read, and where they begin, at least GUARD bytes in."""
+    """Memory that ends at a page that cannot be read, and where its last ``size`` bytes begin: at GUARD or later."""
     room = GUARD + math.ceil(size / PAGE) * PAGE
     return np.frombuffer(_pages(room, fence=room)[:room], np.uint8), room - size
 
@@ -82,9 +83,9 @@ def fenced_off(size: int) -> np.ndarray:
 
 
 def _pages(room: int, fence: int) -> memoryview:
-    """Fresh memory of at least ``room`` bytes and another page, the one at ``fence``, that cannot be read.
+    """Fresh memory of at least ``room`` bytes and one more page. The page at ``fence`` cannot be read.
 
-    An array's base must not reach over it, hence no array.
+    This returns no array, because an array's base must not extend over that page.
     """
     pages = mmap.mmap(-1, math.ceil(room / PAGE) * PAGE + PAGE)
     address = ctypes.addressof(ctypes.c_char.from_buffer(pages)) + fence

@@ -1,6 +1,6 @@
-"""SGD in the shape of an operation, for the generic test: ``forward(parameter, *gradients, lr=...)`` takes one step per gradient.
+"""SGD in the form of an operation, for the generic test: ``forward(parameter, *gradients, lr=...)`` takes one step per gradient.
 
-There is no backward: an optimizer has no gradients.
+``backward`` returns no gradients: an optimizer has none.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from alexnet_from_scratch.proof.reference import Result
 
 @dataclass(frozen=True)
 class Steps:
-    """The operation as done by ``module``, scratch's or torch_impl's ``sgd``."""
+    """The operation as ``module`` does it, which is the ``sgd`` of scratch or of torch_impl."""
 
     module: ModuleType
 

@@ -36,11 +36,11 @@ class Evidence:
     hands_back: bool  # whether the spec says that the input itself comes out
     asked: str  # the rung that was to run
     ran: str  # the rung that did run
-    declined: bool  # whether the spec says that the rung passes this case on
+    declined: bool  # whether the spec says that the rung leaves this case to another
     given: Arrays  # the arrays that scratch got, including grad_out, after it ran
     originals: Arrays  # the same numbers, never shown to scratch
     results: Arrays  # scratch's, copied immediately
-    kept: Arrays  # the arrays themselves, after backward ran a second time
+    kept: Arrays  # the results themselves, not copies, after backward ran a second time
     again: Arrays  # the outputs, and the second backward's gradients
     oracle: Arrays
     reference: Arrays
@@ -66,7 +66,7 @@ def examine(
 ) -> Evidence:
     """Run ``case`` forward and backward with a drawn cotangent, in a drawn layout.
 
-    The last three replace the spec's own, to plant mistakes.
+    The last three arguments replace the spec's own, to plant mistakes.
     """
     scratch_module, torch_module = scratch_module or spec.scratch, torch_module or spec.torch
     with np.errstate(all="ignore"):
@@ -116,7 +116,7 @@ def examine(
 
 
 def _said(spec: Spec, case: Case) -> dict[str, Any]:
-    """The case's parameters without those that are torch_impl's defaults, so that scratch must have the same ones."""
+    """The case's parameters without those that equal torch_impl's defaults. Scratch must then have the same defaults."""
     defaults = {name: parameter.default for name, parameter in inspect.signature(spec.torch.forward).parameters.items()}
     plain = (type(None), bool, int, float, str)
     return {
@@ -145,7 +145,7 @@ def to_numpy(value: Any) -> Any:
 
 
 def assert_rung_ran(e: Evidence) -> None:
-    """If and only if it takes the case: a rung that hands every case to the rung below would pass untested."""
+    """The rung ran if and only if it takes the case. Otherwise a rung that leaves every case to another would go untested."""
     assert (e.ran == e.asked) != e.declined, f"{e.asked} was asked, {'not ' * e.declined}to run, and {e.ran} ran: {e}"
 
 
@@ -242,7 +242,7 @@ def in_bounds(actual: np.ndarray, reference: Bounded) -> np.ndarray:
 
 
 def same_bits(a: Any, b: Any) -> bool:
-    """Equal in every bit, whatever the byte order and memory layout; only arrays are compared."""
+    """Whether two arrays are equal in every bit, whatever their byte order and memory layout. Other values are not compared."""
     if not isinstance(a, np.ndarray) or not isinstance(b, np.ndarray):
         return a is b or not isinstance(b, np.ndarray)
     native = b.dtype.newbyteorder("=")

@@ -30,8 +30,8 @@ def _batched(x: np.ndarray) -> np.ndarray:
 
 
 # --- conv2d -----------------------------------------------------------------------------------------------------------
-# An element of the output is a dot product of C/groups·KH·KW terms plus the bias; of grad_x, one of at most OC/groups·KH·KW; of
-# grad_weight and grad_bias, one of N·OH·OW. So the bound is gamma_n of a dot product, and nothing else.
+# Each element is a dot product. In the output it has C/groups·KH·KW terms, plus the bias; in grad_x it has at most
+# OC/groups·KH·KW terms; in grad_weight and grad_bias, N·OH·OW. So the bound is gamma_n of a dot product, and nothing else.
 
 
 def conv2d(
@@ -212,7 +212,7 @@ def max_pool2d(
 
 
 def adaptive_avg_pool2d(rounding: Rounding, x: Any, *, output_size: Any) -> Result:
-    """Averages as one matrix per axis, A_h x A_wᵀ.
+    """Averages, with one matrix of weights per axis: A_h x A_wᵀ.
 
     An output is a sum of at most m cells and is divided, perhaps by the window's height and then its width: m + 2 roundings.
     A cell's gradient is a sum over the at most m windows that contain it, each divided likewise: m + 2.

@@ -15,7 +15,7 @@ from alexnet_from_scratch.proof.reference import Gradients, Result
 
 # --- local_response_norm ----------------------------------------------------------------------------------------------
 # s = k + alpha/size · Σ x², out = x · s^-beta. A window's sum of squares takes at most `size` roundings, in any order.
-# A running sum (add the channel that enters, subtract the one that leaves) does not satisfy that: it cancels.
+# A running sum (add the channel that enters, subtract the one that leaves) does not stay within that: it cancels.
 
 
 def local_response_norm(
@@ -39,8 +39,8 @@ def local_response_norm(
     out = exact(x) / up
 
     def backward(grad_out: np.ndarray) -> Gradients:
-        # torch computes g x s^(-beta-1) as g (x / s^beta / s^beta) s^(beta-1): the most roundings, and the first to overflow.
-        if beta == 0:  # a constant: its derivative is 0, even where s^-1 is infinite
+        # torch computes g x s^(-beta-1) as g (x / s^beta / s^beta) s^(beta-1). This has the most roundings and overflows first.
+        if beta == 0:  # the power is constant: its derivative is 0, even where s^-1 is infinite
             chain = exact(np.zeros(x.shape))
         else:
             chain = exact(grad_out) * (exact(x) / up / up) * (rounding.rounded(beta) * s.power(beta - 1))

@@ -15,8 +15,8 @@ Draw = Callable[[st.SearchStrategy[Any]], Any]
 def search(test: Callable[[Draw], None], cases: int, *, shrink: bool = True) -> None:
     """Call ``test`` with a function that draws its input, until it raises an AssertionError or has run for ``cases`` inputs.
 
-    With ``shrink`` it is then called for smaller and smaller inputs; the last call that fails has the smallest one.
-    A race between threads fails at one call and passes at the next: this too ends the search.
+    With ``shrink``, ``test`` is then called with smaller and smaller inputs; the last call that fails has the smallest one.
+    A race between threads may fail at one call and pass at the next. This too ends the search.
 
     Raises:
         hypothesis.errors.Unsatisfiable: ``test`` assumed away every input.

@@ -37,7 +37,9 @@ class Spec:
         False
     )  # whether torch's code paths differ on NaN, so that only the reference counts
     declines: Callable[[str, Case], bool] = lambda rung, case: False  # whether the rung leaves the case to another
-    own_bounds: Mapping[str, Callable[..., Any]] = field(default_factory=dict)  # for rungs that round other numbers
+    own_bounds: Mapping[str, Callable[..., Any]] = field(
+        default_factory=dict
+    )  # for rungs that round other numbers than the definition
     own_cases: Mapping[str, Callable[..., st.SearchStrategy[Case]]] = field(default_factory=dict)  # for rungs that decline most
 
     @property
@@ -57,7 +59,7 @@ class Spec:
         return draw(self.cases_of(rung)(dtype, large))
 
     def cases_of(self, rung: str) -> Callable[..., st.SearchStrategy[Case]]:
-        """``cases`` for the rung: where it would decline most of them, every other one is a case that it takes."""
+        """``cases`` for the rung. If it would decline most of them, about half are drawn from ``own_cases`` instead."""
         if rung not in self.own_cases:
             return self.cases
         return lambda *args, **options: st.one_of(self.own_cases[rung](*args, **options), self.cases(*args, **options))

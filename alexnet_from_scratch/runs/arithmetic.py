@@ -15,7 +15,7 @@ LIBRARIES = {"scratch": ("numpy", "numba"), "torch_impl": ("torch",)}
 
 @functools.cache
 def arithmetic(side: str) -> Mapping[str, str]:
-    """The side's own files, the libraries that compute for it, and the processor, which decides on their kernels."""
+    """The hash of the side's files, the versions of its libraries, and the processor, which decides which kernels they use."""
     folder = Path(import_module(side).__path__[0])
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):

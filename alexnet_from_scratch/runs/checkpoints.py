@@ -1,10 +1,11 @@
 """Checkpoints: everything that a run needs to continue as if nothing had happened, one file each.
 
 The file holds the arrays (weights, velocities); its header holds the rest as JSON, and a checksum over both. So whatever a crash,
-a full disk or a bad cable did to a file, it is either whole or known to be damaged, and then the one before it is used.
+a full disk or a bad cable did to a file, it is either whole or known to be damaged. In place of a damaged checkpoint, the one
+before it is used.
 
-It holds no random generator's state, because none needs to be kept: each step draws from a fresh generator, made from the run's
-seed and the step's number (:func:`seeds`).
+A checkpoint holds no state of a random generator, because none needs to be kept: each step draws from a fresh generator, made
+from the run's seed and the step's number (:func:`seeds`).
 """
 
 from __future__ import annotations
@@ -46,7 +47,10 @@ def seeds(seed: int, purpose: Purpose, step: int = 0) -> np.random.SeedSequence:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint holds: arrays, a dict that JSON can express, and what computed them (see ``arithmetic.py``)."""
+    """A loaded checkpoint: its arrays; its state, which is a dict that can be stored as JSON; and ``arithmetic``.
+
+    ``arithmetic`` says which code, libraries and processor computed the arrays (see ``arithmetic.py``).
+    """
 
     path: Path
     arrays: dict[str, np.ndarray]
@@ -54,7 +58,7 @@ class Checkpoint:
     arithmetic: Any = None
 
     def require_arrays(self, expected: Mapping[str, np.ndarray]) -> None:
-        """Raise ValueError, which lists all problems, if the arrays' names, dtypes and shapes are not these."""
+        """Raise ValueError, which lists up to ``NAMED`` problems, unless names, dtypes and shapes of the arrays are these."""
         problems = [f"{name} is missing" for name in expected if name not in self.arrays]
         for name, array in self.arrays.items():
             if name not in expected:
@@ -72,14 +76,14 @@ class Checkpoints:
     """The checkpoints of a run, in a folder; the last ``keep`` are kept.
 
     Args:
-        folder: where they are; made when the first is saved.
+        folder: where they are. It is made when the first checkpoint is saved.
         side: "scratch" or "torch_impl".
         keep: how many to keep, at least 1.
     """
 
     def __init__(self, folder: Path, side: str, keep: int) -> None:
         self.folder, self.side, self.keep = folder, side, keep
-        self._passed_over: list[Path] = []  # when the run was resumed; the next checkpoint replaces them
+        self._passed_over: list[Path] = []  # damaged ones, when the run was resumed; the next save removes them
 
     def path(self, step: int) -> Path:
         """The path of this step's checkpoint."""
@@ -89,7 +93,7 @@ class Checkpoints:
         """Write a checkpoint and remove the surplus ones.
 
         Raises:
-            OSError: it cannot be written. Earlier ones are untouched.
+            OSError: it cannot be written. Earlier checkpoints are untouched.
         """
         path = self.path(step)
         content = {"format": FORMAT, "side": self.side, "arithmetic": dict(arithmetic(self.side)), "state": state}
@@ -101,7 +105,7 @@ class Checkpoints:
             raise self.failure(path, error) from error
         others = [other for other in self.paths() if other not in (path, *self._passed_over)]
         older = [other for other in others if _step(other) < step]
-        newer = others[len(older) :]  # passed over by a run that was stopped before it could save
+        newer = others[len(older) :]  # an earlier resumed run passed these over, and stopped before it saved
         for useless in [*older[: max(0, len(older) + 1 - self.keep)], *newer, *self._passed_over]:
             if useless != path:
                 self._remove_folder(useless)
@@ -130,7 +134,8 @@ class Checkpoints:
         """The newest checkpoint that is whole, or None if there are no files at all; ``report`` is called for each damaged one.
 
         Raises:
-            ValueError: there are files, but none is a whole checkpoint; or it was saved by the other side or another version.
+            ValueError: there are files, but none is a whole checkpoint; or the newest one is the other side's, has another
+                format, or has no valid state.
         """
         problems = []
         for path in reversed(self.paths()):
@@ -159,7 +164,7 @@ class Checkpoints:
         return Checkpoint(path, arrays, found["state"], content.get("arithmetic"))
 
     def _remove_folder(self, path: Path) -> None:
-        """Move a folder with a checkpoint's name aside: its contents are not ours to remove."""
+        """If the path leads to a folder, move it aside: its contents are not ours to remove."""
         if path.is_dir() and not path.is_symlink():
             path.rename(Path(tempfile.mkdtemp(prefix="aside-", dir=self.folder)) / path.name)
 
@@ -169,7 +174,7 @@ def _step(path: Path) -> int:
 
 
 def checksum(arrays: Mapping[str, np.ndarray], content: Mapping[str, Any]) -> str:
-    """SHA-256 over everything: names, types, shapes, bytes."""
+    """SHA-256 over ``content`` and over the names, types, shapes and bytes of the arrays."""
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
     for name in sorted(arrays):
         array = np.require(arrays[name], requirements="C")

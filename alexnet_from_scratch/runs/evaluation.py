@@ -32,7 +32,7 @@ class Evaluation:
         np.add.at(self.confusion, (labels, probabilities.argmax(axis=1)), 1)
         likeliest = np.argsort(-probabilities, axis=1, kind="stable")[:, :5]
         self.top5 += int((likeliest == labels[:, np.newaxis]).sum())
-        # A probability below the smallest float counts as that float, so that the mean loss stays finite.
+        # A probability below the smallest normal float counts as that float, so that the mean loss stays finite.
         self.loss -= float(np.log(np.maximum(chosen, np.finfo(chosen.dtype).tiny), dtype=np.float64).sum())
 
     @property

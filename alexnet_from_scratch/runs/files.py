@@ -1,8 +1,8 @@
 """Arrays in files: written whole or not at all, and never trusted when read.
 
 The format is safetensors: a header in JSON with each array's type, shape and position, then the bytes. Reading one executes
-nothing, no matter who wrote it. The header also holds what else belongs to the arrays, as JSON in an entry named after the kind
-of file, so that the two cannot be separated or mixed up with another file's.
+nothing, no matter who wrote it. The header also holds the other data that belong to the arrays, as JSON in an entry named after
+the kind of file. So arrays and data cannot be separated, or mixed up with those of another file.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from alexnet_from_scratch.paths import naming
 from alexnet_from_scratch.signs import PICKLE, SAFETENSORS, ZIP, described
 from alexnet_from_scratch.text import shown
 
-# In bytes, for writer and reader. Our headers take a few thousand; this has room for tens of thousands of long class names, and a
-# stranger's header must not fill the memory.
+# In bytes, for writer and reader. Our headers take a few thousand. The limit leaves room for tens of thousands of long class names,
+# and keeps a stranger's header from filling the memory.
 HEADER_LIMIT = 2**24
 LONG = 200  # bytes of a file's name; most file systems allow 255
-# The errors of file systems that sync only files, network drives for example.
+# The errors of file systems that can sync only files, such as network drives.
 NOT_FOR_FOLDERS = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 DTYPES: dict[str, np.dtype[Any]] = {
     "F16": np.dtype(np.float16),
@@ -110,7 +110,7 @@ def read_header(path: Path | str, kind: str) -> Header:
             types = {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
     except safetensors.SafetensorError as error:
         raise NotWholeError(f"{path}: must be a complete safetensors file, got: {_brief(error)}") from error
-    _json(path, "its header", header)  # of two entries with one name safetensors takes the last, another reader the first
+    _json(path, "its header", header)  # no name may come twice: safetensors takes the last such entry, others the first
     if kind not in metadata:
         raise NotWholeError(
             f"{path}: must be a {kind} file of this project, got a safetensors file without {kind!r} in its header"
@@ -179,7 +179,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         OSError: see :func:`write`.
     """
     name = path.name
-    if len(os.fsencode(name)) > LONG:  # with more than 255 bytes it would be no name
+    if len(os.fsencode(name)) > LONG:  # the temporary name must not exceed 255 bytes
         name = hashlib.sha256(os.fsencode(name)).hexdigest()
     temporary = path.with_name(f".{name}.unfinished")
     try:
@@ -199,7 +199,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Return when the folder's list of names is on disk; where that cannot be asked for there is nothing to do."""
+    """Return when the folder's list of names is on disk. Where the system offers no way to ask for that, do nothing."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -212,6 +212,6 @@ def sync_folder(folder: Path) -> None:
 
 
 def listed(problems: Sequence[str]) -> str:
-    """Lines for a message that says what is wrong with a file, cut to a readable number."""
+    """The problems as lines of an error message. After twelve, the message says only how many more there are."""
     more = len(problems) - 12
     return "".join(f"\n  {problem}" for problem in problems[:12]) + (f"\n  and {more} more" if more > 0 else "")

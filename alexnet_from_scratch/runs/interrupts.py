@@ -1,4 +1,4 @@
-"""Ctrl-C or a missing package, while a command still imports, gives one line and an exit code, just as it does later.
+"""While a command is still importing, Ctrl-C or a missing package gives one line and an exit code, just as later.
 
 The packages import this first, but only if Python is about to run one of their modules: a library must not change how
 errors are printed.
@@ -18,9 +18,9 @@ INTERRUPTED = 130  # the exit code that shells give for Ctrl-C
 
 
 def end_plainly() -> None:
-    """From now on, if nothing catches one of these, print no traceback.
+    """From now on, print no traceback for Ctrl-C or a missing package that nothing catches.
 
-    A working directory that was deleted ends the command at once: not every package can be imported there.
+    If the working directory was deleted, end the command at once: not every package can be imported there.
     """
     sys.excepthook = _excepthook
     sys.unraisablehook = _unraisablehook
@@ -32,7 +32,7 @@ def end_plainly() -> None:
 
 
 def is_interrupt(error: BaseException | None) -> bool:
-    """Whether it comes from Ctrl-C: a compiled module that is interrupted during its import turns that into an ImportError."""
+    """Whether the error comes from Ctrl-C. A compiled module that is interrupted during its import raises an ImportError."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error is not None
@@ -55,7 +55,7 @@ def _excepthook(kind: type[BaseException], error: BaseException, trace: Tracebac
     if is_interrupt(error):
         print("interrupted", file=sys.stderr)
         raise SystemExit(INTERRUPTED)
-    # "numba": scratch says that Numba cannot read its settings.
+    # An ImportError named "numba" is scratch's, and says that Numba cannot read its settings.
     if not isinstance(error, ModuleNotFoundError) and not (isinstance(error, ImportError) and error.name == "numba"):
         return sys.__excepthook__(kind, error, trace)
     print(f"error: {advice(error, error.name)}", file=sys.stderr)

@@ -33,7 +33,7 @@ MAY_CHANGE = {
     "no_pictures",
     "resume",
 }
-# What a flag needs in order to have an effect: another flag, and that flag's values.
+# What a flag needs in order to have an effect: another flag, with one of these values.
 NEEDS = {
     "data_dir": ("data", ("fashion-mnist", "imagefolder")),
     "skip_broken": ("data", ("imagefolder",)),
@@ -105,7 +105,7 @@ class Options:
         self.require_effect(option.name for option in fields(self) if getattr(self, option.name) != option.default)
 
     def require_effect(self, names: Iterable[str]) -> None:
-        """Raise ValueError if one of these flags has no effect given the others."""
+        """Raise ValueError if one of these flags has no effect with the values of the other flags."""
         for name in names:
             other, values = NEEDS.get(name, ("data", NAMES))
             if (value := getattr(self, other)) not in values:
@@ -187,7 +187,7 @@ class Options:
             if options.out is not None and kind(Path(options.out)) not in (FOLDER, ABSENT):
                 raise ValueError(f"--out must name a folder, and {options.out} is {kind(Path(options.out))}")
             if options.resume and (saved := options.checkpoints(side).newest(report=lambda _: None)):
-                # The run's folder is where it was found, even if it began elsewhere.
+                # The run's folder is the one in which it was found, even if the run began in another.
                 options = cls(**{**asdict(cls.of(saved)), "out": options.out, **given})
             options.require_effect(given)
         except (ValueError, OSError, ModuleNotFoundError) as error:

@@ -1,4 +1,4 @@
-"""Pictures of what a run has learned, and how, from the files in its folder; drawn by matplotlib as PNG and SVG.
+"""Pictures of what a run has learned and how it learned, from the files in its folder. matplotlib draws them as PNG and SVG.
 
 =============  ==========================  ================================================================================
 picture        drawn from                  what it shows
@@ -37,7 +37,7 @@ from alexnet_from_scratch.runs.weights import open_weights
 from alexnet_from_scratch.signs import require_file
 from alexnet_from_scratch.text import CommandLine, shown
 
-if TYPE_CHECKING:  # a run works without matplotlib where it is not installed
+if TYPE_CHECKING:  # a run also works where matplotlib is not installed
     from matplotlib.figure import Figure
 
 Stages = Callable[[Path | str, Path | str], tuple[list[tuple[str, np.ndarray]], Sequence[str]]]
@@ -79,9 +79,9 @@ def draw(folder: Path, stages: Stages, image: Path | str | None = None, out: Pat
     """Draw what the folder has files for. If one picture fails, the others are still drawn.
 
     Args:
-        folder: of a run.
+        folder: the run's.
         stages: runs an image through the network.
-        image: which one; by default the example that the run saved.
+        image: the path of that image; by default the example that the run saved.
         out: where the pictures go; by default into ``folder``.
 
     Returns:
@@ -90,9 +90,9 @@ def draw(folder: Path, stages: Stages, image: Path | str | None = None, out: Pat
     Raises:
         ModuleNotFoundError: matplotlib is not installed.
         FileNotFoundError: the folder holds nothing to draw from.
-        OSError: the pictures cannot be written. Then none is.
+        OSError: the pictures cannot be written.
     """
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # without a home it tells at length where its caches are
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # without a home folder, it reports at length where its caches are
     matplotlib = optional("matplotlib")
     weights, metrics, confused = (folder / name for name in ("weights.safetensors", "metrics.jsonl", "confusion.json"))
     example = Path(image or folder / "example.png")
@@ -109,7 +109,7 @@ def draw(folder: Path, stages: Stages, image: Path | str | None = None, out: Pat
         raise FileNotFoundError(f"{folder}: holds no run: weights.safetensors, metrics.jsonl and confusion.json are all missing")
     contents: dict[str, bytes] = {}
     problems = []
-    # Names of classes are text, even if matplotlib would take one for a formula and whatever the user's settings.
+    # The names of classes are plain text, even if matplotlib would take one for a formula. The user's settings do not count.
     settings = {"text.parse_math": False, "svg.hashsalt": "run", "svg.fonttype": "none"}
     with matplotlib.rc_context(), warnings.catch_warnings():
         matplotlib.rcdefaults()
@@ -135,7 +135,7 @@ def _drawn(name: str, figure: Figure) -> dict[str, bytes]:
 
 
 def _write(folder: Path, contents: dict[str, bytes]) -> list[Path]:
-    """Write the files, or none of them if there is no room for all."""
+    """Write the files; if there is no room for all, write none of them."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder) as unfinished:
         for name, content in contents.items():
@@ -150,7 +150,7 @@ def _write(folder: Path, contents: dict[str, bytes]) -> list[Path]:
 
 
 def _confusion_of(path: Path) -> tuple[np.ndarray, list[str]]:
-    """The matrix and the classes in the file; if it does not hold them, a ValueError names it."""
+    """The matrix and the classes in the file. If the file does not hold them, a ValueError names the file."""
     require_file(path)  # opening a pipe might wait forever
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -181,7 +181,7 @@ def filters(weight: np.ndarray) -> Figure:
 
 
 def activations(stages: list[tuple[str, np.ndarray]], classes: Sequence[str]) -> Figure:
-    """An image's path: the channels with the largest output after a convolution's ReLU, and what the next layers make of them."""
+    """An image's way through the network. Of the layers around a ReLU, the channels with its largest mean outputs are drawn."""
     (_, image), *layers, (_, probabilities) = stages
     maps = [(name, out) for name, out in layers if out.ndim == 3]
     vectors = [(name, out) for name, out in layers if out.ndim == 1]
@@ -220,9 +220,7 @@ def activations(stages: list[tuple[str, np.ndarray]], classes: Sequence[str]) ->
 
 
 def curves(lines: list[dict[str, Any]]) -> Figure:
-    """Loss and accuracy from a run's metrics: steps as means over stretches of the run, with a band for the middle 80 % of
-    each.
-    """
+    """Loss and accuracy from a run's metrics. Steps are averaged over stretches; a band shows the middle 80 % of each stretch."""
     steps = [line for line in lines if "loss" in line]
     if not steps:
         raise ValueError("no step has been taken")
@@ -301,7 +299,7 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _lay_out(figure: Figure) -> None:
-    """Solve for the positions of the axes once and round them: the solver's last digit may vary, and names in the SVG with it."""
+    """Solve for the positions of the axes once and round them: the solver's last digit may vary, and with it names in the SVG."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     for axis in figure.axes:

@@ -10,7 +10,7 @@ import numpy as np
 
 from alexnet_from_scratch.packages import optional
 
-if TYPE_CHECKING:  # a command reports itself that rich is missing
+if TYPE_CHECKING:  # if rich is missing, the command itself says so
     from rich.console import Console
 
 
@@ -40,7 +40,7 @@ class ProgressBar:
         self._progress.stop()
 
     def show(self, step: int, epoch: int, images: int, loss: float, accuracy: float) -> None:
-        """Show that a step is done, and the numbers' means over about twenty steps."""
+        """Show that a step is done, with each number's mean over about twenty steps."""
         now = time.monotonic()
         numbers = np.array([loss, accuracy, images / max(now - self._last, 1e-9)])
         self._last = now

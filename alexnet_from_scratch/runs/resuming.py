@@ -18,7 +18,7 @@ from alexnet_from_scratch.runs.schedule import Schedule
 from alexnet_from_scratch.runs.state import Position
 from alexnet_from_scratch.signs import require_file
 
-# Options that may differ when an ended run is resumed: where things are, and what an evaluation depends on, if there is one.
+# Options that may differ when an ended run is resumed: where things are; and if it is evaluated again, what that depends on.
 WITHOUT_STEPS = {"data_dir", "out", "resume"}
 OF_AN_EVALUATION = {"ten_crops", "threads", "workers", "device", "no_pictures"}
 
@@ -32,11 +32,11 @@ def checked(
         checkpoint: it may come from anywhere, so nothing in it is trusted.
         options: those of the run that is to continue.
         dataset: what the run learns.
-        schedule: its learning rate's, as it is at the start.
-        arrays: the network's, under their names in checkpoints; only types and shapes matter.
+        schedule: that of its learning rate, as it is at the start.
+        arrays: the learner's, under their names in checkpoints; only the types and shapes of the network's matter.
 
     Raises:
-        ValueError: it belongs to another run, or is not a run's; the message names the file and the field.
+        ValueError: the checkpoint belongs to another run, or is not valid; the message says why, and names the file.
     """
     path = checkpoint.path
     found = options.of(checkpoint)
@@ -102,7 +102,7 @@ def last_step(options: Options, dataset: Dataset) -> int:
 
 
 def fingerprint(dataset: Dataset) -> str:
-    """Identifies a data set by its classes and labels, so that another one, or added or removed images, are noticed."""
+    """Identifies a data set by its classes and labels. It changes if images are added or removed, not if pixels change."""
     digest = hashlib.sha256(json.dumps(dataset.classes).encode())
     for split in (dataset.train, dataset.test):
         digest.update(b"%d" % len(split))

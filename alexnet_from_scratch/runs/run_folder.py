@@ -31,7 +31,11 @@ RESULTS = (
     *(f"{name}.{suffix}" for name in PICTURES for suffix in ("png", "svg")),
 )
 KINDS = ({"loss", "accuracy", "lr"}, {*NUMBERS})  # a metrics line of a step, and of an evaluation
-LOCKED_OUT = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES)  # another process has the lock; any other error: no locks here
+LOCKED_OUT = (
+    errno.EAGAIN,
+    errno.EWOULDBLOCK,
+    errno.EACCES,
+)  # another process has the lock; any other error means that locks do not work here
 FAR = 2**40  # Windows makes locked bytes unreadable to others: lock one past any file's end
 
 _locked: weakref.WeakSet[io.FileIO] = weakref.WeakSet()
@@ -151,7 +155,7 @@ class RunFolder:
             yield
         except OSError as error:
             with contextlib.suppress(OSError):
-                self._file.truncate(self._length)  # no line is better than half a line
+                self._file.truncate(self._length)  # half a line is worse than none
             raise self.checkpoints.failure(self.metrics, error) from error
 
 
@@ -189,7 +193,7 @@ def _lock(descriptor: int) -> None:
 
 
 def _let_go() -> None:
-    """In a forked child: the lock is the parent's and must not outlive it."""
+    """In a forked child, close the locked files: the lock is the parent's and must not outlive the parent."""
     for file in _locked:
         file.close()
 

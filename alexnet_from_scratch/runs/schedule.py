@@ -12,13 +12,13 @@ KINDS = ("plateau", "steps")
 class Schedule:
     """The learning rate; every drop divides it by ten.
 
-    "plateau": a drop when the held-out error has not improved for ``patience`` epochs, which the authors did by hand (section 5).
+    "plateau": a drop when the held-out error has not improved for ``patience`` epochs, as the authors did by hand (section 5).
     "steps": a drop every ``every`` epochs.
 
     Attributes:
         drops: the number of drops so far.
         best: the lowest error so far.
-        waited: epochs since then or since the last drop.
+        waited: epochs since the lowest error or since the last drop, whichever came later.
     """
 
     kind: str
@@ -34,7 +34,7 @@ class Schedule:
         return self.start * 0.1**self.drops
 
     def after_epoch(self, epoch: int, error: float) -> None:
-        """Record the held-out error, from 0 to 1, after ``epoch``, counted from 0."""
+        """Record the held-out ``error`` (0 to 1) after ``epoch`` (counted from 0)."""
         if self.kind == "steps":
             self.drops = (epoch + 1) // self.every
         if error < self.best:

@@ -15,7 +15,7 @@ from alexnet_from_scratch.paths import naming
 from alexnet_from_scratch.runs.interrupts import INTERRUPTED, is_interrupt
 from alexnet_from_scratch.text import print_any_text, shown
 
-if TYPE_CHECKING:  # a command reports itself that rich is missing
+if TYPE_CHECKING:  # if rich is missing, the command itself says so
     from rich.console import Console
 
 PLAIN = (ValueError, OSError, FloatingPointError, ModuleNotFoundError, MemoryError)  # what a user can fix
@@ -57,7 +57,7 @@ class _Screen:
 
 
 class _Output:
-    """Standard output, whose errors say that they are its own."""
+    """Standard output. Its errors name it."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -75,7 +75,7 @@ class _Output:
 
 
 def tell(text: str) -> None:
-    """Print a line on standard error, if it is open."""
+    """Print a line on standard error, if that is open."""
     screen = _Screen(sys.stderr)
     screen.write(f"{text}\n")
     screen.flush()
@@ -107,7 +107,7 @@ def failing_plainly() -> Iterator[None]:
         with redirect_stdout(_Output(sys.stdout) if sys.stdout else None):
             yield
             print(end="", flush=True)
-    except BrokenPipeError as error:  # the reader of the output has read enough
+    except BrokenPipeError as error:  # the program that reads the output has stopped reading
         _drop(sys.stdout)
         raise SystemExit(1) from error
     except (Exception, KeyboardInterrupt) as error:

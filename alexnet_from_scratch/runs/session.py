@@ -72,7 +72,7 @@ class Run:
         main: whether this process is the one that writes and prints.
 
     Entering it raises:
-        ValueError: the folder already holds a run; or the run to resume is missing, is another one or is damaged; or an option
+        ValueError: the folder already holds a run; or the run to resume is missing, is a different run or is damaged; or an option
             would have no effect.
         BlockingIOError: another run is writing to the folder.
         OSError: the folder cannot be read or written.
@@ -108,7 +108,7 @@ class Run:
 
     def __enter__(self) -> Self:
         with ExitStack() as undone_on_failure:
-            if threading.current_thread() is threading.main_thread():  # no other thread may handle signals in Python
+            if threading.current_thread() is threading.main_thread():  # in Python, no other thread may set handlers
                 for number in _asking_to_stop():
                     self._handlers[number] = signal.signal(number, self._interrupt)
                     undone_on_failure.callback(signal.signal, number, self._handlers[number])
@@ -117,18 +117,18 @@ class Run:
             if self.main:
                 self.folder.cut(self.position.metrics)
                 if self.position.step == 0:
-                    self._save()  # so that there is something to resume from the start
+                    self._save()  # so that a run that stops at once can be resumed
             self._bar = undone_on_failure.enter_context(ProgressBar(self.console, self.position.step, self._last_step))
             self._cleanup = undone_on_failure.pop_all()
         return self
 
     def epochs(self) -> Iterator[int]:
-        """The epochs that are left, counted from 0; the first may have begun already."""
+        """The epochs that are left, counted from 0. The first of them may have begun already."""
         while not self._over:
             yield self.position.epoch
 
     def batches(self, batches: Generator[Batch, None, None]) -> Iterator[Batch]:
-        """The epoch's batches from the run's position on, until there are enough steps."""
+        """The epoch's batches from the run's position on, up to the run's last step."""
         with closing(batches):
             while self.position.step < self._last_step and (batch := next(batches, None)) is not None:
                 yield batch
@@ -186,9 +186,9 @@ class Run:
             self._stop()
 
     def finish(self, stages: pictures.Stages) -> dict[str, Any]:
-        """Save the results, print and return their summary, and draw pictures, one of them by ``stages`` (see ``pictures.py``).
+        """Save the results, draw pictures (one of them by ``stages``, see ``pictures.py``), print and return the summary.
 
-        The last checkpoint is saved at the end, so that a run that is killed before then repeats all this when it is resumed.
+        The last checkpoint is saved after the results, so that a run that is killed before then saves them when it is resumed.
 
         Raises:
             OSError: a file could not be written.
@@ -288,7 +288,7 @@ class Run:
             elif self.main:
                 self.folder.require_free()
                 self._own(stack)
-                self.folder.require_free()  # until now it could have been another run's
+                self.folder.require_free()  # before it was locked, another run may have used it
         except (ValueError, OSError) as error:
             failure = error
         failed, processes, steps = self.total(np.array([failure is not None, 1, self.position.step], np.float64)).tolist()
@@ -339,10 +339,10 @@ class Run:
 
 
 def _asking_to_stop() -> list[int]:
-    """The signals of Ctrl-C, of a system that shuts down and of a terminal that is closed.
+    """The signals that ask a run to stop: those sent by Ctrl-C, by a system shutdown and by closing the terminal.
 
-    A signal that is ignored from the start stays ignored, as ``nohup`` and shells intend. SIGTERM is an exception: torch_impl
-    ignores it around a run, see ``Workers.joined``.
+    A signal that is ignored from the start stays ignored, as ``nohup`` and shells intend. SIGTERM is an exception, because
+    torch_impl itself ignores it around a run (see ``Workers.joined``).
     """
     hang_up = [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []  # Windows has no SIGHUP
     heeded = [number for number in (signal.SIGINT, *hang_up) if signal.getsignal(number) is not signal.SIG_IGN]

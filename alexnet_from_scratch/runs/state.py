@@ -1,4 +1,4 @@
-"""What a checkpoint says about its run, apart from arrays; checked like anything from a file, despite the checksum."""
+"""What a checkpoint says about its run, apart from arrays. It is checked like anything from a file, despite the checksum."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Position:
         numbers: that evaluation's result.
         metrics: the length of the metrics file in bytes.
         seconds: how long the run has taken, over all its parts.
-        schedule: of the learning rate.
+        schedule: the state of the learning rate's schedule.
     """
 
     step: int = 0
@@ -47,12 +47,12 @@ class Position:
         Args:
             path: for the message.
             value: what should be a position, from JSON.
-            batches: the number in an epoch.
+            batches: the number of batches in an epoch.
             last: the step at which the run was to end.
-            schedule: of the learning rate, at its start.
+            schedule: that of the learning rate, as it is at the start.
 
         Raises:
-            ValueError: it is not a position, or not possible in such a run; the message names the field.
+            ValueError: ``value`` is not a position, or is impossible in such a run; the message names the field.
         """
         require_fields(path, "position", value, [field.name for field in fields(cls)])
         position = cls(**value)
@@ -105,7 +105,10 @@ def require_fields(path: Path, name: str, value: Any, fields: Collection[str]) -
 
 
 def require_number(path: Path, name: str, value: Any, kind: type, low: float, high: float = math.inf) -> None:
-    """Raise ValueError unless ``value`` is an int, or a finite float, from ``low`` to ``high``."""
+    """Raise ValueError unless ``value`` is of ``kind`` (int or float) and from ``low`` to ``high``.
+
+    An int also counts as a float, a bool as neither. A float must be finite.
+    """
     fits = isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
     if not (fits and low <= value <= high and value < math.inf):
         upper = "or more" if high == math.inf else f"to {high}"

@@ -13,8 +13,8 @@ from alexnet_from_scratch.data.images import read_image
 from alexnet_from_scratch.packages import optional
 from alexnet_from_scratch.text import CommandLine, shown
 
-SIDE = 256  # of the photograph that the network's first layers are cut from
-CHANNELS = 8  # drawn of each stage
+SIDE = 256  # height and width to which the photograph is scaled
+CHANNELS = 8  # how many channels of each stage are drawn
 
 Stages = Iterable[tuple[str, Any]]  # a stage's name, and its array or tensor
 
@@ -50,7 +50,7 @@ def show(stages: Stages, pictures: Path | None = None) -> None:
 
 
 def _draw(x: np.ndarray, stage: str, path: Path) -> None:
-    """The first channels of (N,C,H,W) in a row; of a weight, those of its first filter."""
+    """Draw the first channels of ``x[0]`` in a row, for x (N,C,H,W): those of the first image or of the first filter."""
     planes = x[0, :CHANNELS]
     figure = optional("matplotlib.figure").Figure(figsize=(1.3 * len(planes) + 0.2, 2), layout="constrained")
     peak = float(abs(planes).max()) or 1.0

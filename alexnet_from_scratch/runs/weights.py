@@ -1,7 +1,7 @@
 """A network's weights in a file, with everything that a prediction needs: the variant, the classes, the preprocessing.
 
 Both sides read and write the same files. Such a file may come from anywhere, so nothing in it is trusted: every name, type, shape
-and value is checked before a network uses it. The writer checks the same, so that what it writes can be read. A run calls
+and value is checked before a network uses it. The writer makes the same checks, so that what it writes can be read. A run calls
 :func:`require_classes` at its start, to learn as early as possible whether it can write the file.
 """
 
@@ -45,10 +45,10 @@ class WeightsFile:
     classes: tuple[str, ...]
 
     def read(self, shapes: Mapping[str, tuple[int, ...]]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """The network's arrays, float32, which must have exactly these names and shapes; and those of the preprocessing.
+        """The network's arrays, float32, and the preprocessing's. The network's must have exactly these names and ``shapes``.
 
         Raises:
-            ValueError: names, types or shapes are wrong, all listed in one message; or values are impossible.
+            ValueError: names, types or shapes are wrong (one message lists them); or values are impossible.
         """
         path = self.header.path
         require_arrays(path, self.variant, len(self.classes), self.header.arrays, shapes)
@@ -81,7 +81,7 @@ def open_weights(path: Path | str) -> WeightsFile:
     classes: Any = about.get("classes")
     require_variant(path, variant)
     require_classes(path, classes)
-    # Before a network with this many outputs is made: the file must hold them.
+    # The file must hold as many outputs as it has classes. This is checked before a network of that size is made.
     require_arrays(path, variant, len(classes), header.arrays)
     return WeightsFile(header, variant, tuple(classes))
 
@@ -96,7 +96,7 @@ def save(
     """Write the file that :func:`open_weights` opens.
 
     Raises:
-        ValueError: it could not be opened or read again: see :meth:`WeightsFile.read`.
+        ValueError: the file could not be opened or read again: see :meth:`WeightsFile.read`.
         OSError: it cannot be written; the old file is still there.
     """
     require_variant(path, variant)
@@ -111,7 +111,7 @@ def save(
 
 
 def require_variant(path: Path | str, variant: object) -> None:
-    """Raise ValueError unless there is such a network."""
+    """Raise ValueError unless ``variant`` is the name of a network."""
     if variant not in list(VARIANTS):
         raise ValueError(f"{path}: its variant must be one of {', '.join(VARIANTS)}, got {reprlib.repr(variant)}")
 
@@ -137,7 +137,7 @@ def require_classes(where: Path | str, classes: object) -> None:
 def require_arrays(
     path: Path | str, variant: str, classes: int, found: Found, shapes: Mapping[str, tuple[int, ...]] | None = None
 ) -> None:
-    """Raise ValueError, listing all problems, if names, types or shapes of a file's arrays are not those of the variant.
+    """Raise ValueError, listing the problems, if names, types or shapes of a file's arrays are not those of the variant.
 
     Args:
         path: the file.
