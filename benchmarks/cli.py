@@ -291,14 +291,14 @@ def timed(settings: Settings, name: str, isa: str | None) -> Report:
 
 
 def known_isa(isa: str | None) -> str | None:
-    """``--isa``, which must be one of those whose variables are known."""
+    """``isa``, if it is None or one of ``ISAS``; otherwise a usage error."""
     if isa is not None and isa not in ISAS:
         raise typer.BadParameter(f"--isa must be among {sorted(ISAS)}, got {isa!r}")
     return isa
 
 
 def save(report: Report, json: Path, kept: str | None) -> None:
-    """Write the results, with ``kept`` also under that name in the folder of this kind of machine."""
+    """Write the results. A complete run without wrong results is also kept as ``kept``, in the folder of this kind of machine."""
     report.save(json)
     console.print(f"Every sample is in {json}.")
     if kept and not report.interrupted and not report.failures():
@@ -356,7 +356,7 @@ def interruptible(report: Report) -> Iterator[None]:
 
 
 def leave(report: Report, *, strict: bool = False) -> None:
-    """Exit with a code: 1 if a result was wrong, 3 if the run is not trusted and ``strict``. A noisy machine is not an error."""
+    """Exit with 130 after Ctrl-C, with 1 if a result was wrong, and with 3 if ``strict`` and the run is not trusted."""
     if report.interrupted:
         console.print("Interrupted: only part of the rows was measured.")
         raise typer.Exit(INTERRUPTED)

@@ -1,1 +1,1 @@
-"""Images and labels: data sets, folders, files, and batches prepared ahead of time. This package uses neither scratch nor torch."""
+"""Images and labels: data sets, folders, files, and batches made ahead of time. This package uses neither scratch nor torch."""

@@ -85,8 +85,8 @@ def judge(operation: str, yours: Function, cases: int, console: Console) -> bool
     if different:
         kinds = " and ".join(stage.title for stage in different)
         console.print(
-            f"At an edge ({kinds}) your function differs from torch. Mathematics does not decide such cases. The page named above "
-            "says what torch does, and why."
+            f"At an edge ({kinds}) your function differs from torch. Mathematics does not decide such cases. The page named "
+            "above says what torch does, and why."
         )
     console.print(side_by_side(operation, yours))
     console.print(f"How scratch makes it fast: read {page_of(operation)}.")

@@ -103,7 +103,7 @@ def _grids(
     colour: str = "",
     other: Any = None,
 ) -> RenderableType:
-    """The last two axes as grids, one for each index of the other axes. If there are too many, those ``seen`` to be wrong stay."""
+    """The last two axes as grids, one for each index of the other axes. If there are too many, the wrong ones (``seen``) stay."""
     title = f"{name} {array.shape}" if array.ndim else name
     if not array.size:
         return Group(Text(title), Text("empty", "dim"))

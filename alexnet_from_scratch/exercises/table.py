@@ -24,14 +24,16 @@ _GRAD_X = "``(grad_x,)``, of x's shape and dtype."
 _GRAD_OUT = "how much the loss grows with each element of out, (N,C,OH,OW)."
 _ROWS = "any shape; ``rows(out, dim)`` views it as (OUTER,C,INNER), and the operation runs along C."
 _LAYER = (
-    "``(grad_x, grad_weight, grad_bias)``, each of its array's shape and dtype; None if it is not wanted or its array is absent."
+    "``(grad_x, grad_weight, grad_bias)``, each of its array's shape and dtype; None for one that is not wanted, or whose array "
+    "is absent."
 )
 
 EXERCISES = {
     "relu": Exercise(
         {"grad_out": "how much the loss grows with each element of out; any shape.", "out": "what forward returned; same shape."},
         _GRAD_X,
-        "Move one x by a little. By how much does out move where x is positive, and where it is negative? out alone tells you which case it is.",
+        "Move one x by a little. By how much does out move where x is positive, and where it is negative? out alone tells you "
+        "which case it is.",
     ),
     "dropout": Exercise(
         {
@@ -66,8 +68,8 @@ EXERCISES = {
             "need_grad_x": "whether grad_x is wanted.",
         },
         _LAYER,
-        "Every product x·weight in forward adds one term to grad_x, with weight as the slope, and one term to grad_weight, with x "
-        "as the slope.",
+        "Every product x·weight in forward adds one term to grad_x, with weight as the slope, and one term to grad_weight, with "
+        "x as the slope.",
     ),
     "conv2d": Exercise(
         {
@@ -107,7 +109,7 @@ EXERCISES = {
     ),
     "cross_entropy": Exercise(
         {
-            "grad_out": "how much the final loss grows with what forward returned; ``_spread`` gives it for each position, (N,D).",
+            "grad_out": "how much the final loss grows with what forward returned; ``_spread`` gives it for each place, (N,D).",
             "options": "the class weights and the other options; pass it to _factors and _spread.",
             "logp": "log_softmax of the logits, (N,C,D).",
             "t": "(N,D) classes, -1 where ignored; or (N,C,D) probabilities.",
@@ -120,9 +122,9 @@ EXERCISES = {
             "data": "the parameter, any shape; to be changed in place.",
             "grad": "the loss's gradient, same shape.",
             "velocity": "same shape, to be changed in place; None without momentum.",
-            "rule": "six numbers. keep: how much of the old velocity stays: momentum, but 0 at the first step. momentum: nesterov "
-            "needs it. gain: the factor with which the gradient enters the velocity. rate: the factor of the step: the learning "
-            "rate times -1, or 1 in the paper's form. weight_decay: how much of the parameter is added to its gradient. "
+            "rule": "six numbers. keep: how much of the old velocity stays: momentum, but 0 at the first step. momentum: "
+            "nesterov needs it. gain: the factor with which the gradient enters the velocity. rate: the factor of the step: the "
+            "learning rate times -1, or 1 in the paper's form. weight_decay: how much of the parameter is added to its gradient. "
             "nesterov: whether to step by the gradient and the next velocity.",
             "maximize": "whether to increase the loss: then the gradient counts with the other sign.",
         },

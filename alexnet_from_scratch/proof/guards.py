@@ -1,8 +1,8 @@
 """Memory with watched borders, to find what a kernel writes or reads outside its arrays.
 
 :func:`watched` gives results and workspaces fresh memory, each with just the room that was asked for. Reused memory may have more
-room, left by larger arrays, and would hide an overrun. All of the fresh memory holds NaN at first. So a number that is read before
-it was written, or past the end, spoils every result that depends on it.
+room, left by larger arrays, and would hide an overrun. All of the fresh memory holds NaN at first. So a number that is read
+before it was written, or past the end, spoils every result that depends on it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from scratch.compiled import memory
 
 PAGE = mmap.PAGESIZE
 GUARD = 4096  # bytes of guard words on either side
-# Guard words are NaN in float32 and in float64. Adjacent words differ, so that a vector copied from one place to another is found.
+# Guard words are NaN in float32 and in float64. Adjacent words differ, so that a vector copied from place to place is found.
 _WORDS = (0x7FF00001 + np.arange(1 << 18, dtype=np.uint64) % 0xFFFFF) * np.uint64((1 << 32) + 1)
 _serial = itertools.count()
 

@@ -41,7 +41,9 @@ def takes(x: Any, weight: Any, bias: Any, stride: Any = 1, padding: Any = 0, dil
 
 
 def limit(x: Any, weight: Any, padding: Any, groups: int) -> Any:
-    """The largest number that the rung accepts in x, weight and grad_out. With larger numbers, |A|·[(|G| g |G|ᵀ) ⊙ (|B| d |B|ᵀ)]·|A|ᵀ and
+    """The largest number that the rung accepts in x, weight and grad_out.
+
+    With larger numbers, |A|·[(|G| g |G|ᵀ) ⊙ (|B| d |B|ᵀ)]·|A|ᵀ and
     its counterparts for the gradients, summed over all channels or tiles, may exceed half of the largest float.
     """
     OC, C, KH, KW = weight.shape

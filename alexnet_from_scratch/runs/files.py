@@ -31,8 +31,8 @@ from alexnet_from_scratch.paths import naming
 from alexnet_from_scratch.signs import PICKLE, SAFETENSORS, ZIP, described
 from alexnet_from_scratch.text import shown
 
-# In bytes, for writer and reader. Our headers take a few thousand. The limit leaves room for tens of thousands of long class names,
-# and keeps a stranger's header from filling the memory.
+# In bytes, for writer and reader. Our headers take a few thousand. The limit leaves room for tens of thousands of long class
+# names, and keeps a stranger's header from filling the memory.
 HEADER_LIMIT = 2**24
 LONG = 200  # bytes of a file's name; most file systems allow 255
 # The errors of file systems that can sync only files, such as network drives.

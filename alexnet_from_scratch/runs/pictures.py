@@ -90,7 +90,7 @@ def draw(folder: Path, stages: Stages, image: Path | str | None = None, out: Pat
     Raises:
         ModuleNotFoundError: matplotlib is not installed.
         FileNotFoundError: the folder holds nothing to draw from.
-        OSError: the pictures cannot be written.
+        OSError: the pictures cannot be written; then none of them is.
     """
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # without a home folder, it reports at length where its caches are
     matplotlib = optional("matplotlib")

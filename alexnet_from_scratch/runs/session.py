@@ -72,8 +72,8 @@ class Run:
         main: whether this process is the one that writes and prints.
 
     Entering it raises:
-        ValueError: the folder already holds a run; or the run to resume is missing, is a different run or is damaged; or an option
-            would have no effect.
+        ValueError: the folder already holds a run; or the run to resume is missing, is a different run or is damaged; or an
+            option would have no effect.
         BlockingIOError: another run is writing to the folder.
         OSError: the folder cannot be read or written.
     """

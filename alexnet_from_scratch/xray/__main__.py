@@ -23,28 +23,28 @@ WHOLE = (16, 16, 224)  # the part of a photograph that a network sees
 FROM_ZERO = ("padding", "seed", "label")
 HELP = {
     "alpha": "factor of the mean square",
-    "batch": "pieces of the photograph",
+    "batch": "number of pieces of the photograph",
     "beta": "exponent",
-    "ceil_mode": "also take the last window that sticks out",
+    "ceil_mode": "also take a last window that reaches beyond the edge",
     "channels": "output channels of the convolution",
     "classes": "how many classes there are",
     "dilation": "distance between the window's taps",
-    "features": "outputs",
+    "features": "number of outputs",
     "k": "added to the mean square",
     "kernel": "height and width of the window",
     "label": "the right class",
-    "lr": "learning rate of the first step; the second has a tenth",
+    "lr": "learning rate of the first step; the second step has a tenth of it",
     "momentum": "how much of the velocity a step keeps",
     "output": "height and width of the output",
     "p": "the probability of dropping a value",
     "padding": "cells around the image",
-    "seed": "of everything that is drawn at random",
+    "seed": "seed of everything that is drawn at random",
     "size": "pixels that the photograph's square is scaled to",
     "stride": "step of the window",
     "update": "'torch' or 'paper'",
-    "variant": "of the network: one_tower, paper, torchvision or mini",
+    "variant": "which network: one_tower, paper, torchvision or mini",
     "weight_decay": "how much of the weight is added to its gradient",
-    "weights": "a run's weights.safetensors; mini has the shipped network's by default, the others' are drawn at random",
+    "weights": "a run's weights.safetensors; by default mini has the shipped network's, and the others' are drawn at random",
     "window": "channels in a window",
 }
 
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = vars(parser.parse_args(arguments))
     book = given.pop("book", None)
     name, path, region, out = (given.pop(key) for key in ("page", "input", "crop", "out"))
-    with failing_plainly():  # a file's fault; the others' are those of flags
+    with failing_plainly():  # reports what is wrong with a file; the parser reports what is wrong with a flag
         try:
             photograph = photo.load(path, region)
             for page in PAGES if name == "all" else [name]:
@@ -111,11 +111,13 @@ def _parser() -> tuple[CommandLine, dict[str, CommandLine]]:
     parser = CommandLine("python -m alexnet_from_scratch.xray", "Write a page that tells how each number was made.")
     common = CommandLine(add_help=False)
     common.add_argument("--input", type=Path, help="a photograph; the default is scikit-image's cat")
-    common.add_argument("--crop", type=int, nargs=3, metavar=("TOP", "LEFT", "SIDE"), help="square of its 256×256 pixels to use")
+    common.add_argument(
+        "--crop", type=int, nargs=3, metavar=("TOP", "LEFT", "SIDE"), help="the square to use of the photograph's 256×256 pixels"
+    )
     pages = parser.add_subparsers(dest="page", required=True, metavar="PAGE")
-    every = pages.add_parser("all", parents=[common], help="every page with its defaults, linked to each other")
+    every = pages.add_parser("all", parents=[common], help="every page with its defaults; the pages link to each other")
     every.add_argument("--out", type=Path, required=True, help="folder to write to")
-    every.add_argument("--book", help="folder of the built book, as seen from there: pages link to its chapters")
+    every.add_argument("--book", help="folder of the built book, relative to --out; the pages link to its chapters")
     commands = {"all": every}
     for name, build in PAGES.items():
         summary = (build.__doc__ or "").splitlines()[0]

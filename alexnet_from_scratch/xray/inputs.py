@@ -6,8 +6,8 @@ import numpy as np
 
 from alexnet_from_scratch.xray.photo import Photo
 
-PIXELS = "The photograph: red, green and blue, 0 in the middle of their scale."
-GRAD_OUT = "What the later layers send back: drawn at random, in sixteenths."
+PIXELS = "The photograph: its red, green and blue. 0 is the middle of their scale."
+GRAD_OUT = "The gradient that later layers send back: here drawn at random, in sixteenths."
 
 
 def cotangent(shape: tuple[int, ...], seed: int) -> np.ndarray:
@@ -20,7 +20,9 @@ def drawn(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def pieces(photo: Photo, size: int, count: int) -> np.ndarray:
-    """(count,3,size,size): the photograph's square and what is to its right, cut into adjacent pieces."""
+    """(count,3,size,size): squares of the photograph. The first is its region; the next are smaller, with the same lower right
+    corner.
+    """
     top, left, side = photo.region
     step = side // count
     cuts = [photo._replace(region=(top + i * step // 2, left + i * step // 2, side - i * step // 2)) for i in range(count)]

@@ -90,7 +90,7 @@ def network(
     return Xray(
         "network",
         "The whole network",
-        f"A photograph's way through AlexNet ({variant}) and the gradient's way back, by the shipped kernels, {told}. "
+        f"A photograph's way through AlexNet ({variant}) and the gradient's way back, computed by the shipped kernels {told}. "
         f"The loss for {shown(names[label])} is {figures[0]:.7g}, torch's {figures[1]:.7g}. Each picture has its own scale: "
         "orange is above zero, blue below.",
         {"variant": variant, "classes": classes, "image": "×".join(map(str, image.shape))},
@@ -102,7 +102,7 @@ def network(
 
 
 def _without_dropout(*models: Any) -> None:
-    """Layers remember what backward needs in training mode alone, so the trained network is in it, and drops nothing."""
+    """Put the networks into training mode, because only then layers keep what backward needs. But let them drop nothing."""
     for model in models:
         for _, module in model.train().named_modules():
             if type(module).__name__ == Dropout.__name__:
@@ -130,7 +130,7 @@ def _stop(name: str, module: str, page: str, out: np.ndarray, gradient: np.ndarr
 
 
 def _side(values: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
-    """An array's picture, and its numbers compared with torch's; the difference is in units of the largest value."""
+    """An array's picture, its numbers, and the largest difference from torch, as a share of torch's largest absolute value."""
     peak = float(np.abs(theirs).max())
     numbers = {"mean": values.mean(), "std": values.std(), "largest |x|": peak, "zeros": f"{(values == 0).mean():.0%}"}
     return {

@@ -113,7 +113,7 @@ def compare(
 
 
 def write(xray: Xray, path: Path, siblings: Sequence[str] = (), book: str = "") -> Path:
-    """Write the page; ``siblings`` are operations with a page next to it, ``book`` is the path to the book's page.
+    """Write the page. ``siblings`` are the operations with a page next to it; ``book`` is the path to the book's page.
 
     Raises:
         ValueError: there are more cells than a page can show; or the path leads to something that is not a page.
@@ -150,7 +150,7 @@ def _require_page(path: Path) -> None:
 
 
 class _Trace:
-    """The JSON of an X-ray. A cell's number is its array's offset plus its index in it."""
+    """The JSON of an X-ray. A cell's number is its array's offset plus the cell's index in the array."""
 
     def __init__(self, xray: Xray, siblings: Sequence[str]) -> None:
         self.xray, self.siblings = xray, siblings
@@ -222,10 +222,10 @@ class _Trace:
         return ["pick", _number(number), self._place(tests[0].place), self._node(number, top=True), *made]
 
     def _node(self, number: Any, top: bool = False) -> Any:
-        """A cell's number, or ``[sign, value, place, operands…]``; a number that is not a cell is ``["=", value, -1]``."""
+        """A cell's number, or ``[sign, value, place, operands…]``; a constant is ``["=", value, -1]``."""
         if not isinstance(number, Number):
             return ["=", _number(number), -1]
-        own = number.sign and top  # a named cell, but the one to explain
+        own = number.sign and top  # the cell to explain: written out, even if it is named
         if number.cell is not None and not own:
             name, flat = number.cell
             return self.offsets[name] + flat
@@ -260,7 +260,7 @@ def _placed(panel: Panel) -> dict[str, Any]:
 
 
 def _steps(number: Any) -> list[int]:
-    """When the kernel added each term of a sum, in the order of :meth:`_Trace._terms`; of another number, when it was made."""
+    """The steps that added the terms of a sum, ordered as in :meth:`_Trace._terms`; of another number, the step that made it."""
     if not isinstance(number, Number) or not number.sign:
         return [0]
     if number.sign not in ("+", MINUS) or len(number.operands) != 2:

@@ -39,7 +39,7 @@ class Photo(NamedTuple):
         return ((square.round() - 128) / 128).astype(np.float32)
 
     def as_the_trainer_reads_it(self, size: int) -> np.ndarray:
-        """All of the photograph, uint8, for a network whose images are scaled to ``size``."""
+        """The photograph, uint8, as a trainer reads it for a network whose images are scaled to ``size``."""
         return photographs()["chelsea"] if self.path is None else read_image(self.path, size)
 
     def square(self, size: int) -> str:
@@ -56,7 +56,7 @@ class Photo(NamedTuple):
 
 
 def load(path: Path | None, region: tuple[int, int, int] | None) -> Photo:
-    """The photograph at ``path``, or scikit-image's cat; without ``region`` the middle of it, or the cat's eye.
+    """The photograph at ``path``, or scikit-image's cat. Without ``region``, the page uses its middle, or the cat's eye.
 
     Raises:
         BrokenImageError: there is no image at ``path``.

@@ -3,7 +3,7 @@
 A naive rung is plain Python over NumPy arrays. Given arrays of :class:`Number` objects it computes the same values, in the same
 float32 and the same order, and every number keeps its operands and the source line that made it::
 
-    tape = Tape()
+    tape = Tape(limit=100_000)
     out, _ = relu.naive_forward(tape.given("x", x))
     tape.made("out", out)
 """
@@ -84,9 +84,10 @@ class Tape:
         return number
 
     def made(self, name: str, made: np.ndarray) -> np.ndarray:
-        """Name what a kernel made, and hand it back as numbers to go on with.
+        """Name an array that a kernel made, and return it as numbers for further kernels.
 
-        Each comparison since the last array was named is taken to decide the cell whose index the kernel's loop held then.
+        The comparisons since the last named array belong to this one. Each is taken to decide the cell whose index the kernel's
+        loop held at that moment.
         """
         if name not in self.arrays:
             values = np.array([_value(number) for number in made.ravel()], np.float32).reshape(made.shape)
@@ -138,7 +139,7 @@ class Number:
         return self.tape.test(bool(self.value), TEST, (self,))
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *operands: Any, **options: Any) -> Any:
-        """NumPy's functions of a number, and arithmetic with a NumPy scalar on its left."""
+        """NumPy's functions of a number, and arithmetic with a NumPy scalar as the left operand."""
         return FUNCTIONS[ufunc.__name__](*operands) if method == "__call__" and not options else NotImplemented
 
 

@@ -1,1 +1,1 @@
-"""Separate measurements: growth, parts, selfcheck, traps."""
+"""Separate measurements: accuracy, growth, parts, peers, selfcheck, traps."""

@@ -12,7 +12,7 @@ from benchmarks.reports.results import Report, Row
 from benchmarks.reports.tables import Table, milliseconds
 from benchmarks.subjects.cases import LAYERS, Case
 
-OPERATIONS = ("conv2d", "linear")  # the long sums; the others' rungs compute the same few roundings
+OPERATIONS = ("conv2d", "linear")  # they have long sums; in the other operations, all rungs round the same few times
 
 
 def cases() -> list[Case]:

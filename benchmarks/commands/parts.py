@@ -1,8 +1,8 @@
 """Where scratch spends the time of a pass: kernel by kernel, and what is left between them.
 
-Every kernel runs through ``for_each``, so a clock there sees all of them. The table also gives the least possible time: that of
-the pass's multiplications and memory traffic at the machine's limits. Unlike the table of layers, it counts the multiplications
-that are made: by Winograd's algorithm fewer than by the definition.
+Every kernel runs through ``for_each``, so a clock there sees all of them. The table also gives the least possible time at the
+machine's limits: that of the pass's multiplications, or of its memory traffic if that is longer. Only multiplications that are
+really made count: Winograd's algorithm makes fewer than the definition.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from scratch.compiled.threads import for_each
 
 # The cases that miss their goals, and the whole network.
 CASES = "conv1,conv2/2,conv5/2,norm1,pool2,pool5,fc8,loss,one_tower step"
-WARM, PASSES, SECONDS = 2, 5, 1.0  # passes that do not count; the least number that do, and their least time
-SHOWN = 0.01  # of a pass: parts that take less are not in the table
+WARM, PASSES, SECONDS = 2, 5, 1.0  # untimed passes; the least number of timed passes, and their least time together
+SHOWN = 0.01  # a share of the pass: parts that take less are not in the table
 LEAST, BETWEEN = "the least, at the machine's limits", "between kernels"
 
 
@@ -42,7 +42,7 @@ class Parts:
                 vars(module)["for_each"] = self.listening
 
     def listening(self, run: Any, n: int, *arguments: Any, **options: Any) -> None:
-        """Replaces for_each: calls it, and adds the seconds to the function that asked for the kernel, or to the kernel."""
+        """Replaces for_each. It calls for_each, and adds the seconds to the function that made the kernel, or to the kernel."""
         start = perf_counter()
         for_each(run, n, *arguments, **options)
         name = f"{run.__module__.rpartition('.')[2]}.{run.__qualname__.partition('.<locals>')[0]}"

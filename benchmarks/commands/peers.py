@@ -1,7 +1,7 @@
 """scratch compared with what people run: ONNX Runtime, OpenVINO, JAX, and torch in its three ways.
 
-All have the same weights and photographs, the same number of threads (each library is asked afterwards how many it has), and a
-process each. Each is checked against float64 before it is timed, in paired rounds.
+All have the same weights and photographs, and the same number of threads; each library is asked afterwards how many it has. Each
+runs in its own process, and is checked against float64 before it is timed in paired rounds.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from benchmarks.reports.results import Report
 from benchmarks.reports.tables import Table, milliseconds, ratio_text
 from benchmarks.subjects.cases import NETWORKS, Case, Network
 
-BATCHES = (1, 8, 32)  # of inference; a step has the last one
+BATCHES = (1, 8, 32)  # images per inference; a training step takes the last number
 
 
 def cases() -> list[Case]:

@@ -14,7 +14,7 @@ from benchmarks.subjects.cases import Case
 
 
 def check(settings: Settings, runs: int, say: Callable[[str], None], done: Callable[[Case], None]) -> Iterator[dict[str, Any]]:
-    """One finding per run: why not to trust it ("" if there is no reason), and the ratio of each slowed row to the same row."""
+    """One finding per run: why not to trust it ("" if there is no reason), and the ratios that were found."""
     for number in range(runs):
         report = Report(settings={"threads": settings.threads})
         run(replace(settings, seed=settings.seed + number), report, named(say, f"run {number + 1}"), done)

@@ -1,8 +1,8 @@
 """Keep the cores awake while nothing is timed.
 
 Between two turns a process must come to rest, and a core with nothing to do sleeps: it clocks down, and the host of a virtual
-machine gives it to others. For a tenth of a second afterwards work takes up to twice as long, by a varying factor. Training does
-not have this noise, because its cores are never idle. So other processes spin on the cores meanwhile.
+machine gives it to others. For a tenth of a second afterwards, work takes up to twice as long, by a varying factor. Training does
+not have this noise, because its cores are never idle. So between turns, other processes spin on the cores.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from benchmarks.measure import machine
 class Awake:
     """``with awake:`` keeps every core busy at the lowest priority: real work goes first.
 
-    On Windows it does nothing, since a process there cannot spin until a pipe has a byte: times are noisier.
+    On Windows it does nothing, since a process there cannot spin until a pipe has a byte. So times there are noisier.
     """
 
     def __init__(self) -> None:
@@ -39,14 +39,14 @@ class Awake:
             os.write(spinner.stdin.fileno(), b".")
 
     def close(self) -> None:
-        """End the processes; they also end by themselves when this one is gone."""
+        """End the spinning processes. They also end by themselves when this process is gone."""
         for spinner in self.spinners:
             spinner.communicate()
 
 
 def spin() -> None:
     """Spin from one byte on standard input to the next, then sleep until another comes; exit when the input is closed."""
-    if hasattr(os, "SCHED_OTHER"):  # a run with real-time priority (chrt) must not hand it on to these
+    if hasattr(os, "SCHED_OTHER"):  # a run with real-time priority (chrt) must not hand it on to the spinners
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     os.nice(19)
     while os.read(0, 1):

@@ -1,4 +1,4 @@
-"""Both sides as an older machine would run them: the variables by which each library is told what the processor lacks."""
+"""Run both sides as on an older machine: environment variables tell each library what the processor lacks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ISAS = {
 
 @contextmanager
 def pretended(isa: str | None) -> Iterator[None]:
-    """Processes that start within the block take the processor for one with ``isa``; None changes nothing."""
+    """Processes that start within the block take the processor for one that has no more than ``isa``; None changes nothing."""
     before = dict(os.environ)
     os.environ.update(ISAS[isa] if isa else {})
     try:
@@ -34,5 +34,5 @@ def pretended(isa: str | None) -> Iterator[None]:
 
 
 def current() -> str:
-    """What the processor pretends to be; "" if it is itself."""
+    """The instruction set that the processor pretends to have; "" if it pretends nothing."""
     return next((isa for isa, variables in ISAS.items() if variables.items() <= os.environ.items()), "")

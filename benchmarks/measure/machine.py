@@ -1,4 +1,4 @@
-"""Which machine, which versions, which thread pools: without them a number means nothing."""
+"""Which machine, which versions, which thread pools: without these facts a measurement means nothing."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def cores() -> int:
 
 
 def cache_bytes() -> int:
-    """The last-level cache, or 32 MiB if the system does not report it."""
+    """The size of the last-level cache, or 32 MiB if the system does not report it."""
     return max(caches().values(), default=32 << 20)
 
 
 def below_last_level(threads: int) -> int:
-    """How many bytes fit into the last-level cache, but not into what ``threads`` cores have above it."""
+    """How many bytes fit into the last-level cache, but not into the caches that ``threads`` cores have above it."""
     *above, last = sorted(caches().values()) or [32 << 20]
     return min(last // 2, 4 * threads * max(above, default=1 << 20))
 
 
 def lanes() -> int:
-    """The float32 lanes of this processor's vector registers, or of those that Numba was told it has, whatever scratch uses."""
+    """The float32 lanes of this processor's vector registers, or of those that Numba was told it has. Scratch may use fewer."""
     from llvmlite import binding  # here, because torch's processes must not load it
 
     told = os.environ.get("NUMBA_CPU_FEATURES")

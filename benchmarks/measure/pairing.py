@@ -21,7 +21,7 @@ class Effort:
     """How long to measure."""
 
     turn: float  # seconds per turn: short passes are repeated within it
-    passes: int  # but at most this many times
+    passes: int  # at most this many passes per turn
     rounds: tuple[int, int]  # at least, at most
     case: float  # seconds for all rounds of a case: between the two bounds, as many rounds as fit
 
@@ -53,7 +53,7 @@ def order(sides: Sequence[str], round_: int) -> list[str]:
 
 
 def measure(sides: Sequence[str], rounds: int, turn: Callable[[str], Laps], done: Callable[[Round], bool]) -> None:
-    """Take ``rounds`` rounds of ``turn(side)`` and pass each complete one to ``done``, which says whether they suffice."""
+    """Take ``rounds`` rounds of ``turn(side)`` and pass each complete one to ``done``, which says whether there are enough."""
     for number in range(rounds):
         one: Round = {side: [] for side in sides}
         for side in order(sides, number):

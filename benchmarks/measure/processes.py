@@ -1,4 +1,4 @@
-"""The parent's end of the pipes."""
+"""The parent's end of the pipes to other processes, whose end is ``serve.py``."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Process:
             env={**os.environ, **dict.fromkeys(POOLS, str(threads)), **environment},
             start_new_session=True,  # the parent handles Ctrl-C
         )
-        self._send("", kind, *arguments)  # its libraries load while the caller starts the next; ready() awaits the answer
+        self._send("", kind, *arguments)  # its libraries load while the caller starts other processes; ready() awaits the answer
         self.loading = True
 
     def ask(self, command: str, *arguments: Any) -> Any:

@@ -23,12 +23,12 @@ from benchmarks.subjects.cases import Case, Layer, Network, operation
 from benchmarks.subjects.sides import Arrays, Side, missing, optional, original, peers, torch_sides
 from benchmarks.subjects.verify import Judge, Judged, own_bound
 
-# The A/A rows: one limited by memory, one by arithmetic. Not relu1: the block that torch frees and allocates again is in the
-# cache or not for many rounds in a row, so that one of two twins may be twice as fast.
+# The A/A rows: one limited by memory, one by arithmetic. relu1 is none of them: the block that torch frees and allocates again
+# stays in the cache, or out of it, for many rounds in a row, so one of two twins may be twice as fast.
 CONTROLS = ("pool1", "conv5/2")
-# Networks run on this rung too, which multiplies as torch does: Winograd's fewer multiplications round more.
+# Networks are also timed on this rung, which multiplies as torch does. Winograd multiplies less, but its results round more.
 DIRECT = "implicit_gemm"
-# An A/A row may end when it resolves twice what it must: checked every this many rounds, once there are enough for an interval.
+# An A/A row may end once its interval is half as wide as it must be. This is checked every LOOK rounds, from FIRST_LOOK on.
 LOOK, FIRST_LOOK = 10, 30
 
 
@@ -68,19 +68,19 @@ class Settings:
         return [*ours, *theirs, *twins, *slowed]
 
     def effort_of(self, case: Case) -> Effort:
-        """How long to measure ``case``: the A/A rows, which the run is judged by, take longest."""
+        """How long to measure ``case``. The A/A rows, by which the run is judged, take longest."""
         return self.effort.longer if case.name in self.controls else self.effort
 
     @property
     def controls(self) -> list[str]:
-        """The cases that get A/A rows; there is always one, since no run is trusted without it. Sweeps compare no sides."""
+        """The cases that get A/A rows: at least one, since no run is trusted without it. Sweeps, which judge no side, have none."""
         names = [case.name for case in self.cases if case.group not in ("growth", "crossing")]
         return [name for name in CONTROLS if name in names] or names[:1]
 
 
 def rungs(case: Case) -> list[str]:
-    """The rungs of a layer's operation, slowest first; the naive loops, which would take hours, only on the ladder's small
-    sizes.
+    """The rungs of a layer's operation, slowest first. The naive loops, which would take hours, are left out except on the
+    ladder's small sizes.
     """
     if not isinstance(case, Layer):
         return []
@@ -96,7 +96,7 @@ class Asked(Protocol):
 
 
 class Team:
-    """One process for each side, started when first needed; those of the same case load their libraries in parallel."""
+    """One process for each side. Those of ``sides`` start at once and load their libraries in parallel; others when needed."""
 
     def __init__(self, threads: int, sides: Iterable[Side]) -> None:
         self.threads = threads
@@ -134,7 +134,7 @@ def run(settings: Settings, report: Report, say: Callable[[str], None], done: Ca
     ):
         say("the machine's limits")
         for process in (judge, *team.processes.values()):
-            process.ready()  # so that it does not disturb later
+            process.ready()  # so that loading does not disturb measurements
         report.roof = limits(settings.threads)
         for case in settings.cases:
             row = blank(case, settings.batch, settings.threads)
@@ -151,7 +151,7 @@ def run(settings: Settings, report: Report, say: Callable[[str], None], done: Ca
                 measure(row, case, sides, team, judge, effort, tell)
                 report.libraries |= team.facts()
             done(case)
-        # Again, because neighbours that slow down one end of the run must not make the machine's limits look low.
+        # Again, because other programs that slow down the start or the end of the run must not make the limits look low.
         say("the machine's limits")
         again = limits(settings.threads)
         report.roof = {limit: max(rate, again[limit]) for limit, rate in report.roof.items()}
@@ -165,9 +165,9 @@ def limits(threads: int) -> dict[str, float]:
 
 
 def alone(case: Case) -> bool:
-    """Whether a case gets new processes: a training step does, so that its memory peak is its own and is freed afterwards.
+    """Whether a case gets new processes. A training step does, so that its memory peak is its own and is freed afterwards.
 
-    So do the peers' cases, whose sides differ.
+    The cases with peers do as well, because their sides differ.
     """
     return isinstance(case, Network) and (case.phase == "step" or case.group == "peers")
 
@@ -252,7 +252,7 @@ def computed(row: Row, case: Case, side: Side, worker: Asked, arrays: Arrays) ->
         worker.ask("prepare", case, arrays, machine.cache_bytes())
         results, note = worker.ask("results")
     except WorkerError as error:
-        # Only a defect stops scratch or eager torch. torch.compile may lack a C++ compiler: that is not a failure.
+        # In scratch and in eager torch, only a defect leads here. torch.compile may lack a C++ compiler: that is not a failure.
         where = row.absent if optional(side) else row.failed
         where[side.name] = error.reason
         return None
@@ -278,9 +278,9 @@ def passed(row: Row, side: Side, judged: dict[str, Judged]) -> bool:
 
 
 def timed(row: Row, workers: Mapping[str, Asked], effort: Effort, say: Callable[[str], None]) -> None:
-    """A B B A over rounds."""
+    """Time the sides in turns, A B B A, over rounds."""
     found = {name: worker.ask("seconds") for name, worker in workers.items()}
-    # Later passes run warmer: twins get equally many passes, or they would not be equal.
+    # Later passes run warmer. So twins get equally many passes: otherwise their times would differ.
     seconds = {name: min(found[other] for other in workers if original(other) == original(name)) for name in workers}
     passes = {name: effort.passes_of(seconds[name]) for name in workers}
     untimed = {name: -(-passes[name] // 3) if seconds[name] < SHORT else 0 for name in workers}

@@ -1,4 +1,4 @@
-"""What comes before the steady state: importing, compiling, the first step. Each is measured in a fresh process.
+"""What comes before the steady state: importing, compiling, the first step. Every start is measured in a fresh process.
 
 This module imports neither library, nor anything that imports one: the import is part of what is timed.
 """
@@ -15,8 +15,8 @@ from benchmarks.measure.processes import Process
 
 # The variables that say where each library keeps compiled code: an empty folder makes a cold start.
 CACHES = {"scratch": "NUMBA_CACHE_DIR", "torch": "TORCHINDUCTOR_CACHE_DIR"}
-# Neither library needs these, but Numba imports them if it finds them. That takes 0.15 s, which a user who installed only the
-# packages does not wait for. They are here for the data, the tests and the benchmark itself.
+# Neither library needs these, but Numba imports them if it finds them. That takes 0.15 s, for which a user who installed only this
+# project's packages does not wait. The data, the tests and the benchmark itself need them.
 NOT_INSTALLED = ("coverage", "scipy")
 
 
@@ -43,7 +43,7 @@ class Start:
 
 
 def measure(threads: int, sides: list[Any], case: Any, arrays: Any) -> list[dict[str, Any]]:
-    """A cold and a warm start of every side that compiles, a warm one of the others: Python's bytecode is compiled already."""
+    """A cold and a warm start of every side that compiles, and a warm start, with Python's bytecode compiled, of the others."""
     found = []
     for side in sides:
         with tempfile.TemporaryDirectory() as folder:

@@ -91,7 +91,7 @@ def resolution(same: Sequence[Ratio]) -> float:
 
 
 def distrust(same: Sequence[Ratio]) -> str:
-    """Which A/A row of ``same`` shows a difference, or an empty string: a library in two processes cannot differ from itself."""
+    """Why not to trust the run: there is no A/A row, or one of ``same`` shows a difference. An empty string if all is well."""
     if not same:
         return "no A/A row was measured"
     for row in same:

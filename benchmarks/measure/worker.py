@@ -22,7 +22,7 @@ from benchmarks.subjects.sides import Arrays, Side, Subject, copies, rotating
 REST = 0.005  # seconds without work that count as rest
 AFTERMATH = 0.1  # the same, if something may just have been compiled
 PATIENCE = 2.0  # seconds to wait for rest
-SHORT = 0.05  # a longer pass is not affected by a cold start; a shorter one is warm after this long
+SHORT = 0.05  # seconds: a longer pass is not affected by a cold start; shorter passes are warm after this long
 
 
 class Worker:
@@ -30,9 +30,9 @@ class Worker:
 
     def __init__(self, side: Side) -> None:
         self.side = side
-        # When a block is freed, the C library returns its pages unless a larger one, of up to 32 MiB, was freed before. A process
-        # that has worked keeps more than a new one, and is faster: 9 % on conv5/2 in torch. So all begin by freeing the largest
-        # block.
+        # When a block is freed, the C library returns its pages unless a larger block, of up to 32 MiB, was freed before. A
+        # process that has worked keeps more pages than a new one, and is faster: 9 % on conv5/2 in torch. So every process begins
+        # by freeing a block of almost 32 MiB.
         np.empty((32 << 20) - (1 << 16), np.uint8)
         self.library = importlib.import_module(f"benchmarks.subjects.{side.library}_side")
         self.subject: Subject | None = None
@@ -40,7 +40,7 @@ class Worker:
         self.rested = others()
 
     def facts(self) -> dict[str, Any]:
-        """Versions, and the actual, not the requested, thread pools."""
+        """Versions, and the sizes that the thread pools really have, not those that were asked for."""
         facts = machine.libraries()
         facts["pools"] |= self.pools
         return facts

@@ -6,7 +6,7 @@ from benchmarks.reports.limits import LIMITS, limit_of
 from benchmarks.reports.results import Report, Row
 from benchmarks.reports.tables import LAYERS, Table, fastest, origin
 
-ALONE = 0.5  # a pass that is further than this from every limit waits for something else
+ALONE = 0.5  # the share of its limit below which a pass is said to wait for something else
 
 
 def facts(runs: dict[str, Report]) -> Table:

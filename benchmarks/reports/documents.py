@@ -65,7 +65,7 @@ def block(name: str, reports: Sequence[Report], here: Path, pictures: Path) -> s
         return "\n\n".join(_from(_on_its_machine(EVERYWHERE[name](run), run), run) for run in found) or tables.NOTHING
     if name in BLOCKS or name in traps.TRAPS:
         make = BLOCKS.get(name) or partial(traps.table, name)
-        # The main run is first asked: A/A rows are in every run, goals are its own.
+        # The main run is asked first: A/A rows are in every run, but the goals belong to the main run.
         asked = [report for report in (main, *reports) if report and report.machine]
         made = ((make(report), report) for report in asked if report.rows or name not in ("controls", "goals"))
         return next((_from(table, report) for table, report in made if table.rows), tables.NOTHING)

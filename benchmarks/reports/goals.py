@@ -83,7 +83,7 @@ def _of_roof(report: Report, cases: tuple[str, ...]) -> Reached | None:
 
 
 def _speed_up(report: Report, cases: tuple[str, ...]) -> Reached | None:
-    """How many times as fast the second case is as the first; cases of a sweep, so not paired, and with few rounds."""
+    """How many times as fast the second case is as the first. As cases of a sweep, they are not paired and have few rounds."""
     found = {row.case: row.seconds("step", "scratch") for row in report.rows if row.case in cases and row.rounds}
     first, second = cases
     return (found[first] / found[second], "") if len(found) == len(cases) else None

@@ -23,14 +23,14 @@ def limit_of(row: Row, phase: str, side: str, roof: dict[str, float]) -> tuple[s
     made = row.made.get(side, {}).get(phase)
     if made is None:
         return None
-    # The other streams are faster than a copy in memory: if that takes less than multiplying, so do they.
+    # The other streams are faster than a copy in memory. If the copy takes less time than multiplying, so do they.
     least = {"flops": made / roof["flops"], row.stream: row.traffic[phase] / roof.get(row.stream, roof["bytes"])}
     limit = max(least, key=least.__getitem__)
     return (limit, least[limit] / row.seconds(phase, side)) if limit in roof else None
 
 
 def beyond(rows: Iterable[Row], roof: dict[str, float]) -> Iterator[str]:
-    """A warning for every pass that is faster than its limit allows, with which of the two must be wrong: limit or count."""
+    """A warning for every pass that is faster than its limit allows. It says what must be wrong: the limit, or the count."""
     for row in rows:
         for phase, ours in scratchs(row):
             limit, share = limit_of(row, phase, ours, roof) or ("", 0.0)
@@ -40,7 +40,10 @@ def beyond(rows: Iterable[Row], roof: dict[str, float]) -> Iterator[str]:
 
 
 def _wrong(row: Row, phase: str, ours: str, limit: str, roof: dict[str, float]) -> str:
-    """Which is wrong. torch multiplies and moves what the definition says; so does every rung that is not counted otherwise."""
+    """Whether limit or count is wrong.
+
+    torch multiplies and moves what the definition says. So does every rung that is not counted otherwise.
+    """
     best = row.best_torch(phase)
     _, theirs = (best and limit_of(row, phase, best, roof)) or ("", 0.0)
     if theirs > 1 + stats.EQUAL:

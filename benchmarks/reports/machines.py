@@ -48,7 +48,7 @@ def kind(facts: dict[str, Any]) -> str:
 
 
 def folder(facts: dict[str, Any]) -> Path:
-    """Where the results of this kind of machine are kept: one with other caches or vectors gets another folder."""
+    """Where the results of this kind of machine are kept. A machine with other caches or vectors gets another folder."""
     plain = RESULTS / kind(facts)
     kept = (Report.load(path).machine for path in plain.glob("*.json"))
     if all(other.get(fact, facts[fact]) == facts[fact] for other in kept for fact in ("caches", "vector_bits")):

@@ -91,7 +91,7 @@ def _label_points(figure: Figure, axes: Axes, labels: list[tuple[str, list[tuple
                 arrowprops={"arrowstyle": "-", "lw": 0.4, "color": "0.5", "shrinkA": 0, "shrinkB": 2},
             )  # fmt: skip
             label.update_positions(renderer)
-            box = Text.get_window_extent(label)  # an annotation's own extent would have the line to its point
+            box = Text.get_window_extent(label)  # an annotation's own extent would include the line to its point
             if not any(box.overlaps(other) for other in taken):
                 taken.append(box)
                 break

@@ -119,7 +119,7 @@ class Report:
         return stats.resolution([ratio for row in self._controls() for ratio in row.same()])
 
     def noise(self) -> float:
-        """How far from 1 noise alone may move a ratio: as far as the A/A rows show, or in a trusted run as far as equals may."""
+        """How far from 1 noise may move a ratio: by ``stats.EQUAL`` in a trusted run, else at least as far as A/A rows show."""
         return max(self.resolution(), stats.EQUAL) if self.distrust() else stats.EQUAL
 
     def _controls(self) -> list[Row]:
@@ -183,7 +183,7 @@ class Report:
 
 
 def together(machines: Iterable[Iterable[Path]]) -> list[Report]:
-    """The reports in the files of each machine. Trusted runs come first: tables are of those.
+    """The reports in the files of each machine. Trusted runs come first, so that tables show those.
 
     Raises:
         ValueError, OSError: see :meth:`Report.load`.

@@ -48,7 +48,7 @@ class Layer:
         weight = 0 if self.weight is None else math.prod(self.weight) + self.weight[0]
         if phase == "forward":
             return float(FLOAT * (x + weight + out))
-        # What forward keeps for backward is not part of the operation there; it counts here.
+        # What forward keeps for backward does not count in forward's traffic, but it counts in backward's.
         # Inputs: grad_out, the weight, and what forward left. That is x, but relu needs only out, max pooling a two-byte index
         # for each output, and average pooling nothing.
         left = {"relu": out, "max_pool2d": out / 2, "adaptive_avg_pool2d": 0}.get(self.operation, x)
@@ -75,7 +75,7 @@ class Network:
         return (self.phase,)
 
     def flops(self, phase: str, batch: int) -> float:
-        """Those of the convolutions and linears; backward is twice forward, minus conv1's gradient of its input."""
+        """Those of the convolutions and linears. Backward makes twice as many as forward, minus those of conv1's grad_x."""
         return 2.0 * batch * (3 * self.macs - self.first if phase == "step" else self.macs)
 
     def traffic(self, phase: str, batch: int) -> float:
@@ -196,8 +196,8 @@ LADDER: tuple[Layer, ...] = (
     _layer("small loss", "cross_entropy", (1000,), (), source="fc8", group="ladder", batch=1),
 )
 
-# Every rung except the naive one, at the sizes that the last rungs are made for. Not in a default run: --ops "conv3 rungs". The
-# book's boxes show them, from rungs.json.
+# Every rung except the naive one, at the sizes that the last rungs are made for. A default run leaves these out; --ops "conv3
+# rungs" times one. The book's boxes show them, from rungs.json.
 AT_SIZE: tuple[Layer, ...] = (
     _conv("conv3 rungs", (256, 13, 13), 384, 3, source="pool2", group="rungs", padding=1),
     _linear("fc6 rungs", 256 * 6 * 6, 4096, source="pool5", group="rungs"),

@@ -1,7 +1,7 @@
 """The data: photographs that went through the network's earlier layers, so that zeros, ties and sizes are realistic.
 
-Never zeros or constants: processors may multiply and add those faster or slower than other numbers, branches on them are always
-predicted, and a kernel that forgets to read its input would go unnoticed.
+The data are never zeros or constants. Processors may multiply and add those faster or slower than other numbers; branches on them
+are always predicted; and a kernel that forgets to read its input would go unnoticed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Arrays = dict[str, np.ndarray]
 
 
 def photographs(batch: int, size: int, seed: int) -> Arrays:
-    """``x``, crops as the networks are trained on them (scaled at other sizes, digits for mini), and ``target``."""
+    """``x``, crops like those that the networks are trained on (scaled for other sizes; digits for mini), and ``target``."""
     if size == MINI.size:
         images, labels = datasets.digits()
         preprocessing = data.Preprocessing.fit(images, size=size, channels=1, mirror=False)

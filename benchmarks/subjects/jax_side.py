@@ -61,7 +61,7 @@ def loss_of(weights: Weights, x: jax.Array, target: jax.Array, key: jax.Array | 
 def step(
     weights: Weights, velocity: Weights, x: jax.Array, target: jax.Array, key: jax.Array
 ) -> tuple[Weights, Weights, jax.Array]:
-    """One step of SGD as torch's; velocities begin as zeros."""
+    """One step of SGD, as in torch. The velocities begin as zeros."""
     loss, gradients = jax.value_and_grad(loss_of)(weights, x, target, key)
     moved = [
         SGD["momentum"] * moving + gradient + SGD["weight_decay"] * weight
@@ -97,11 +97,11 @@ class NetworkInJax(Subject):
         if not self.training:
             return {"logits": np.asarray(self.infer(self.weights, self.x))}
         loss, gradients = jax.jit(jax.value_and_grad(partial(loss_of, key=None)))(self.weights, self.x, self.target)
-        self.run()  # compiles the step, which is not what computed these
+        self.run()  # compiles the training step: another function computed these gradients
         named = zip(self.names, gradients, strict=True)
         return {"loss": np.asarray(loss), **{f"grad_{name}": np.asarray(gradient) for name, gradient in named}}
 
     def pools(self) -> dict[str, int]:
-        """XLA says nowhere how many threads it has; they have a name."""
+        """XLA does not say how many threads it has, so they are counted by their name."""
         names = [file.read_text(encoding="utf-8").strip() for file in Path("/proc/self/task").glob("*/comm")]
         return {"jax": names.count("tf_XLAEigen")} if names else {}

@@ -18,7 +18,7 @@ def prepare(side: Side, case: Case, arrays: Arrays, copies: int) -> Subject:
 
 
 class NetworkInOnnxRuntime(Subject):
-    """Inference, with all of its graph optimizations."""
+    """Inference, with all of ONNX Runtime's graph optimizations."""
 
     def __init__(self, arrays: Arrays) -> None:
         options = onnxruntime.SessionOptions()

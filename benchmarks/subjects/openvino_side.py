@@ -28,7 +28,7 @@ class NetworkInOpenvino(Subject):
             "CPU",
             {
                 "INFERENCE_NUM_THREADS": int(os.environ["OMP_NUM_THREADS"]),  # it does not read the variable itself
-                "INFERENCE_PRECISION_HINT": "f32",  # where the processor has bfloat16, it would use that
+                "INFERENCE_PRECISION_HINT": "f32",  # otherwise it would use bfloat16 where the processor has it
                 "PERFORMANCE_HINT": "LATENCY",
             },
         )

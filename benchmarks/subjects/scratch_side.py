@@ -128,7 +128,8 @@ class UpdateInScratch(Subject):
         self.parameters = {}
         for name in arrays:
             if not name.startswith("grad_"):
-                # In memory that scratch allocates, as torch does: arrays from the pipe are laid out as no kernel leaves them.
+                # Copied into memory that scratch allocates, as torch's side does with torch's memory: no kernel leaves arrays
+                # laid out like those that come from the pipe.
                 self.parameters[name] = modules.Parameter(memory.copy(arrays[name]))
                 self.parameters[name].grad = memory.copy(arrays[f"grad_{name}"])
         self.step = slowed(sgd.SGD(self.parameters.values(), **SGD).step, factor)
@@ -139,6 +140,6 @@ class UpdateInScratch(Subject):
         return [perf_counter() - start]
 
     def results(self) -> Arrays:
-        for _ in range(2):  # the first step only fills the momentum
+        for _ in range(2):  # only the second step has a velocity to keep
             self.step()
         return {name: parameter.data for name, parameter in self.parameters.items()}

@@ -38,9 +38,10 @@ class Subject(ABC):
 
 
 def shift() -> np.ndarray:
-    """A block of random size that is never used: what is allocated while it exists gets other addresses.
+    """A block of random size that is never used. What is allocated while it exists gets other addresses.
 
-    Without it, buffers only swap addresses with those freed a turn ago. Above 32 MiB it is always fresh from the system.
+    Without the block, buffers only swap addresses with those freed a turn ago. It is larger than 32 MiB, so it always comes fresh
+    from the system.
     """
     return np.empty((32 << 20) + 4096 * random.randrange(1 << 13), np.uint8)
 
@@ -68,7 +69,8 @@ def original(name: str) -> str:
     return name.removesuffix(" slowed").removesuffix(" again")
 
 
-# The paper's, section 5; the learning rate is small so that a hundred timed steps on one batch stay finite.
+# Momentum and weight decay are the paper's (section 5). The learning rate is small, so that a hundred steps on one batch stay
+# finite.
 SGD: dict[str, Any] = {"lr": 1e-4, "momentum": 0.9, "weight_decay": 5e-4}
 
 
@@ -99,7 +101,7 @@ def missing(side: Side) -> str:
 
 
 def optional(side: Side) -> bool:
-    """Whether a run goes on without the side if it fails: a defect counts only in scratch and in torch as people write it."""
+    """Whether the side is merely left out if it fails. A failure counts only in scratch, and in torch without torch.compile."""
     return side.mode == "compile" or side.library in PEERS
 
 
@@ -109,7 +111,7 @@ def parameters(arrays: Arrays) -> list[str]:
 
 
 def copies(moved: int, cache_bytes: int) -> int:
-    """How many copies of the rotating arrays, ``moved`` bytes together, exceed twice the last-level cache; 2 … 8."""
+    """How many copies of the rotating arrays, ``moved`` bytes together, fit into twice the last-level cache; from 2 to 8."""
     return max(2, min(8, 2 * cache_bytes // max(moved, 1)))
 
 

@@ -65,7 +65,7 @@ def _place(side: Side, array: Any) -> torch.Tensor:
 
 def _compiled(side: Side, function: Callable[..., Any]) -> Callable[..., Any]:
     # With this pass on, torch 2.13 on the CPU reads the gradient of one_tower's last pool before it is written (batch 32), and
-    # every convolution's gradient is 0. Otherwise the side would be left out as wrong.
+    # every convolution's gradient is 0. The side would then be left out as wrong.
     return torch.compile(function, options={"reorder_for_peak_memory": False}) if side.mode == "compile" else function
 
 
@@ -180,7 +180,7 @@ class UpdateInTorch(Subject):
         return watch.laps()
 
     def results(self) -> Arrays:
-        for _ in range(2):  # the first step only fills the momentum
+        for _ in range(2):  # only the second step has a velocity to keep
             self.step()
         return {name: _numpy(parameter) for name, parameter in self.parameters.items()}
 

@@ -1,7 +1,7 @@
 """Verify, then time: what a side computes is compared with the parity suite's reference, element by element.
 
 The reference works in float64 and carries an a-priori bound on the rounding error of every element
-(``alexnet_from_scratch/proof/bounds.py``), so "equal" is not a matter of taste here either. It uses the same data as the timing.
+(``alexnet_from_scratch/proof/bounds.py``), so "equal" is not a matter of taste. The check uses the same data as the timing.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Within:
 
 
 class Judge:
-    """Knows the inputs of every case and the right results. Runs in its own process, idle while others are timed."""
+    """Knows the inputs and the right results of every case. It runs in its own process, which is idle while others are timed."""
 
     def __init__(self, batch: int, seed: int) -> None:
         self.inputs = Inputs(batch, seed)
@@ -149,7 +149,7 @@ def _two_steps(p: np.ndarray, g: np.ndarray, *, sign: int) -> np.ndarray:
 def _network(case: Network, arrays: Arrays) -> dict[str, Check]:
     """Checks against the same network in torch; dropout is off, because its masks differ between libraries.
 
-    Forward is continuous: logits and loss may err :data:`FACTOR` times as much as torch's own float32 does. Gradients are not:
+    Forward is continuous: logits and loss may err :data:`FACTOR` times as much as torch's own float32 does. Backward is not:
     rounding flips decisions, such as which of two values is larger, or whether one is above zero. In a batch, some of the
     millions of decisions flip in one library and not in the other, and each flip moves a gradient by some thousandths of its
     length. The parity suite tells flips from mistakes by medians over small batches. Here every layer has been checked by itself,

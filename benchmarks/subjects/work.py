@@ -1,4 +1,4 @@
-"""How much work a pass really is: the multiplications that its rung makes, and from where its bytes come.
+"""How much work a pass really is: the multiplications that its rung makes, and where its bytes come from.
 
 Its definition's multiplications are in ``cases.py``. They make rates comparable between algorithms, but they limit nothing: an
 algorithm that makes fewer of them may exceed the peak.
@@ -26,7 +26,7 @@ def made(case: Case, phase: str, rung: str, batch: int) -> float | None:
     def squares(shape: tuple[int, ...]) -> int:
         return math.ceil(shape[1] / 2) * math.ceil(shape[2] / 2)
 
-    count = squares(case.out)  # the output's; backward has as many for grad_weight, and those of x for grad_x
+    count = squares(case.out)  # the output's squares; backward has as many for grad_weight, and for grad_x those of x
     if phase == "backward" and case.needs_grad_x:
         count += squares(case.shape)
     return 2.0 * batch * count * products

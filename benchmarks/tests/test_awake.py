@@ -25,7 +25,7 @@ def test_every_core_has_somebody_who_counts_on_it_when_told() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "SCHED_BATCH"), reason="only Linux has scheduling policies")
 def test_spinners_do_not_inherit_a_policy() -> None:
-    """With real-time priority, as chrt gives it, they would never let anything else run."""
+    """With real-time priority, as chrt gives it, spinners would never let anything else run."""
     before = os.sched_getscheduler(0)
     os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))  # another policy, which needs no rights
     try:

@@ -63,7 +63,7 @@ def test_every_table_takes_the_same_limits_of_a_machine(tmp_path: Path, monkeypa
 
 
 def test_the_shown_machine_comes_first(tmp_path: Path) -> None:
-    """A table that was not measured there comes from the next machine that has it."""
+    """A table that was not measured on the shown machine comes from the next machine that has it."""
     for folder, name in (("a", "growth.json"), ("a", "step.json"), (SHOWN, "step.json"), ("z", "parts.json")):
         (tmp_path / folder).mkdir(exist_ok=True)
         (tmp_path / folder / name).write_text("{}")

@@ -52,7 +52,7 @@ def test_inputs_are_real_and_repeat() -> None:
 
 
 def test_errors_are_relative_to_the_right_values() -> None:
-    """Exact, off by a hundredth everywhere, and off in one element of four by a tenth of their root mean square."""
+    """Of the right values' root mean square: errors of 0, of a hundredth everywhere, and of a tenth in one element of four."""
     value = np.array([1.0, -1.0, 1.0, -1.0])
     check = Within(Bounded(value, np.ones(4), FLOAT32))
     assert check.errors(value) == (0, 0)

@@ -24,19 +24,19 @@ def build(photo: Photo, *, size: int = 8, output: int = 3, seed: int = 0) -> Xra
     xray = Xray(
         "adaptive_avg_pool2d",
         "2-D adaptive average pooling",
-        "The mean over windows that are laid out so as to give the size asked for. Where it does not divide the image, "
-        "neighbouring windows share rows and columns.",
+        "Each output is the mean of a window. The windows are laid out so that the output has the requested size. Where that "
+        "size does not divide the image's, adjacent windows share rows or columns.",
         {"output_size": (output, output)},
         tape,
         [
             Section(
                 "Forward",
-                "Point at an output: its window.",
+                "Point at an output to see its window.",
                 [Panel("x", "N C H W", PIXELS, row=True), Panel("out", "N C OH OW", row=True)],
             ),
             Section(
                 "Backward",
-                "Point at grad_x: a share of the gradient of every window that held it.",
+                "Point at a cell of grad_x: it gets a share of the gradient of every window that holds it.",
                 [Panel("grad_out", "N C OH OW", GRAD_OUT, row=True), Panel("grad_x", "N C H W", row=True)],
             ),
         ],

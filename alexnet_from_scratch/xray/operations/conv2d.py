@@ -26,7 +26,7 @@ def build(
     dilation: int = 1,
     seed: int = 0,
 ) -> Xray:
-    """The naive loops, and the same with im2col."""
+    """The naive loops, and the same sums with im2col."""
     x = photo.pixels(size)[np.newaxis]
     weight = gabor(channels, 3, kernel)
     bias = np.linspace(-0.5, 0.5, channels).astype(np.float32)
@@ -61,30 +61,38 @@ def build(
     xray = Xray(
         "conv2d",
         "2-D convolution",
-        "Every output is a sum of products: the window's cells times the weights. Backward is the same walk, in which what was "
-        "read is added to. Choose the rung: naive takes a window at a time; im2col first copies each window into a column, "
-        "so that all sums are one matrix product. With each value you see those of all rungs that take such windows; winograd "
-        "asks for sides of 3, 5 or 6 at stride 1.",
+        "Every output is a sum of products: the window's cells times the weights. Backward visits the same cells, and adds to "
+        "each where forward read it. Choose the rung: naive takes one window at a time; im2col first copies each window into a "
+        "column, so that all sums are one matrix product. With each value you see the values of all rungs that take such a "
+        "convolution. winograd takes it if the sides of its windows are 3, 5 or 6 and its stride is 1.",
         {"kernel": f"{kernel}×{kernel}", **params, "groups": 1},
         tape,
         [
             Section(
                 "Forward",
-                "Point at an output: its window lights up in x, with the weights that it met. In the rung im2col it is a column.",
+                "Point at an output: its window lights up in x, together with the weights that multiplied it. In the rung im2col "
+                "the window is a column.",
                 [
                     Panel("x", "N C H W", PIXELS, row=True),
-                    Panel("weight", "OC C KH KW", "Waves that answer to edges, one direction an output channel.", row=True),
+                    Panel(
+                        "weight", "OC C KH KW", "Waves that respond to edges: one direction for each output channel.", row=True
+                    ),
                     Panel("out", "N OC OH OW", row=True),
                     Panel("bias", "OC"),
-                    Panel("columns", "C·KH·KW OH·OW", "im2col: a column is a window; a cell of x is in several.", rung="im2col"),
+                    Panel(
+                        "columns",
+                        "C·KH·KW OH·OW",
+                        "im2col: a column is a window; a cell of x is in several columns.",
+                        rung="im2col",
+                    ),
                 ],
             ),
             Section(
                 "Backward",
-                "Point at a pixel of grad_x: every output that had read it sends gradient × weight. In the weight turned by 180° "
-                "the taps have the same arrangement as the gradients that they multiply: grad_x is a convolution of grad_out "
-                "with the turned kernel (with a stride, of grad_out with zeros in between). At a weight of grad_weight: every "
-                "pair of an input and a gradient that it joined.",
+                "Point at a pixel of grad_x: every output that read this pixel of x sends it gradient × weight. In the weight "
+                "turned by 180° the taps are arranged like the gradients that they multiply: grad_x is a convolution of grad_out "
+                "with the turned kernel (with a stride, grad_out has zeros in between). Point at a cell of grad_weight: it is "
+                "the sum over every pair of an input and a gradient that this weight joined.",
                 [
                     Panel("grad_out", "N OC OH OW", GRAD_OUT, row=True),
                     Panel("weight", "OC C KH KW", row=True, turned=True),
@@ -92,7 +100,7 @@ def build(
                     Panel(
                         "grad_columns",
                         "C·KH·KW OH·OW",
-                        "weightᵀ · grad_out; col2im adds up a cell's copies, which overlap.",
+                        "weightᵀ · grad_out; col2im adds up the copies of each cell.",
                         between=True,
                         rung="im2col",
                     ),

@@ -33,30 +33,36 @@ def build(photo: Photo, *, batch: int = 3, classes: int = 6, seed: int = 0) -> X
     xray = Xray(
         "cross_entropy",
         "Softmax and cross-entropy",
-        "Logits become probabilities by exp and a division by the sum; the loss is minus the logarithm of the probability of the "
-        "right class. Backward the two together are simple: the probability, minus 1 for the right class.",
+        "Softmax turns logits into probabilities: exp, and a division by the sum. The loss is minus the logarithm of the "
+        "probability of the right class. The gradient of both together is simple: the probability, minus 1 for the right class.",
         {"reduction": "none", "label_smoothing": 0},
         tape,
         [
             Section(
                 "Forward",
-                "Point at a probability: its logit against the whole row. At a loss: the one class that counts.",
+                "Point at a probability: it is made of its logit and the whole row. Point at a loss: only one class counts.",
                 [
-                    Panel("logits", "N C", "Of a random linear layer, for pieces of the photograph."),
+                    Panel("logits", "N C", "The outputs of a random linear layer, for pieces of the photograph."),
                     Panel("target", "N", "The right class."),
                     Panel("softmax", "N C", "Each row adds up to 1."),
-                    Panel("log_softmax", "N C", "x - peak - log Σ exp(x - peak): the logarithm without a detour through 0."),
+                    Panel(
+                        "log_softmax",
+                        "N C",
+                        "x - peak - log Σ exp(x - peak), where peak is the row's largest logit: no probability that "
+                        "rounds to 0 is needed on the way.",
+                    ),
                     Panel("loss", "N"),
                 ],
             ),
             Section(
                 "Backward",
-                "Point at grad_logits: softmax of the same place, minus the right class, each times the loss's gradient.",
+                "Point at a cell of grad_logits: the softmax of the same place, minus 1 for the right class, times the loss's "
+                "gradient.",
                 [
                     Panel(
                         "grad_loss",
                         "N",
-                        "1/N for each image, as a mean over the batch sends back. Reduction none leaves that mean to the caller.",
+                        "1/N for each image: the gradient of a mean over the batch, which reduction none leaves to the caller.",
                     ),
                     Panel("grad_logits", "N C"),
                 ],

@@ -26,14 +26,14 @@ def build(photo: Photo, *, size: int = 8, p: float = 0.5, seed: int = 0) -> Xray
     xray = Xray(
         "dropout",
         "Dropout",
-        "Each value is kept with probability 1-p, and then multiplied by 1/(1-p), so that the expectation stays. Backward drops "
-        "and scales the gradient by the same mask.",
+        "Each value is kept with probability 1-p. A kept value is multiplied by 1/(1-p), so that the expected value stays the "
+        "same. Backward drops and scales the gradient with the same mask.",
         {"p": p, "scale = 1/(1-p)": scale},
         tape,
         [
             Section(
                 "Forward",
-                "Point at an output: its input, and what the mask said.",
+                "Point at an output to see its input, and what the mask said.",
                 [
                     Panel("x", "N C H W", PIXELS, row=True),
                     Panel("mask", "N C H W", "1: kept, 0: dropped.", row=True),
@@ -42,7 +42,7 @@ def build(photo: Photo, *, size: int = 8, p: float = 0.5, seed: int = 0) -> Xray
             ),
             Section(
                 "Backward",
-                "Point at grad_x: nothing passes where the value was dropped.",
+                "Point at a cell of grad_x: nothing passes where the value was dropped.",
                 [Panel("grad_out", "N C H W", GRAD_OUT, row=True), Panel("grad_x", "N C H W", row=True)],
             ),
         ],

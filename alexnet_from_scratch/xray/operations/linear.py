@@ -45,7 +45,8 @@ def build(photo: Photo, *, size: int = 3, batch: int = 2, features: int = 5, see
             ),
             Section(
                 "Backward",
-                "Point at grad_x: every output sends it gradient × weight. At grad_weight: all rows of the batch add up.",
+                "Point at a cell of grad_x: every output sends it gradient × weight. Point at a cell of grad_weight: the "
+                "products of all rows of the batch add up.",
                 [
                     Panel("grad_out", "N OUT", GRAD_OUT),
                     Panel("grad_x", "N IN"),

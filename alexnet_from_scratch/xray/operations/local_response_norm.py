@@ -59,15 +59,15 @@ def build(
     xray = Xray(
         "local_response_norm",
         "Local response normalization",
-        "Every value is divided by how loud its neighbours are: the same place in the channels around it. torch, and the paper's "
-        "own program, divide alpha by the size of the window; the paper's text prints alpha alone.",
+        "Every value is divided by a number that grows with its neighbours: the values at the same place in the channels around "
+        "it. torch and the paper's own program divide alpha by the size of the window; the paper's text prints alpha alone.",
         {**params, "alpha/size": given.alpha},
         tape,
         [
             Section(
                 "Forward",
-                "Point at an output: the squares of its window over channels, which make its scale. At the edges the window is "
-                "cut off, and alpha is divided by the full size all the same.",
+                "Point at an output: the squares in its window over channels make its scale. At the first and last channels the "
+                "window is cut off, but alpha is still divided by the full size.",
                 [
                     Panel("x", "N C H W", "The photograph after a convolution and ReLU, on the scale of pixels from 0 to 255."),
                     Panel("scale", "N C H W", "k + alpha/size · Σ x²", between=True),
@@ -76,11 +76,11 @@ def build(
             ),
             Section(
                 "Backward",
-                "Point at grad_x: its own way through out, then the pull of every channel whose window held it. That is the "
-                "window's mirror image: for an even size, another window.",
+                "Point at a cell of grad_x: first its own way through out, then the pull of every channel whose window holds it. "
+                "These channels are the window's mirror image, which for an even size is a different window.",
                 [
                     Panel("grad_out", "N C H W", GRAD_OUT),
-                    Panel("pull", "N C H W", "What a channel's scale passes on to its window.", between=True),
+                    Panel("pull", "N C H W", "What a channel's scale sends back to its window.", between=True),
                     Panel("grad_x", "N C H W"),
                 ],
             ),

@@ -30,19 +30,20 @@ def build(
     xray = Xray(
         "max_pool2d",
         "2-D max pooling",
-        "The largest cell under each window. The whole gradient goes back to that cell. The first of equal cells, in "
-        "reading order, wins and takes it all: the photograph is cut to sixteen shades here, so that there are ties.",
+        "Each output is the largest cell of its window. The whole gradient goes back to that cell. Of equal cells, the first in "
+        "reading order wins and takes it all. Here the photograph is rounded to few shades, so that there are ties.",
         params,
         tape,
         [
             Section(
                 "Forward",
-                "Point at an output: each cell against the largest so far. ★ won; = is as large, but later, so it wins nothing.",
-                [Panel("x", "N C H W", "The photograph, cut to sixteen shades.", row=True), Panel("out", "N C OH OW", row=True)],
+                "Point at an output: each cell is compared with the largest so far. ★ won; = is as large, but comes later, so it "
+                "wins nothing.",
+                [Panel("x", "N C H W", "The photograph, in steps of 1/8.", row=True), Panel("out", "N C OH OW", row=True)],
             ),
             Section(
                 "Backward",
-                "Point at a gradient: where it goes. At a pixel of grad_x: the windows that it won, which overlap.",
+                "Point at a cell of grad_out to see where it goes. Point at a pixel of grad_x to see the windows that it won.",
                 [Panel("grad_out", "N C OH OW", GRAD_OUT, row=True), Panel("grad_x", "N C H W", row=True)],
             ),
         ],

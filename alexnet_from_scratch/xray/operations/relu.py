@@ -25,8 +25,8 @@ def build(photo: Photo, *, size: int = 10, seed: int = 0) -> Xray:
     xray = Xray(
         "relu",
         "Rectified linear unit",
-        "What is negative becomes zero. The gradient passes where the output was above zero: it is selected, never multiplied, "
-        "so that an infinite gradient that is shut out gives 0 and not NaN.",
+        "Negative values become zero. The gradient passes where the output is above zero. It is selected, never multiplied: an "
+        "infinite gradient that does not pass gives 0, not NaN.",
         {},
         tape,
         [
@@ -35,12 +35,12 @@ def build(photo: Photo, *, size: int = 10, seed: int = 0) -> Xray:
                 "Point at an output: it is its input, or 0.",
                 [
                     Panel("x", "N C H W", PIXELS, row=True),
-                    Panel("out", "N C H W", "A plane is empty where all that came in was negative.", row=True),
+                    Panel("out", "N C H W", "A plane is empty if nothing in x is above 0 there.", row=True),
                 ],
             ),
             Section(
                 "Backward",
-                "Point at grad_x: the output of the same place decides. At exactly 0 nothing passes.",
+                "Point at a cell of grad_x: the output at the same place decides. Where it is exactly 0, nothing passes.",
                 [Panel("grad_out", "N C H W", GRAD_OUT, row=True), Panel("grad_x", "N C H W", row=True)],
             ),
         ],

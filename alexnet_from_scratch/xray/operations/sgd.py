@@ -50,13 +50,13 @@ def build(
         "sgd",
         "Gradient descent with momentum",
         "Two steps of a convolution's weight, the second with a tenth of the learning rate. In torch's form the rate multiplies "
-        "the whole velocity, so the old gradients slow down with it; in the paper's it sits inside, and they do not "
-        "(--update paper writes that page).",
+        "the whole velocity, so a lower rate slows down old gradients too. In the paper's form each gradient enters the velocity "
+        "with the rate of its own step, so it does not (--update paper writes that page).",
         {"lr": " then ".join(f"{rate:g}" for rate in rates), **params},
         tape,
         [
-            Section("The first step", "Point at a weight: where it was, and how far it was moved.", panels[:4]),
-            Section("The second step", "The velocity keeps a part of the first step's.", panels[4:]),
+            Section("The first step", "Point at a weight to see where it was, and how far it was moved.", panels[:4]),
+            Section("The second step", "The velocity keeps a part of the first step's velocity.", panels[4:]),
         ],
     )
     for step in (1, 2):
