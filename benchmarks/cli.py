@@ -165,7 +165,7 @@ def accuracy(
     batch: Batch = 8, threads: Threads = None, isa: Isa = None, keep: Keep = False,
     json: Json = Path("runs/accuracy.json"), seed: Seed = 0,
 ) -> None:  # fmt: skip
-    """How exact every rung and torch are at AlexNet's layers, compared with float64, next to their times."""
+    """How exact the rungs and torch are at AlexNet's layers, compared with float64, next to their times."""
     cases = accurate.cases()
     settings = Settings(cases, pairing.QUICK, batch=batch, threads=threads or machine.cores(), seed=seed)
     report = timed(settings, "accuracy", isa)

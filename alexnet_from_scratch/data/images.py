@@ -243,7 +243,7 @@ def _turn(image: Any) -> tuple[int, int, bool]:
 
 
 class _Plain:
-    """Converts a box of an image to 8-bit grey or colour, on white. This may be made before the image is loaded."""
+    """Converts a box of an image to 8-bit grey or colour, on white. The converter may be made before the image is loaded."""
 
     def __init__(self, Image: Any, image: Any, file: IO[bytes]) -> None:
         self.Image, self.image = Image, image

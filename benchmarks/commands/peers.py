@@ -26,7 +26,7 @@ def cases() -> list[Case]:
 
 
 def table(report: Report) -> Table:
-    """Each library's time, the fastest first, and scratch's time by it."""
+    """Each library's time, the fastest first, and scratch's time divided by it."""
     lines, noise = [], report.noise()
     for row in report.rows:
         if row.group != "peers":

@@ -4,7 +4,7 @@ Multiply-adds: eleven independent chains of vector FMAs that never leave the reg
 with a latency of four or five cycles, and few enough for sixteen registers. The loop is written as LLVM code: with a loop in
 Python, the compiler would decide whether anything but FMAs is measured.
 
-Moving bytes has three streams, since no one of them limits every pass. "bytes": one array copied onto another, both many times
+Moving bytes has three streams, since none of them limits every pass. "bytes": one array copied onto another, both many times
 larger than the cache; each byte counts as read and as written. "update": an array changed in place by another, as an optimizer
 does; it reads the lines that it writes. "cached": a copy that fits into the last-level cache, but not into the caches above it.
 """

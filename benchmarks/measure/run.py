@@ -48,7 +48,7 @@ class Settings:
     slow: Mapping[str, float] = field(default_factory=dict)  # planted slowdowns: operation → factor
 
     def sides(self, case: Case) -> list[Side]:
-        """The sides timed on ``case``: scratch (the fastest rung last), then torch, then the twins of an A/A row."""
+        """The sides timed on ``case``: scratch (the fastest rung last), torch, other libraries, twins for A/A, slowed copies."""
         if case.group in ("ladder", "crossing"):
             ours = [Side("scratch", rung) for rung in rungs(case)]
             if case.group == "crossing":
@@ -73,7 +73,7 @@ class Settings:
 
     @property
     def controls(self) -> list[str]:
-        """The cases that get A/A rows: at least one, since no run is trusted without it. Sweeps, which judge no side, have none."""
+        """The cases that get A/A rows: at least one, since no run is trusted without it. Sweeps compare no sides and have none."""
         names = [case.name for case in self.cases if case.group not in ("growth", "crossing")]
         return [name for name in CONTROLS if name in names] or names[:1]
 

@@ -15,8 +15,8 @@ from benchmarks.measure.processes import Process
 
 # The variables that say where each library keeps compiled code: an empty folder makes a cold start.
 CACHES = {"scratch": "NUMBA_CACHE_DIR", "torch": "TORCHINDUCTOR_CACHE_DIR"}
-# Neither library needs these, but Numba imports them if it finds them. That takes 0.15 s, for which a user who installed only this
-# project's packages does not wait. The data, the tests and the benchmark itself need them.
+# Neither library needs these, but Numba imports them if it finds them. That takes 0.15 s, for which a user who installed only the
+# two libraries does not wait. The data, the tests and the benchmark itself need them.
 NOT_INSTALLED = ("coverage", "scipy")
 
 

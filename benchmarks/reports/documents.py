@@ -102,7 +102,7 @@ def _from(table: tables.Table, report: Report) -> str:
 
 
 def _on_its_machine(table: tables.Table, report: Report) -> tables.Table:
-    """The table with its machine in the title, as another machine's table follows under the same title."""
+    """The table with its machine in the title, because another machine's table with the same title follows."""
     return replace(table, title=f"{table.title}, on {tables.processor(report)}")
 
 

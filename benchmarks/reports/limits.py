@@ -16,7 +16,7 @@ def share_text(row: Row, phase: str, side: str, roof: dict[str, float]) -> str:
 
 
 def limit_of(row: Row, phase: str, side: str, roof: dict[str, float]) -> tuple[str, float] | None:
-    """The limit of the machine that a pass is nearest to, and the time it allows as a share of the time taken.
+    """The limit of the machine that a pass is nearest to, and the least time that it allows, as a share of the time taken.
 
     None if the limit was not measured, or if the pass's multiplications were not counted.
     """

@@ -115,7 +115,7 @@ class Report:
         ]
 
     def resolution(self) -> float:
-        """The difference that noise could fake in the A/A rows, with their rounds and the joint confidence of all rows."""
+        """The difference that noise could fake in the A/A rows, by their 95 % intervals."""
         return stats.resolution([ratio for row in self._controls() for ratio in row.same()])
 
     def noise(self) -> float:

@@ -69,7 +69,7 @@ def show(report: Report) -> None:
 
 
 def conclude(report: Report) -> None:
-    """The verdict, which comes last: it is what a reader takes away."""
+    """Print the verdict. It comes last, because it is what a reader should remember."""
     console.print()
     for line in verdict.lines(report):
         console.print(line, markup=False, soft_wrap=True, style="red" if line.startswith("Verified: NO") else "bold")

@@ -129,7 +129,7 @@ def conv3_rungs(report: Report) -> Row | None:
 
 
 def conv3(report: Report) -> Table:
-    """conv3's ladder, rung by rung, and torch; the naive loops' speed is from a small convolution."""
+    """conv3's ladder, rung by rung, and torch. The speed of the naive loops is that on a small convolution."""
     row = conv3_rungs(report)
     small = next((row for row in report.rows if row.group == "ladder" and row.operation == "conv2d" and row.rounds), None)
     if row is None or small is None:
