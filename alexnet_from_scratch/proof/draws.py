@@ -29,7 +29,7 @@ def _palettes(dtype: np.dtype[Any]) -> dict[str, np.ndarray]:
     info = np.finfo(dtype)
     steps = np.arange(256)
     integers = np.array([0, 1, -1, 2, -2, 3, -3, 4, -4])[steps % 9].astype(dtype)
-    # The golden ratio's multiples modulo 1 fill (-2, 2) evenly with numbers that use all bits of their significand.
+    # The golden ratio's multiples modulo 1, scaled, fill (-2, 2) evenly with numbers that use all bits of their significand.
     reals = (4 * ((steps * 0.6180339887498949) % 1) - 2).astype(dtype)
     reals[:16] = integers[:16]
     # The exponents are spread from -12 to 12, so that sums have terms that must count and terms that are too small to count.

@@ -73,7 +73,7 @@ class Settings:
 
     @property
     def controls(self) -> list[str]:
-        """The cases that get A/A rows: at least one, since no run is trusted without it. Sweeps compare no sides and have none."""
+        """The cases that get A/A rows: at least one, since no run is trusted without. Sweeps compare no sides and have none."""
         names = [case.name for case in self.cases if case.group not in ("growth", "crossing")]
         return [name for name in CONTROLS if name in names] or names[:1]
 

@@ -20,7 +20,7 @@ def facts(runs: dict[str, Report]) -> Table:
 
 
 def table(runs: dict[str, Report]) -> Table:
-    """For every pass and machine: scratch's time divided by that of the fastest torch, and the limit that scratch is nearest to."""
+    """For every pass and machine: scratch's time divided by that of the fastest torch, and the limit that it is nearest to."""
     reports = list(runs.values())
     header = ["layer", "pass", *(f"{name}: {column}" for name in runs for column in ("scratch / best torch", "of its limit"))]
     rows = []

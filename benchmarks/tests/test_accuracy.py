@@ -16,7 +16,7 @@ from benchmarks.subjects.verify import Judge, own_bound
 # Of a default rung's root mean square error, in torch's. Winograd's sums hold terms that cancel in the end.
 AT_MOST = {"winograd": 2.0}
 ELSE_AT_MOST = 1.25
-BATCH = {"conv2d": 2, "linear": 8}  # images: the fewest from which on these rungs run; linear's product begins with eight
+BATCH = {"conv2d": 2, "linear": 8}  # the fewest images for which these rungs run; linear's product begins at eight
 
 
 def test_every_pass_shows_time_and_its_worst_gradient() -> None:

@@ -35,7 +35,7 @@ def reached(of: str, *cases: str) -> tuple[float, str] | None:
 
 
 def test_the_best_configuration_is_the_best_of_both_passes_together() -> None:
-    assert reached("best", "first") == (2 / 5, "")  # not 2 / (2 + 1): the layout of images does not change
+    assert reached("best", "first") == (2 / 5, "")  # not 2 / (2 + 1): torch's layout of images does not change between passes
 
 
 def test_the_worst_layer_counts() -> None:
