@@ -96,7 +96,9 @@ MISTAKES: dict[str, tuple[Mistake, ...]] = {
         Mistake("letting the gradient pass unchanged", "grad_out[i] * (scale if mask[i] else 0)", "grad_out[i]"),
     ),
     "max_pool2d": (
-        Mistake("`=` for `+=` where windows overlap (`+=` at an array of indices does the same)", "] += grad_out", "] = grad_out"),
+        Mistake(
+            "`=` for `+=` where windows overlap (`+=` at an array of indices does the same)", "] += grad_out", "] = grad_out"
+        ),
         Mistake("counting the windows that a cell wins, without grad_out", "+= grad_out[n, c, oh, ow]", "+= 1"),
         Mistake("passing on half of the gradient", "+= grad_out[n, c, oh, ow]", "+= grad_out[n, c, oh, ow] / 2"),
         Mistake("dividing the index by H instead of W", "int(indices[n, c, oh, ow]), W)", "int(indices[n, c, oh, ow]), H)"),
