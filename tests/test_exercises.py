@@ -325,7 +325,7 @@ def test_an_edge_does_not_make_a_right_answer_wrong(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("expected", "got", "claim"), [
     ([1, 0, 2], [1, 2, 0], "The numbers are right, but they are in other cells"),
-    ([3, 1, 7], [2, 2, 7], "The sum of the wrong cells is right"),
+    ([3, 1, 7], [2, 2, 7], "Their sum is right"),
     ([1, 1e-45, 5], [1, 0, 5], ""),  # one subnormal: the sums are equal, but nothing has moved
 ])  # fmt: skip
 def test_what_is_said_of_the_wrong_cells_is_true(expected: list[float], got: list[float], claim: str) -> None:

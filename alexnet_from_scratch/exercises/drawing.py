@@ -169,5 +169,5 @@ def _pattern(expected: np.ndarray, got: np.ndarray, wrong: np.ndarray) -> str:
         if must.size > 1 and np.array_equal(np.sort(must), np.sort(came)):
             return " The numbers are right, but they are in other cells."
         if must.size > 1 and np.isclose(must.sum(), came.sum(), rtol=1e-6):
-            return " The sum of the wrong cells is right, but part of it is in other cells."
+            return " Their sum is right, but part of it is in other cells."
     return ""
