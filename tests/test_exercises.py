@@ -116,7 +116,9 @@ def test_a_mistake_is_named_however_it_is_written(tmp_path: Path) -> None:
         "return (grad_x[:, :, :-1].reshape(x_shape),)"
     )
     yours = filled_in(tmp_path, "max_pool2d", body)
-    assert name_of("max_pool2d", several_calls("max_pool2d", yours, 30)).startswith("`=` for `+=` where windows overlap")
+    name = name_of("max_pool2d", several_calls("max_pool2d", yours, 30))
+    assert name is not None
+    assert name.startswith("`=` for `+=` where windows overlap")
 
 
 @pytest.mark.parametrize(

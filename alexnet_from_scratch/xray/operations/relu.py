@@ -10,8 +10,6 @@ from alexnet_from_scratch.xray.photo import Photo
 from alexnet_from_scratch.xray.tracing import Tape
 from scratch import relu
 
-EMPTY = "A plane is empty if nothing in it is above 0."
-
 
 def build(photo: Photo, *, size: int = 10, seed: int = 0) -> Xray:
     """The whole operation is a comparison."""
