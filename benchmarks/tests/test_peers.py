@@ -115,7 +115,7 @@ def test_a_run_that_is_not_trusted_says_so_with_its_margin() -> None:
     report = Report(rows=[busy])
     table, margin = peers.table(report), f"{report.noise():.0%}"
     assert f"**This run is not trusted**: the same library in two processes differed by up to {margin}" in table.caption
-    assert table.caption.endswith(f"Noise is written where an interval reaches within {margin} of 1.")
+    assert table.caption.endswith(f"A row says noise where its interval reaches within {margin} of 1.")
     assert table.rows[1][3].endswith("noise")
 
 
