@@ -108,6 +108,7 @@ CALLS: dict[str, Callable[[Any], object]] = {
     "open_dataset: skip_broken": lambda odd: open_dataset("digits", skip_broken=odd),
     "open_dataset: seed": lambda odd: open_dataset("digits", seed=odd),
     "open_dataset: for_size": lambda odd: open_dataset("digits", for_size=odd),
+    "held_out: labels": lambda odd: held_out(odd, 2, 0),
     "held_out: one_in": lambda odd: held_out(np.arange(4), odd, 0),
     "held_out: seed": lambda odd: held_out(np.arange(4), 2, odd),
     "read_idx: a file": lambda odd: read_idx(odd, 1),
@@ -184,6 +185,11 @@ def test_a_gradient_that_cannot_be_added_to_is_refused():
     parameter.grad = np.broadcast_to(np.ones(1), (2, 4))
     with pytest.raises(ValueError, match=r"^Parameter: grad must be writable, got a read-only array of shape \(2, 4\)"):
         parameter.accumulate(np.ones((2, 4)))
+
+
+def test_more_choices_than_an_array_can_hold_are_refused():
+    with pytest.raises(ValueError, match=r"^Choices.draw: n must be at most \d+, got 1000"):
+        Choices.draw(10**30, np.random.default_rng(0))
 
 
 def test_numbers_below_the_least_are_refused():

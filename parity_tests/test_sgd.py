@@ -241,7 +241,8 @@ def test_scratch_raises_if_and_only_if_torch_raises(case):
     ("parameters", "error", "message"),
     [
         ([], ValueError, "sgd: parameters must hold at least one parameter, got none"),
-        (parameter(np.ones(1)), TypeError, "sgd: parameters must be an iterable of parameters, got "),
+        (parameter(np.ones(1)), TypeError, "sgd: parameters must be iterable, got "),
+        (np.array(1.5), TypeError, r"sgd: parameters must be iterable, got array\(1.5\)"),
         ([1.0], TypeError, r"sgd: parameters\[0\] must have data and grad, got float"),
         ([("weight", parameter(np.ones(1)))], TypeError, r"sgd: parameters\[0\] must have data and grad, got tuple"),
         ([parameter([1.0])], TypeError, r"sgd: parameters\[0\].data must be a NumPy array, got list"),

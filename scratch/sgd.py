@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from alexnet_from_scratch.arguments import iterator
 from scratch.compiled import memory
 from scratch.compiled.jit import kernel
 from scratch.compiled.threads import for_each
@@ -89,9 +90,7 @@ class SGD:
         *,
         update: str = "torch",
     ) -> None:
-        if not isinstance(parameters, Iterable):
-            raise TypeError(f"sgd: parameters must be an iterable of parameters, got {type(parameters).__name__}")
-        self.parameters = list(parameters)
+        self.parameters = list(iterator("sgd", "parameters", parameters))
         self.lr = lr
         self.momentum = momentum
         self.dampening = dampening

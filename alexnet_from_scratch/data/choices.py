@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,11 +30,14 @@ class Choices:
 
         Raises:
             TypeError: ``n`` is not an int, or ``rng`` not a generator.
-            ValueError: ``n`` is below 0.
+            ValueError: ``n`` is below 0, or above what an array can hold.
         """
         n = integer("Choices.draw", "n", n, low=0)
         if not isinstance(rng, np.random.Generator):
             raise TypeError(f"Choices.draw: rng must be a numpy.random.Generator, got {type(rng).__name__}")
+        most = np.iinfo(np.intp).max // 24  # three float64 an image
+        if n > most:
+            raise ValueError(f"Choices.draw: n must be at most {most}, got {reprlib.repr(n)}")
         return cls(rng.random((n, 2)), rng.random(n) < 0.5, rng.standard_normal((n, 3)))
 
     def __getitem__(self, part: slice) -> Choices:

@@ -151,6 +151,9 @@ def photographs() -> dict[str, np.ndarray]:
 
 def held_out(labels: np.ndarray, one_in: int, seed: int) -> np.ndarray:
     """Which images to test with, (n,), bool: of every class one in ``one_in``, rounded up, but never all. ``seed`` chooses."""
+    plain = isinstance(labels, np.ndarray) and not isinstance(labels, np.ma.MaskedArray)
+    if not plain or labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise TypeError(f"held_out: labels must be an array (n,) of ints, got {reprlib.repr(labels)}")
     one_in, seed = integer("held_out", "one_in", one_in, low=1), integer("held_out", "seed", seed, low=0)
     rng = np.random.default_rng(seed)
     out = np.zeros(len(labels), bool)
