@@ -42,3 +42,7 @@ class CommandLine(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         super().error(shown(message))
+
+    def refuse(self, message: str) -> NoReturn:
+        """Exit with an error of several lines, whose text is escaped already."""
+        super().error(message)

@@ -101,3 +101,13 @@ def test_evaluation_counts():
     assert evaluation.confusion[5, 0] == evaluation.confusion[6, 1] == evaluation.confusion[2, 2] == 1
     tiny = float(np.finfo(np.float32).tiny)
     np.testing.assert_allclose(evaluation.loss, -np.log(np.array([0.4, 0.1, tiny])).sum(), rtol=1e-6)
+
+
+def test_each_checkpoint_that_cannot_be_read_has_its_line(tmp_path, capsys):
+    (tmp_path / "checkpoints").mkdir()
+    for step in (1, 2):
+        (tmp_path / "checkpoints" / f"step-{step:09}.safetensors").write_bytes(b"")
+    with pytest.raises(SystemExit):
+        Options.parse("scratch", ["--resume", "--out", str(tmp_path)])
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.startswith(f"  {tmp_path}") for line in lines[-2:]] == [True, True], lines

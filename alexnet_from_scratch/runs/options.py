@@ -191,7 +191,7 @@ class Options:
                 options = cls(**{**asdict(cls.of(saved)), "out": options.out, **given})
             options.require_effect(given)
         except (ValueError, OSError, ModuleNotFoundError) as error:
-            parser.error(reason(error))
+            parser.refuse(reason(error))
         return options
 
 
