@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import copy
 import itertools
+import os
 import threading
 import time
+import warnings
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -17,8 +20,11 @@ import pytest
 import torch
 
 import scratch
+import scratch.data
+import torch_impl.data
 import torch_impl.modules
 import torch_impl.sgd
+from alexnet_from_scratch.data.choices import Choices
 from scratch.compiled import memory, threads
 from scratch.convolution import winograd_filters
 from scratch.core import checks
@@ -97,6 +103,14 @@ def check_workspaces() -> None:
             assert gone in {memory.workspace(size, FLOAT32).ctypes.data for _ in range(3)}
 
 
+def check_cleared_workspaces() -> None:
+    """Workspaces that are not used any more go back to the system when memory is cleared."""
+    unused = weakref.ref(memory.workspace(1000, FLOAT32).base)
+    assert unused() is not None
+    memory.clear()
+    assert unused() is None, "clear() keeps workspaces"
+
+
 def check_context_of_workers() -> None:
     """Threads see the caller's rung and np.errstate."""
     seen: dict[int, tuple[Any, ...]] = {}
@@ -118,6 +132,23 @@ def check_context_of_workers() -> None:
         scratch.set_num_threads(before)
     assert len(seen) == 3
     assert set(seen.values()) == {("naive", "raise")}
+
+
+def check_threads_of_a_child() -> None:
+    """A forked child splits kernels over as many threads as its parent, not over as many as a new process."""
+    if not hasattr(os, "fork"):
+        pytest.skip("no forks here")
+    before, number = scratch.get_num_threads(), threads._threads_at_the_start() + 1
+    scratch.set_num_threads(number)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # newer Pythons warn of forks beside threads
+            child = os.fork()
+        if child == 0:
+            os._exit(scratch.get_num_threads() != number)
+        assert os.waitpid(child, 0) == (child, 0)
+    finally:
+        scratch.set_num_threads(before)
 
 
 def check_errors_of_workers() -> None:
@@ -311,6 +342,26 @@ def check_changing_options() -> None:
                 np.testing.assert_array_equal(ours.data, theirs.numpy(), f"{update}, {changes}, step {step}")
 
 
+def check_groups_of_parameters() -> None:
+    """In torch_impl each group of parameters moves by its own options, as if it had an optimizer of its own."""
+    options: tuple[dict[str, Any], ...] = (
+        {"lr": 0.5, "momentum": 0.5, "weight_decay": 0.25},
+        {"lr": 0.25, "momentum": 0.25, "weight_decay": 0.5, "maximize": True},
+    )
+    for update in RULES:
+        together, apart = ([torch.ones(2, dtype=torch.float64) for _ in options] for _ in range(2))
+        groups: Any = [{"params": [w], **own} for w, own in zip(together, options, strict=True)]
+        alone = [torch_impl.sgd.SGD([w], **own, update=update) for w, own in zip(apart, options, strict=True)]
+        sgd = torch_impl.sgd.SGD(groups, update=update)
+        for step in range(3):
+            for w in (*together, *apart):
+                w.grad = torch.tensor([step, -1.0], dtype=torch.float64)
+            for each in (sgd, *alone):
+                each.step()
+        for w, other in zip(together, apart, strict=True):
+            np.testing.assert_array_equal(w.numpy(), other.numpy(), update)
+
+
 def check_share_dropped() -> None:
     """Each side drops a share p of the elements, and scales what it keeps by 1 / (1 - p)."""
     count = 40_000
@@ -421,6 +472,59 @@ def check_mean_without_weight() -> None:
             with scratch.use_rung(cross_entropy=rung):
                 loss, _ = scratch.cross_entropy.forward(logits, target, weight=weight, label_smoothing=smoothing)
             assert np.isnan(loss), f"{rung}: {loss}"
+
+
+def check_mean_of_no_classes() -> None:
+    """As in torch, probabilities of no classes have a loss of 0, but its mean is NaN."""
+    empty = np.zeros((3, 0))
+    for reduction in ("mean", "sum"):
+        theirs = torch.nn.functional.cross_entropy(torch.from_numpy(empty), torch.from_numpy(empty), reduction=reduction)
+        for rung in scratch.cross_entropy.RUNGS:
+            with scratch.use_rung(cross_entropy=rung):
+                loss, _ = scratch.cross_entropy.forward(empty, empty, reduction=reduction)
+            np.testing.assert_array_equal(loss, theirs.numpy(), f"{rung}, {reduction}")
+
+
+def check_sums_beyond_the_largest_number() -> None:
+    """A mean is right although the losses, or the targets' weights, add up to more than float32 can hold."""
+    large = np.float32(3e38)
+    logits, level = np.array([[0, large]] * 2, np.float32), np.zeros((3, 2), np.float32)
+    for rung in scratch.cross_entropy.RUNGS:
+        with scratch.use_rung(cross_entropy=rung):
+            mean, _ = scratch.cross_entropy.forward(logits, np.zeros(2, np.int64))
+            weighted, _ = scratch.cross_entropy.forward(level, np.zeros(3, np.int64), weight=np.full(2, large))
+        assert mean == large, f"{rung}: {mean}"
+        np.testing.assert_allclose(weighted, np.log(2), rtol=1e-6, err_msg=rung)
+
+
+def check_tiny_values_beside_large_gradients() -> None:
+    """Alpha times a tiny value would be subnormal and lose digits: as in torch, alpha multiplies the sum of the pulls first."""
+    x, grad_out = (np.array(values).reshape(1, 2, 1) for values in ((3e-38, 1.0), (0.0, 1e37)))
+    gradients = {}
+    for dtype in (np.float64, np.float32):
+        for rung in scratch.local_response_norm.RUNGS:
+            with scratch.use_rung(local_response_norm=rung):
+                _, cache = scratch.local_response_norm.forward(x.astype(dtype), size=3)
+                gradients[dtype, rung] = scratch.local_response_norm.backward(grad_out.astype(dtype), cache)[0]
+    for (_, rung), grad_x in gradients.items():
+        np.testing.assert_allclose(grad_x, gradients[np.float64, "naive"], rtol=1e-5, err_msg=rung)
+
+
+def check_sizes_around_the_smallest_crop() -> None:
+    """Below 64 pixels an image is shifted into a border of zeros and keeps its colours; from 64 on it is cropped."""
+    noise = np.random.default_rng(0).integers(0, 256, (80, 80, 3), np.uint8)
+    choices = Choices(np.zeros((1, 2)), np.array([False]), np.zeros((1, 3)))
+    sides: tuple[Any, ...] = (scratch.data, torch_impl.data)
+    for data in sides:
+        for size, canvas, border in ((63, 63, 4), (64, 73, 0)):
+            fitted = data.Preprocessing.fit([noise], size=size, channels=3, mirror=False)
+            assert np.shape(fitted.mean) == (3, canvas, canvas)
+            assert np.asarray(fitted.colour).any() == (border == 0)
+            state = {**fitted.state_dict(), "mean": np.zeros((3, canvas, canvas))}
+            plain = data.Preprocessing.from_state_dict(state).training([np.full((80, 80), 100, np.uint8)], choices)
+            wanted = np.zeros((1, 3, size, size))
+            wanted[:, :, border:, border:] = 100
+            np.testing.assert_allclose(np.asarray(plain), wanted, rtol=1e-6)
 
 
 def check_sign_of_a_mean_of_zeros() -> None:

@@ -53,8 +53,18 @@ MEMORY = (
         ("no workspace is used again", "sys.getrefcount(spare.base) == 2", "False"),
         ("workspaces begin anywhere", "-_address(_first_byte(memory)) % ALIGNMENT + shift", "4 + shift"),
     ),
+    *_in(
+        "scratch.compiled.memory",
+        core.check_cleared_workspaces,
+        ("clearing keeps the workspaces", "    _spares = _Spares()", "    pass"),
+    ),
 )
 THREADS = (
+    *_in(
+        "scratch.compiled.threads",
+        core.check_threads_of_a_child,
+        ("a child begins with another number of threads", "[_Pool(get_num_threads())]", "[_Pool(_threads_at_the_start())]"),
+    ),
     *_in(
         "scratch.compiled.threads",
         core.check_context_of_workers,
@@ -237,6 +247,42 @@ EDGES = (
         ("the mean of nothing may be inf", "(float(total) or math.nan)", "float(total)"),
     ),
     *_in(
+        "scratch.cross_entropy",
+        core.check_mean_of_no_classes,
+        ("the mean over no classes is 0", "total = N * D if C else 0", "total = N * D"),
+    ),
+    *_in(
+        "scratch.cross_entropy",
+        core.check_sums_beyond_the_largest_number,
+        ("losses are added in float32", "axis=None, dtype=np.float64)", "axis=None)"),
+        ("weights are added in float32", "weight[t[counted]].sum(dtype=np.float64)", "weight[t[counted]].sum()"),
+    ),
+    *_in(
+        "scratch.local_response_norm",
+        core.check_tiny_values_beside_large_gradients,
+        (
+            "alpha multiplies each value first",
+            "    pulls = 2 * window.alpha * _sum_of_shifted(pull, window.after, window.before)\n"
+            "    return (grad_out / _power(scale, window.beta) + x * pulls,)",
+            "    pulls = _sum_of_shifted(pull, window.after, window.before)\n"
+            "    return (grad_out / _power(scale, window.beta) + 2 * window.alpha * x * pulls,)",
+        ),
+        ("alpha multiplies each value first, one by one", "* (2 * window.alpha * pulls)", "* 2 * window.alpha * pulls"),
+    ),
+    *_in(
+        "scratch.data",
+        core.check_sizes_around_the_smallest_crop,
+        ("the smallest crop has a border", "self.size >= SMALL", "self.size > SMALL"),
+        ("images of the smallest crop are not scaled up", "size if size < SMALL", "size if size <= SMALL"),
+        ("the smallest crop keeps its colours", "        if size < SMALL:", "        if size <= SMALL:"),
+    ),
+    *_in(
+        "torch_impl.data",
+        core.check_sizes_around_the_smallest_crop,
+        ("the smallest crop has a border", "if self.size < SMALL else 0", "if self.size <= SMALL else 0"),
+        ("the smallest crop keeps its colours", "        if size < SMALL:", "        if size <= SMALL:"),
+    ),
+    *_in(
         "scratch.adaptive_avg_pool2d",
         core.check_sign_of_a_mean_of_zeros,
         ("a sum of negative zeros is negative", "[every_other] + values.dtype.type(0)", "[every_other]"),
@@ -252,6 +298,11 @@ TORCH = (
         ("the paper's velocity never fades", 'velocity.mul_(group["momentum"])', "velocity"),
         ("the paper's velocity is not kept", 'v = state["momentum_buffer"] = v if', "v = v if"),
         ("update is always torch's", '.get("update", "torch") == "torch"', '.get("updated", "torch") == "torch"'),
+    ),
+    *_in(
+        "torch_impl.sgd",
+        core.check_groups_of_parameters,
+        ("the paper's rule takes the first group's options", "w.grad, group, self", "w.grad, self.param_groups[0], self"),
     ),
     *_in(
         "scratch.dropout",
