@@ -312,6 +312,12 @@ def test_papers_starting_values(build):
             assert abs(array.std() / 0.01 - 1) <= 5 / math.sqrt(2 * array.size), name
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_papers_biases_are_in_every_variant(variant):
+    """1 in the second, fourth and fifth layer."""
+    assert [row.bias for row in VARIANTS[variant].convs] == [0, 1, 0, 1, 1]
+
+
 def test_one_generator_decides_everything():
     x = np.ones((2, 1, 28, 28), np.float32)
     first, second = (AlexNet("mini", rng=np.random.default_rng(3)) for _ in range(2))
