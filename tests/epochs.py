@@ -20,8 +20,8 @@ import pytest
 
 from alexnet_from_scratch.data.datasets import Dataset, Split
 from alexnet_from_scratch.proof.parity import to_numpy
-from alexnet_from_scratch.runs import session
-from tests.runs import SIDES, after_step, dataset, run, weights_of
+from alexnet_from_scratch.runs import files, session
+from tests.runs import SIDES, after_step, checkpoints_of, dataset, run, weights_of
 
 # Ten images in batches of four: the third has two. The rate falls to a tenth after every epoch.
 FLAGS: dict[str, Any] = {
@@ -99,6 +99,41 @@ def check_plateau_resumed(side: str, folder: Path) -> None:
     check_resumed(side, folder, schedule="plateau", lr_every=20, patience=2, lr=1e-5, epochs=5, stop=8)
     rates = [line["lr"] for line in _metrics(folder / "whole") if "loss" in line]
     np.testing.assert_allclose(rates, [1e-5] * 9 + [1e-6] * 6, rtol=1e-12)
+
+
+def check_shares(side: str, folder: Path) -> None:
+    """The schedule hears of the error on all held-out images, not of one process's share.
+
+    A made-up second process has as many images, and is wrong about each.
+    """
+
+    def beside_another(numbers: np.ndarray) -> np.ndarray:
+        if numbers.size != 7**2 + 1:  # seven classes: no evaluation
+            return numbers
+        another = np.zeros(numbers.size, numbers.dtype)
+        another[1] = 6
+        return numbers + another
+
+    def entered(self: Any, real: Any = session.Run.__enter__) -> Any:
+        self.total = beside_another
+        return real(self)
+
+    with _marked(), pytest.MonkeyPatch.context() as patched:
+        patched.setattr(session.Run, "__enter__", entered)
+        run(side, folder, **FLAGS)
+    accuracies = [line["held_out_accuracy"] for line in _metrics(folder) if "held_out_accuracy" in line]
+    position = files.read_header(checkpoints_of(folder)[-1], "checkpoint").about["content"]["state"]["position"]
+    assert 0 < max(accuracies) <= 0.5
+    assert position["schedule"]["best"] == 1 - max(accuracies)
+
+
+def check_evaluated_again(side: str, folder: Path) -> None:
+    """A run that has ended may be evaluated again with other numbers of threads."""
+    with _marked():
+        first = run(side, folder, **FLAGS)
+        again = run(side, folder, **FLAGS, resume=True, ten_crops=True, workers=2, threads=2)
+    assert again["steps"] == first["steps"]
+    assert again["held_out_loss"] != first["held_out_loss"]
 
 
 def _metrics(folder: Path) -> list[dict[str, float]]:

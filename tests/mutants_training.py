@@ -8,7 +8,8 @@ from pathlib import Path
 
 from parity_tests.planting import Slip
 from tests.drawn import check_curves
-from tests.epochs import check_epochs, check_plateau_resumed, check_resumed
+from tests.epochs import check_epochs, check_evaluated_again, check_plateau_resumed, check_resumed, check_shares
+from tests.exact import check_digits, check_rescaled, check_sample
 from tests.options_matter import check_defaults, check_option, check_seed
 from tests.runs import SIDES
 
@@ -112,6 +113,40 @@ AROUND = (
             "range(first, len(self)), workers=1",
             _option("workers"),
         ),
+        ("statistics come from fewer images", "limit: int = 5000", "limit: int = 1000", lambda side, folder: check_sample()),
+    ),
+    *_around(
+        f"{DATA}.datasets",
+        (
+            "levels of grey are cut",
+            "np.rint(bunch.images * (255 / 16))",
+            "(bunch.images * (255 / 16))",
+            lambda side, folder: check_digits(),
+        ),
+    ),
+    *_around(
+        "torch_impl.convert",
+        (
+            "the scale is rounded first",
+            "DEVIATION, dtype=torch.float64",
+            "DEVIATION, dtype=torch.float32",
+            lambda side, folder: check_rescaled(),
+        ),
+    ),
+    *_around(
+        f"{RUNS}.resuming",
+        (
+            "a run without momentum cannot go on",
+            " and options.momentum > 0",
+            "",
+            lambda side, folder: check_resumed(side, folder, momentum=0.0),
+        ),
+        (
+            "an evaluation by other workers is refused",
+            "(OF_AN_EVALUATION if again",
+            '(OF_AN_EVALUATION - {"workers"} if again',
+            check_evaluated_again,
+        ),
     ),
     *_around(
         f"{RUNS}.session",
@@ -121,6 +156,7 @@ AROUND = (
         ("the network is not restored", "self.learner.restore(", NOTHING, check_resumed),
         ("the schedule is not restored", "self.schedule.restore(", NOTHING, check_resumed),
         ("checkpoint_every is ignored", "% self.options.checkpoint_every", "% 100", _option("checkpoint_every")),
+        ("the schedule hears of one share", "epoch, self.evaluation.error)", "epoch, evaluation.error)", check_shares),
         ("no_pictures is ignored", "if not self.options.no_pictures", "if False", _option("no_pictures")),
     ),
     *_around(

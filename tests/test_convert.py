@@ -18,6 +18,7 @@ import scratch.predict
 import torch_impl.predict
 from alexnet_from_scratch.proof.draws import fewer
 from alexnet_from_scratch.runs import files
+from tests.exact import check_rescaled
 from torch_impl import convert
 from torch_impl.alexnet import AlexNet
 
@@ -206,6 +207,10 @@ def test_the_way_back_is_torchvisions(small_state, converted, tmp_path, monkeypa
         expected = network(normalized(pixels[16:240, 16:240])).numpy()
         logits = model(preprocessing.evaluation([pixels])).numpy()
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+
+
+def test_the_scale_is_rounded_once():
+    check_rescaled()
 
 
 @fewer

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from alexnet_from_scratch.data import datasets
 from alexnet_from_scratch.data.datasets import open_dataset
 from alexnet_from_scratch.data.idx import read_idx
+from tests.exact import check_digits
 from tests.odd_files import pipe
 
 # --- what comes with packages -----------------------------------------------------------------------------------------
@@ -35,6 +36,10 @@ def test_digits():
         np.testing.assert_allclose(np.bincount(split.labels) / len(split), np.bincount(labels) / 1797, atol=0.005)
         for i in range(0, len(split), 100):
             assert split.labels[i] in labels[(images == split.image(i)).all(axis=(1, 2))]
+
+
+def test_the_digits_levels_of_grey():
+    check_digits()
 
 
 def test_photographs():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.epochs import check_epochs, check_plateau_resumed, check_resumed
+from tests.epochs import check_epochs, check_evaluated_again, check_plateau_resumed, check_resumed, check_shares
 from tests.runs import side_by_side
 
 
@@ -17,6 +17,21 @@ def test_three_epochs_do_what_they_should(side, tmp_path):
 @pytest.mark.parametrize("update", ["torch", "paper"])
 def test_a_run_resumed_inside_its_second_epoch_is_the_same(side, update, tmp_path):
     check_resumed(side, tmp_path, update=update)
+
+
+@side_by_side
+def test_a_run_without_momentum_is_resumed(side, tmp_path):
+    check_resumed(side, tmp_path, momentum=0.0)
+
+
+@side_by_side
+def test_the_schedule_hears_of_all_shares(side, tmp_path):
+    check_shares(side, tmp_path)
+
+
+@side_by_side
+def test_an_ended_run_is_evaluated_again_on_other_threads(side, tmp_path):
+    check_evaluated_again(side, tmp_path)
 
 
 @side_by_side

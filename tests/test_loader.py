@@ -15,6 +15,7 @@ from alexnet_from_scratch.data.ahead import ahead
 from alexnet_from_scratch.data.choices import Choices
 from alexnet_from_scratch.data.datasets import Split
 from alexnet_from_scratch.data.loader import Loader, sample
+from tests.exact import check_sample
 
 
 def noise(n):
@@ -133,6 +134,7 @@ def test_sample_is_spread_evenly():
     split = noise(10)
     assert [int(image[0, 0]) for image in sample(split, 5)] == [int(split.image(i)[0, 0]) for i in (0, 2, 4, 6, 8)]
     assert len(list(sample(split))) == 10
+    check_sample()
 
 
 def test_choices_are_spread_over_all_there_is():

@@ -1,0 +1,32 @@
+"""What is known to the last digit, checked by functions that :mod:`tests.mutants_training` also runs on planted mistakes."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from alexnet_from_scratch.data.datasets import Split, digits
+from alexnet_from_scratch.data.loader import sample
+from torch_impl import convert
+
+# 255/16 times 0 to 16, to the nearest whole number; 127.5 to the even one.
+GREYS = [0, 16, 32, 48, 64, 80, 96, 112, 128, 143, 159, 175, 191, 207, 223, 239, 255]
+
+
+def check_digits() -> None:
+    """The digits' 17 levels of grey are rounded, not cut."""
+    assert np.unique(digits()[0]).tolist() == GREYS
+
+
+def check_sample() -> None:
+    """The statistics of many images come from 5,000 of them."""
+    split = Split(np.zeros(12_000, np.int64), lambda i: np.array(i))
+    assert [int(image) for image in sample(split)] == [i * 12_000 // 5_000 for i in range(5_000)]
+
+
+def check_rescaled() -> None:
+    """The scale of torchvision's first layer is exact until the weight is rounded, once."""
+    weight = np.random.default_rng(0).standard_normal((64, 3, 11, 11), np.float32)
+    scale = 255 * np.array([0.229, 0.224, 0.225]).reshape(1, 3, 1, 1)
+    for power, wanted in ((1, weight * scale), (-1, weight / scale)):
+        np.testing.assert_array_equal(convert.rescaled(torch.from_numpy(weight), power).numpy(), wanted.astype(np.float32))
