@@ -20,7 +20,7 @@ import pytest
 
 from alexnet_from_scratch.data.datasets import Dataset, Split
 from alexnet_from_scratch.proof.parity import to_numpy
-from alexnet_from_scratch.runs import files, session
+from alexnet_from_scratch.runs import files, pictures, session
 from tests.runs import SIDES, after_step, checkpoints_of, dataset, run, weights_of
 
 # Ten images in batches of four: the third has two. The rate falls to a tenth after every epoch.
@@ -128,10 +128,18 @@ def check_shares(side: str, folder: Path) -> None:
 
 
 def check_evaluated_again(side: str, folder: Path) -> None:
-    """A run that has ended may be evaluated again with other numbers of threads."""
-    with _marked():
+    """A run that has ended may be evaluated again with other numbers of threads, and now with pictures."""
+    drawn: list[Path] = []
+
+    def draw(folder: Path, stages: pictures.Stages) -> tuple[list[Path], list[str]]:
+        drawn.append(folder)
+        return [], []
+
+    with _marked(), pytest.MonkeyPatch.context() as patched:
+        patched.setattr(pictures, "draw", draw)
         first = run(side, folder, **FLAGS)
-        again = run(side, folder, **FLAGS, resume=True, ten_crops=True, workers=2, threads=2)
+        again = run(side, folder, **FLAGS, resume=True, ten_crops=True, workers=2, threads=2, no_pictures=False)
+    assert drawn == [folder]
     assert again["steps"] == first["steps"]
     assert again["held_out_loss"] != first["held_out_loss"]
 

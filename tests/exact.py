@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from alexnet_from_scratch.data.datasets import Split, digits
+from alexnet_from_scratch.data.datasets import Split, digits, open_dataset
 from alexnet_from_scratch.data.loader import sample
 from torch_impl import convert
 
@@ -14,8 +14,18 @@ GREYS = [0, 16, 32, 48, 64, 80, 96, 112, 128, 143, 159, 175, 191, 207, 223, 239,
 
 
 def check_digits() -> None:
-    """The digits' 17 levels of grey are rounded, not cut."""
+    """The digits' 17 levels of grey are rounded, not cut; a fifth of each digit's images is held out."""
     assert np.unique(digits()[0]).tolist() == GREYS
+    dataset = open_dataset("digits")
+    assert np.bincount(dataset.test.labels).tolist() == [36, 37, 36, 37, 37, 37, 37, 36, 35, 36]
+    assert len(dataset.train) == 1433
+
+
+def check_photographs() -> None:
+    """An epoch shows each of the seven photographs sixteen times."""
+    dataset = open_dataset("photographs")
+    assert np.bincount(dataset.train.labels).tolist() == [16] * 7
+    assert len(dataset.test) == 7
 
 
 def check_sample() -> None:

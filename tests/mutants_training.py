@@ -9,7 +9,7 @@ from pathlib import Path
 from parity_tests.planting import Slip
 from tests.drawn import check_curves
 from tests.epochs import check_epochs, check_evaluated_again, check_plateau_resumed, check_resumed, check_shares
-from tests.exact import check_digits, check_rescaled, check_sample
+from tests.exact import check_digits, check_photographs, check_rescaled, check_sample
 from tests.options_matter import check_defaults, check_option, check_seed
 from tests.runs import SIDES
 
@@ -123,6 +123,13 @@ AROUND = (
             "(bunch.images * (255 / 16))",
             lambda side, folder: check_digits(),
         ),
+        ("a fourth is held out", "held_out(labels, 5", "held_out(labels, 4", lambda side, folder: check_digits()),
+        (
+            "photographs are shown less often",
+            "np.tile(labels, SHOWN)",
+            "np.tile(labels, 8)",
+            lambda side, folder: check_photographs(),
+        ),
     ),
     *_around(
         "torch_impl.convert",
@@ -145,6 +152,12 @@ AROUND = (
             "an evaluation by other workers is refused",
             "(OF_AN_EVALUATION if again",
             '(OF_AN_EVALUATION - {"workers"} if again',
+            check_evaluated_again,
+        ),
+        (
+            "an evaluation with pictures is refused",
+            "(OF_AN_EVALUATION if again",
+            '(OF_AN_EVALUATION - {"no_pictures"} if again',
             check_evaluated_again,
         ),
     ),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from alexnet_from_scratch.data import datasets
 from alexnet_from_scratch.data.datasets import open_dataset
 from alexnet_from_scratch.data.idx import read_idx
-from tests.exact import check_digits
+from tests.exact import check_digits, check_photographs
 from tests.odd_files import pipe
 
 # --- what comes with packages -----------------------------------------------------------------------------------------
@@ -38,7 +38,7 @@ def test_digits():
             assert split.labels[i] in labels[(images == split.image(i)).all(axis=(1, 2))]
 
 
-def test_the_digits_levels_of_grey():
+def test_the_digits_greys_and_numbers():
     check_digits()
 
 
@@ -46,6 +46,7 @@ def test_photographs():
     photographs = datasets.photographs()
     assert tuple(photographs) == datasets.PHOTOGRAPHS
     assert all(image.dtype == np.uint8 and image.shape[2] == 3 and min(image.shape[:2]) >= 256 for image in photographs.values())
+    check_photographs()
     dataset = open_dataset("photographs")
     for split in (dataset.train, dataset.test):
         for i in (0, 5, len(split) - 1):
