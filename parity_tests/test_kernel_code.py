@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib.util
 import os
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from parity_tests.installs import COUNTED, HITS, RIGHT, TINY, assert_one_warning
-from scratch.compiled.jit import JIT_OFF
+from scratch.compiled.jit import JIT_OFF, kernel
 
 resource = pytest.importorskip("resource", reason="Windows has other limits and permissions")
 pytestmark = pytest.mark.skipif(JIT_OFF, reason="nothing is compiled")
@@ -189,3 +191,19 @@ def test_a_kernel_without_a_source_file_or_with_a_closure_is_compiled_every_time
     out, warnings = install.start(typed)
     assert out == "2\n"
     assert_one_warning(warnings, "source file")
+
+
+@kernel
+def _element(values: np.ndarray, i: int) -> float:
+    return values[i]
+
+
+@kernel
+def _sum_of_three(values: np.ndarray) -> float:
+    return _element(values, 0) + _element(values, 1) + _element(values, len(values) - 1)
+
+
+def test_a_kernel_is_compiled_once_whatever_constants_it_is_passed():
+    assert _sum_of_three(np.array([1.0, 2.0, 3.0, 4.0])) == 7.0
+    compiled: Any = _element
+    assert len(compiled.signatures) == 1
