@@ -208,6 +208,17 @@ def test_a_folder_that_cannot_be_written_to_is_named_with_the_flag(tmp_path, mon
         run("scratch", tmp_path / "run")
 
 
+def test_a_run_is_not_resumed_where_its_results_could_not_be_written(tmp_path, monkeypatch):
+    """The metrics and the checkpoints' folder may be written to, the run's folder not."""
+    run("scratch", tmp_path / "run", max_steps=2)
+    before = contents(tmp_path / "run")
+    allowed = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path / "run" and allowed(path, mode))
+    with pytest.raises(PermissionError, match=f"Permission denied. .* choose another one with --out DIR: '{tmp_path}"):
+        run("scratch", tmp_path / "run", max_steps=4, resume=True)
+    assert contents(tmp_path / "run") == before
+
+
 def test_metrics_that_cannot_be_cut_are_named(tmp_path, monkeypatch):
     """As where the file may only be appended to."""
     folder = folder_of(tmp_path)

@@ -78,6 +78,8 @@ class RunFolder:
             raise FileExistsError(errno.EEXIST, "must be a file", str(self.metrics))
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            if not os.access(self.path, os.W_OK):  # a resumed run would only find out at its end, when it writes its weights
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self.path))
             opened = open(self.metrics, "ab", buffering=0)  # noqa: SIM115  # the next statement closes it
         except OSError as error:
             what = f"{error.strerror}. A run must be able to write to its folder; choose another one with --out DIR"

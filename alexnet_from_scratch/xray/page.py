@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import operator
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -302,7 +301,7 @@ def _path(file: str) -> str:
 
 
 def _sources(places: Any) -> list[dict[str, Any]]:
-    """Every function that contains one of the places, as lines of highlighted HTML."""
+    """Every function that contains one of the places, as lines of highlighted HTML; the operation's own files first."""
     functions: dict[tuple[str, str], None] = {(place.file, place.function): None for place in places}
     formatter: Any = HtmlFormatter(nowrap=True)
     sources: list[dict[str, Any]] = []
@@ -311,4 +310,4 @@ def _sources(places: Any) -> list[dict[str, Any]]:
         lines, first = inspect.getsourcelines(getattr(module, function))
         html = highlight("".join(lines), PythonLexer(stripnl=False), formatter).rstrip("\n").split("\n")
         sources.append({"file": _path(file), "function": function, "first": first, "lines": html})
-    return sorted(sources, key=operator.itemgetter("file", "first"))
+    return sorted(sources, key=lambda source: ("/compiled/" in source["file"], source["file"], source["first"]))
