@@ -137,7 +137,7 @@ def check_context_of_workers() -> None:
 def check_threads_of_a_child() -> None:
     """A forked child splits kernels over as many threads as its parent, not over as many as a new process."""
     if not hasattr(os, "fork"):
-        pytest.skip("no forks here")
+        pytest.skip("needs forks, as POSIX has them")
     before, number = scratch.get_num_threads(), threads._threads_at_the_start() + 1
     scratch.set_num_threads(number)
     try:

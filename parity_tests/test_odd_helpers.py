@@ -144,7 +144,7 @@ CALLS: dict[str, Callable[[Any], object]] = {
     "relu.backward: grad_out": lambda odd: torch_impl.relu.backward(odd, _cache(torch_impl.relu)),
     "backward: cache": lambda odd: torch_impl.relu.backward(BATCH, odd),
 }
-# 1.5 is a number; a mapping or an object is a split for nobody; and so on: what a parameter does take.
+# Kinds of values that a parameter takes, so they raise no error there.
 TAKEN = {"local_response_norm: k": (float, np.ndarray)}
 
 

@@ -56,7 +56,7 @@ def interrupted(block: Callable[[], None], k: int) -> BaseException | None:
     finally:
         sys.settrace(before)
         assert not steps.lost, f"no interrupt would come at {steps.lost}"
-    assert steps.left > 0, f"the interrupt at step {k} reached nobody"
+    assert steps.left > 0, f"the interrupt at step {k} was lost"
     return None
 
 

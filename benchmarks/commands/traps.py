@@ -38,7 +38,7 @@ class Trap:
     """Both libraries in one process, which is the first mistake."""
 
     def __init__(self, threads: int) -> None:
-        import torch  # here, so that whoever only reads results does not load torch
+        import torch  # here: reading results needs no torch
 
         self.torch = torch
         self.threads = threads
