@@ -14,6 +14,7 @@ import numpy as np
 from scratch.compiled import microkernel, vectors
 from scratch.compiled.microkernel import HALF, MR, NR_VECTORS
 from scratch.convolution import winograd_transforms
+from scratch.fully_connected import few_rows
 from scratch.pooling import window_maximum
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
@@ -82,6 +83,19 @@ def _dots(n: Numbers) -> Calls:
         yield n.row((parts + 2) * n.lanes), 3, n.row((parts + 2) * n.lanes), 1, parts * n.lanes
 
 
+def _row_products(n: Numbers) -> Calls:
+    for steps in (0, 1, 5):
+        row = (steps + 1) * n.lanes + 1
+        yield steps, n.row(few_rows.WEIGHTS * row), 2, row, n.row(few_rows.ROWS * row + 1), 3, row, n.row(30 * n.lanes), 1
+
+
+def _added_rows(n: Numbers) -> Calls:
+    for steps, count in ((0, 2), (1, 1), (3, 2), (2, 5)):
+        row = (steps + 1) * n.lanes + 1
+        factors, block = n.row(2 * few_rows.ROWS + 3), n.row(few_rows.ROWS * row + 1)
+        yield steps, factors, 3, n.row(few_rows.PAIR * row), 2, row, block, 1, row, count
+
+
 def _tiles(n: Numbers) -> Calls:
     NR = NR_VECTORS * n.lanes
     for K, rows, add in ((0, MR, True), (0, MR, False), (1, HALF, True), (5, HALF + 1, False), (5, MR, True), (4, 1, False)):
@@ -124,6 +138,8 @@ TABLE: dict[str, tuple[Any, Callable[[Numbers], Calls]]] = {
     "dot_of_vectors": (vectors, _dots),
     "sum_of_vectors": (vectors, _sums),
     "largest_of_vectors": (vectors, _largest),
+    "row_products": (few_rows, _row_products),
+    "add_rows": (few_rows, _added_rows),
     "micro_kernel": (microkernel, _tiles),
     "window_maximum": (window_maximum, _windows_with_nan),
     "window_maximum_of_numbers": (window_maximum, _windows),

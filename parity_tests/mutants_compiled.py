@@ -168,7 +168,7 @@ OTHERS = (
     *planting(
         "linear",
         "numba",
-        ("of a few rows each is multiplied like the first", "row * IN, IN)", "0, IN)"),
+        ("a single row is multiplied by the first row of weight", "dot(weight, o * IN,", "dot(weight, 0,"),
         ("a block of the sum overwrites those before", "tiles, tile, NR, MR, k > 0,", "tiles, tile, NR, MR, False,"),
         (
             "the last tile begins after its first row",
@@ -183,6 +183,30 @@ OTHERS = (
         ("every piece multiplies the first rows of weight", "left * width + k, KC, here", "k, KC, here"),
         ("every piece writes to the first columns", "m = left + min(t * MR, here - MR)", "m = min(t * MR, here - MR)"),
         after=NUMBA,
+    ),
+    *planting(
+        "linear",
+        "numba",
+        ("of a few rows each is multiplied like the first", "top * IN + k, IN, sums", "k, IN, sums"),
+        ("every block of a row is the first", "weight, o * IN + k, IN,", "weight, o * IN, IN,"),
+        ("the features after a row's last whole vector are dropped", "range(whole, IN):", "range(whole, whole):"),
+        ("half of the lanes' sums are lost", "half = width // 2", "half = width // 4"),
+        ("the second group of rows gets the first one's sums", "row // ROWS * WEIGHTS + w", "w"),
+        (
+            "the sum over rows of weight is only its last block's",
+            "result[row, left + j] += block",
+            "result[row, left + j] = block",
+        ),
+        ("a block begins with the sums of the one before", "            block[:] = 0\n", "            block[:ROWS] = 0\n"),
+        ("the second group of rows has the first one's factors", "(group * OUT + o) * ROWS, group", "o * ROWS, group"),
+        ("an odd row of weight is left out", "range(begin, end, PAIR)", "range(begin, end - 1, PAIR)"),
+        (
+            "the columns after the last whole vector are another's",
+            "(row + 1) * length - (count - whole)",
+            "row * length + columns",
+        ),
+        ("g is read from its last column on", "= some.T, 0", "= some.T[::-1], 0"),
+        module="scratch.fully_connected.few_rows",
     ),
     *planting(
         "local_response_norm",

@@ -76,6 +76,16 @@ OTHERS = (
         after=NUMBA,
     ),
     *planting(
+        "linear",
+        "numba",
+        ("the last rows of weight are read past the end", "o = min(i * WEIGHTS, OUT - WEIGHTS)", "o = i * WEIGHTS"),
+        ("missing rows of x have no room", "groups * ROWS * IN, x.dtype", "rows * IN, x.dtype"),
+        ("the vector that is moved back has no room", "groups * ROWS * (columns + lanes(g))", "groups * ROWS * columns"),
+        ("the last vector of columns is not moved back", "o * IN + IN - width", "o * IN + left + whole"),
+        ("an odd row of weight is added with one after the end", "length, end - o)", "length, PAIR)"),
+        module="scratch.fully_connected.few_rows",
+    ),
+    *planting(
         "max_pool2d",
         "numba",
         ("spare lanes read planes that are not there", "plane_at[lane] = (count - 1) * size", "plane_at[lane] = lane * size"),

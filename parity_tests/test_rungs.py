@@ -245,7 +245,7 @@ def test_small_work_runs_on_a_rung_that_is_worth_it(batch, C, side, OC, groups, 
 
 
 @pytest.mark.parametrize(
-    ("rows", "IN", "OUT", "rung"), [(7, 64, 64, "numba"), (8, 64, 64, "numpy"), (64, 64, 64, "numpy"), (65, 64, 64, "numba")]
+    ("rows", "IN", "OUT", "rung"), [(1, 64, 64, "numpy"), (64, 64, 64, "numpy"), (65, 64, 64, "numba"), (1, 512, 513, "numba")]
 )
 def test_a_small_product_is_blass(rows, IN, OUT, rung):
     assert ran("linear", zeros(rows, IN), zeros(OUT, IN)) == rung

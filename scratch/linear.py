@@ -26,6 +26,7 @@ from scratch.compiled.threads import for_each
 from scratch.compiled.vectors import copy_vector, dot, lanes, prefetch, transpose
 from scratch.core import checks
 from scratch.core.ladder import Cache, Ladder, NotTakenError, Rung
+from scratch.fully_connected.few_rows import grad_x_of_few_rows, product_of_few_rows
 
 __all__ = ["RUNGS", "backward", "forward"]
 
@@ -136,8 +137,9 @@ def numpy_backward(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, has_
 # into reading it. x and grad_out are small; they become packed panels, NR wide, for the micro-kernel (compiled/microkernel.py).
 # weight is copied one block at a time. Its rows are a multiple of 4,096 bytes apart, or nearly so, and therefore share a few sets
 # of the cache. Without the copy they would evict each other before the micro-kernel is done with them.
-# With few rows of x, each number of weight is used too rarely for all this: then a row of weight is multiplied in place.
-FEW = 8  # rows of x from which on the micro-kernel is faster
+# With few rows of x, each number of weight is used too rarely for all this: then it is multiplied as it is read from memory
+# (fully_connected/few_rows.py).
+FEW = 16  # rows of x up to which this is faster
 GROUP = 8  # MR × NR tiles, one below the other, that share a block
 # With no more multiplications than this, BLAS packs nothing and wakes no thread, and is faster than this rung.
 ONE_THREAD = 1 << 18
@@ -146,17 +148,18 @@ ONE_THREAD = 1 << 18
 def numba_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> tuple[np.ndarray, tuple[Any, ...]]:
     """Read weight only once and prefetch its next block while one is multiplied; BLAS first packs all of weight into panels.
 
-    With few rows of x, multiply each row of weight in place.
+    With few rows of x, multiply the rows of weight in place.
     """
     OUT, IN = weight.shape
+    if max(MR, NR_VECTORS * lanes(x)) > IN or MR > OUT:  # a tile of weight, and of its transpose for grad_x
+        raise NotTakenError(f"linear: numba takes a weight of at least a tile, got {weight.shape}")
     rows = math.prod(x.shape[:-1])
-    few = rows < FEW
-    if not few and (max(MR, NR_VECTORS * lanes(x)) > IN or MR > OUT):  # a tile of weight, and of its transpose for grad_x
-        raise NotTakenError(f"linear: numba takes a weight of at least a tile for {FEW} rows or more, got {weight.shape}")
     out = memory.empty((*x.shape[:-1], OUT), x.dtype)
-    if few:
-        # values: most time goes into reading weight, even for a single row.
-        for_each(_rows_kernel, OUT, x.ravel(), weight.ravel(), out.reshape(rows, OUT), values=IN)
+    if rows == 1:
+        # values: most time goes into reading weight.
+        for_each(_row_kernel, OUT, x.ravel(), weight.ravel(), out.reshape(OUT), values=IN)
+    elif rows <= FEW:
+        product_of_few_rows(x, weight, out.reshape(rows, OUT))
     else:
         # out' (OUT, rows) = weight (OUT,IN) · x' (IN, rows)
         _product(weight, False, _batch_panels(x.reshape(rows, IN)), out.reshape(rows, OUT))
@@ -168,14 +171,15 @@ def numba_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) ->
 def numba_backward(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, has_bias: bool, *, need_grad_x: bool) -> Gradients:
     OUT, IN = weight.shape
     rows = math.prod(x.shape[:-1])
-    if rows < FEW:
-        return numpy_backward(grad_out, x, weight, has_bias, need_grad_x=need_grad_x)
     g = grad_out.reshape(rows, OUT)
     grad_x = None
     if need_grad_x:
         grad_x = memory.empty_like(x)
-        # grad_x' (IN, rows) = weight' (IN,OUT) · g' (OUT, rows)
-        _product(weight, True, _batch_panels(g), grad_x.reshape(rows, IN))
+        if rows <= FEW:
+            grad_x_of_few_rows(g, weight, grad_x.reshape(rows, IN))
+        else:
+            # grad_x' (IN, rows) = weight' (IN,OUT) · g' (OUT, rows)
+            _product(weight, True, _batch_panels(g), grad_x.reshape(rows, IN))
     grad_weight = memory.empty_like(weight)
     panels = _feature_panels(x.reshape(rows, IN))
 
@@ -183,23 +187,20 @@ def numba_backward(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, has_
         g_panel = memory.workspace(rows * MR, g.dtype)
         _grad_weight_kernel(first, last, g, g_panel, panels, grad_weight)
 
-    for_each(run, math.ceil(OUT / MR), values=rows * IN)
+    for_each(run, math.ceil(OUT / MR), values=max(rows, 1) * IN)
     return grad_x, grad_weight, g.sum(axis=0) if has_bias else None
 
 
 def _worth_numba(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> bool:
-    rows = math.prod(x.shape[:-1])
-    return rows < FEW or rows * weight.size > ONE_THREAD
+    return math.prod(x.shape[:-1]) * weight.size > ONE_THREAD
 
 
 @kernel
-def _rows_kernel(first: int, last: int, x: np.ndarray, weight: np.ndarray, out: np.ndarray) -> None:
-    """A work item is one row of weight, for the whole batch. x and weight are flat."""
-    rows, OUT = out.shape
-    IN = weight.size // OUT
+def _row_kernel(first: int, last: int, x: np.ndarray, weight: np.ndarray, out: np.ndarray) -> None:
+    """A work item is one row of weight, times the only row of x. x and weight are flat."""
+    IN = x.size
     for o in range(first, last):
-        for row in range(rows):
-            out[row, o] = dot(weight, o * IN, x, row * IN, IN)  # weight[o] · x[row]
+        out[o] = dot(weight, o * IN, x, 0, IN)  # weight[o] · x
 
 
 def _batch_panels(matrix: np.ndarray) -> np.ndarray:

@@ -100,9 +100,13 @@ def conv2d_for_winograd(dtype: Dtype, large: bool = False, palettes: Palettes = 
 @drawn
 def linear(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: Palettes = None) -> Case:
     if large:
-        # One work item of numba's product covers up to 112 features: of the output, or in backward of the input.
-        leading, IN = [draw(st.integers(8, 40))], draw(st.integers(32, 150))
-        OUT = draw(st.one_of(st.integers(14, 40), st.integers(113, 240)))
+        # numba multiplies up to 16 rows in place. With more, one work item covers up to 112 features: of the output, or in
+        # backward of the input. With few, it covers up to 512 of the input.
+        leading = [draw(st.one_of(st.integers(1, 16), st.integers(17, 40)))]
+        if draw(st.booleans()):
+            IN, OUT = draw(st.integers(32, 150)), draw(st.one_of(st.integers(14, 40), st.integers(113, 240)))
+        else:
+            IN, OUT = draw(st.integers(513, 600)), draw(st.integers(14, 40))
     else:
         leading, IN, OUT = draw(st.lists(st.integers(0, 4), max_size=3)), draw(st.integers(1, 6)), draw(st.integers(1, 5))
     return _linear(draw, dtype, leading, OUT, IN, palettes)
@@ -114,7 +118,7 @@ def linear_of_tiles(draw: DrawFn, dtype: Dtype, large: bool = False, palettes: P
     if draw(st.booleans()):
         return draw(linear(dtype, True, palettes))
     NR = NR_VECTORS * VECTOR_BITS // (8 * dtype.itemsize)
-    leading = draw(choice((8,), (9,), (2, 4), (7,)))
+    leading = draw(choice((1,), (2, 4), (16,), (17,)))
     OUT, IN = draw(choice(MR, MR - 1)), draw(choice(MR, NR, MR - 1, NR - 1))
     return _linear(draw, dtype, leading, OUT, IN, palettes)
 

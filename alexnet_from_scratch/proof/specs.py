@@ -5,7 +5,6 @@ A new operation is one row here. The tests go through the table, and through the
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -93,7 +92,7 @@ def _less_than_a_tile(rung: str, case: Case) -> bool:
     x, weight, _ = case.arrays
     OUT, IN = weight.shape
     NR = NR_VECTORS * VECTOR_BITS // (8 * x.itemsize)
-    return rung == "numba" and math.prod(x.shape[:-1]) >= 8 and (MR > OUT or max(MR, NR) > IN)
+    return rung == "numba" and (MR > OUT or max(MR, NR) > IN)
 
 
 SPECS = (

@@ -1,0 +1,1 @@
+"""Code that only linear's compiled rung needs."""
