@@ -80,7 +80,7 @@ OTHERS = (
         "numba",
         ("the last rows of weight are read past the end", "o = min(i * WEIGHTS, OUT - WEIGHTS)", "o = i * WEIGHTS"),
         ("missing rows of x have no room", "groups * ROWS * IN, x.dtype", "rows * IN, x.dtype"),
-        ("the vector that is moved back has no room", "groups * ROWS * (columns + lanes(g))", "groups * ROWS * columns"),
+        ("the vector that is moved back has no room", "columns = length - width", "columns = length"),
         ("the last vector of columns is not moved back", "o * IN + IN - width", "o * IN + left + whole"),
         ("an odd row of weight is added with one after the end", "length, end - o)", "length, PAIR)"),
         module="scratch.fully_connected.few_rows",
