@@ -10,7 +10,8 @@ of a few panels:
     M  in panels of MR    A's panels stream past from L3; each one is used for all NC columns while the next is prefetched
 
 KC decides the order of the sums, and so the bits of the result. Therefore KC is the same on all machines. It cuts every sum
-over taps, channels, pixels or tiles; only the gradient of linear's weight sums all rows in one call. Two things limit KC:
+over taps, channels, pixels or tiles; only the gradient of linear's weight sums all rows in one call, and linear with few rows has
+running sums of its own. Two things limit KC:
 
 - From above, L1: with MR = 14 and NR = 32, the two panels take 46·KC float32, or 30·KC float64. 128 steps are 23 or 30 KiB, and
   the smallest L1 of today's processors is 32 KiB. Short blocks also round less: the error grows with KC + K/KC instead

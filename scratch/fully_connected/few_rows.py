@@ -155,8 +155,8 @@ def grad_x_of_few_rows(g: np.ndarray, weight: np.ndarray, result: np.ndarray) ->
     factors = memory.workspace(groups * OUT * ROWS, g.dtype)  # (groups, OUT, ROWS)
     for group in range(groups):
         some = g[group * ROWS :][:ROWS]
-        whole = factors[group * OUT * ROWS :][: OUT * ROWS].reshape(OUT, ROWS)
-        whole[:, : len(some)], whole[:, len(some) :] = some.T, 0
+        padded = factors[group * OUT * ROWS :][: OUT * ROWS].reshape(OUT, ROWS)
+        padded[:, : len(some)], padded[:, len(some) :] = some.T, 0
     columns = RUN // g.itemsize
 
     def run(first: int, last: int) -> None:
