@@ -140,6 +140,15 @@ def test_a_mistake_that_leads_out_of_an_array_is_named_too(into: str, cell: str,
     assert f"A known mistake gives the same: {mistake}." in printed
 
 
+def test_one_blank_line_is_between_the_parts_of_a_verdict(tmp_path: Path) -> None:
+    _, old, new, _ = MISTAKES["let through everywhere"]
+    for wrong in (new, "2 * grad_out[i]"):  # one mistake with a name, and one without
+        _, printed = run(tmp_path, "relu", answered("relu", old, wrong))
+        assert ("A known mistake" in printed) == (wrong == new)
+        assert re.search(r"\S\n\nNo smaller input was found", printed)
+        assert not re.search(r"\n *\n *\n", printed)
+
+
 def test_right_results_name_no_mistake() -> None:
     """An answer that is wrong on a rare input may be right on all that are compared, and so may a mistake."""
     positive = np.ones((2, 3), np.float32)
@@ -175,6 +184,16 @@ return _unpad(grad_padded, x, geometry) if need_grad_x else None, grad_weight, g
             "slice(group * C_group, (group + 1) * C_group)",
             "slice(0, C_group)",
             "reading the first group's channels in every group",
+        ),
+        (
+            "grad_out[:, outs], padded[seen])",
+            "grad_out[:1, outs], padded[seen][:1])",
+            "grad_weight of the first image alone: the batch is not summed",
+        ),
+        (
+            "grad_out[:, outs], padded[seen])",
+            "grad_out[:, outs], padded[:, :C_group, *seen[2:]])",
+            "reading the first group's channels for grad_weight in every group",
         ),
     ],
 )

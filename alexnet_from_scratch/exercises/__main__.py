@@ -75,8 +75,8 @@ def judge(operation: str, yours: Function, cases: int, console: Console) -> bool
         console.print(draw(operation, failure))
         mistake = name_of(operation, several_calls(operation, yours, COMPARED))
         if mistake:
-            console.print(f"\nA known mistake gives the same: {mistake}.", style="bold", markup=False)
-        console.print("\nNo smaller input was found that shows it.")
+            console.print(f"A known mistake gives the same: {mistake}.\n", style="bold", markup=False)
+        console.print("No smaller input was found that shows it.")
         return False
     console.print(f"[green]✓[/] {MATHEMATICS.title}")
     different = [stage for stage in EDGES if not _as_torch_has_it(operation, yours, stage, cases, console)]

@@ -163,6 +163,16 @@ MISTAKES: dict[str, tuple[Mistake, ...]] = {
             "grad_weight[oc, c, kh, kw] += g *",
             "grad_weight[oc, c, kh, kw] += g / len(x) *",
         ),
+        Mistake(
+            "grad_weight of the first image alone: the batch is not summed",
+            "grad_weight[oc, c, kh, kw] +=",
+            "grad_weight[oc, c, kh, kw] += 0 if n else",
+        ),
+        Mistake(
+            "reading the first group's channels for grad_weight in every group",
+            "+= g * padded[cell]",
+            "+= g * padded[n, c, *cell[2:]]",
+        ),
         Mistake("leaving out the stride", "weight.shape, geometry))", "weight.shape, geometry._replace(stride=(1, 1))))"),
         Mistake("leaving out the dilation", "weight.shape, geometry))", "weight.shape, geometry._replace(dilation=(1, 1))))"),
         Mistake(
