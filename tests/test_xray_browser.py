@@ -5,15 +5,17 @@ from __future__ import annotations
 import itertools
 import random
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from alexnet_from_scratch.runs.prediction import SHIPPED
 from alexnet_from_scratch.xray import photo
-from alexnet_from_scratch.xray.__main__ import PAGES, write_page
+from alexnet_from_scratch.xray.__main__ import PAGES, main, write_page
 from alexnet_from_scratch.xray.operations import OPERATIONS
 from alexnet_from_scratch.xray.tracing import Number
 from scratch import predict
@@ -344,6 +346,39 @@ def test_nothing_moves_by_itself_where_motion_is_not_wanted(page: Any, small: An
     assert page.locator('.player[data-array="out"] output').text_content().startswith(f"{first} of")
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("name", ["out", "grad_x"])
+def test_the_kernel_starts_at_the_cell_that_is_held(page: Any, small: Any, name: str, width: int) -> None:
+    xray, path = small
+    page.set_viewport_size({"width": width, "height": 850})
+    page.goto(path.as_uri())
+    expected = partial_sums(xray, name)
+    player = page.locator(f'.player[data-array="{name}"]')
+    drawn = f"""[...document.querySelectorAll('.array:not(.turned)[data-array="{name}"] .cell')].map((cell) =>
+        [cell.textContent, cell.style.cssText, ...[...cell.classList].sort()])"""
+    cell = cells_of(page)[name][5]
+    first = next(i for i, (named, _) in enumerate(expected) if named == hold(page, cell)["name"])
+    assert 0 < first < 200
+    assert player.locator("output").text_content() == f"▶ from step {first + 1} of {len(expected):,}"
+    player.get_by_role("button", name="Step").click()
+    assert (seen(page)["name"], number(seen(page)["value"])) == expected[first]
+    assert player.locator("output").text_content() == f"{first + 1} of {len(expected):,}"
+    there = page.evaluate(drawn)
+    page.keyboard.press("Escape")
+    assert player.locator("output").text_content() == ""
+    page.evaluate("([name, last]) => { for (let i = 0; i <= last; i++) step(byName.get(name)); }", [name, first])
+    assert page.evaluate(drawn) == there, "all cells hold what they hold after as many steps from the first"
+    hold(page, cell)
+    player.get_by_role("slider").fill("6")
+    player.get_by_role("button", name="Play").click()
+    player.get_by_text("to the bit ✓").wait_for()
+    player.get_by_role("slider").fill("0")
+    player.get_by_role("button", name="Play").click()
+    player.get_by_role("button", name="Pause").click()
+    page.keyboard.press("n")
+    assert seen(page)["name"] != expected[-1][0], "the next run starts at the first step"
+
+
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_every_operation_can_be_played(page: Any, pages: Path, operation: str) -> None:
     page.goto((pages / f"{operation}.html").as_uri())
@@ -365,18 +400,56 @@ def test_input_weight_and_output_are_on_the_screen_together(page: Any, pages: Pa
     assert page.locator('[data-array="columns"]').is_visible()
 
 
-def test_on_a_phone_the_panel_covers_nothing_that_it_talks_about(page: Any, pages: Path) -> None:
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["out", "grad_x", "grad_weight"])
+def test_on_a_phone_the_panel_covers_nothing_that_it_talks_about(page: Any, pages: Path, name: str, scheme: Any) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
+    page.emulate_media(color_scheme=scheme)
     page.goto((pages / "conv2d.html").as_uri())
-    for cell in cells_of(page)["grad_x"][::40]:
-        hold(page, cell)
-        page.wait_for_timeout(50)
+    for cell in cells_of(page)[name][::17]:
+        page.keyboard.press("Escape")
         selected = page.locator(f'.cell[data-cell="{cell}"]')
-        selected.scroll_into_view_if_needed()
-        hold(page, cell)
-        page.wait_for_timeout(50)
-        assert selected.bounding_box()["y"] + selected.bounding_box()["height"] <= page.locator("#panel").bounding_box()["y"]
-        assert page.locator("#peek").is_visible()
+        selected.evaluate("(cell) => cell.scrollIntoView({ block: 'center', behavior: 'instant' })")
+        selected.dispatch_event("click")
+        seen = page.evaluate(COVERED)
+        assert set(seen["lit"]) == set(seen["small"]), "what lights up is shown, wherever on the page it is"
+        assert seen["cut"] == []
+        assert seen["below"] <= selected.bounding_box()["y"], "under the small view"
+        assert selected.bounding_box()["y"] + selected.bounding_box()["height"] <= seen["above"], "under the panel"
+        assert seen["halves"] == [], "a row of buttons is cut by the panel"
+
+
+COVERED = """() => {
+    const edge = (element, side) => element.getBoundingClientRect()[side];
+    const all = (selector) => [...document.querySelectorAll(selector)];
+    const [peek, panel] = all("#peek, #panel");
+    return {
+        lit: all(".cell[data-cell]:is(.sel, .from, .via, .to)").map((cell) => cell.closest(".array").dataset.array),
+        small: all("#peek figcaption").map((caption) => caption.textContent),
+        cut: all("#peek canvas")
+            .filter((small) => edge(small, "bottom") > edge(peek, "bottom") || edge(small, "right") > edge(peek, "right"))
+            .map((small) => small.parentElement.textContent),
+        below: edge(peek, "bottom"),
+        above: edge(panel, "top"),
+        halves: all(".player").filter((row) => edge(row, "top") < edge(panel, "top") && edge(row, "bottom") > edge(panel, "top"))
+            .map((row) => row.ariaLabel),
+    };
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_a_phone_the_buttons_of_a_run_are_not_covered(page: Any, small: Any, scheme: Any) -> None:
+    _, path = small
+    page.set_viewport_size(PHONE)
+    page.emulate_media(color_scheme=scheme)
+    page.goto(path.as_uri() + "#grad_x[0,2,1,1]")
+    for row in page.locator(".player").all():
+        for place in ("start", "center", "end"):
+            row.evaluate("(row, block) => row.scrollIntoView({ block, behavior: 'instant' })", place)
+            row.get_by_role("button", name="Step").dispatch_event("click")
+            seen, box = page.evaluate(COVERED), row.bounding_box()
+            assert seen["below"] <= box["y"]
+            assert box["y"] + box["height"] <= seen["above"]
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -384,7 +457,7 @@ def test_the_small_view_on_a_phone_shows_an_image(page: Any, pages: Path, name: 
     page.set_viewport_size(PHONE)
     page.goto((pages / f"{name}.html").as_uri())
     shown = "(peek) => new Set(peek.getContext('2d').getImageData(0, 0, peek.width, peek.height).data).size"
-    assert page.locator("#peek").evaluate(shown) > 8
+    assert max(canvas.evaluate(shown) for canvas in page.locator("#peek canvas").all()) > 8
 
 
 def test_a_difference_from_torch_has_a_word(page: Any, pages: Path) -> None:
@@ -447,6 +520,53 @@ def test_a_condition_is_asked_in_the_cells_own_number(page: Any, pages: Path, na
     assert page.locator("#panel .terms tr").all_text_contents() == [asked]
 
 
+def test_padding_is_named(page: Any, pages: Path) -> None:
+    page.goto((pages / "conv2d.html").as_uri() + "#out[0,0,0,0]")
+    terms = page.locator("#panel .adds-up td:nth-child(2)").all_text_contents()
+    assert sum(term.startswith("padding 0 × weight[") for term in terms) == 15
+    assert sum(term.startswith("x[0,") for term in terms) == 12
+    hold(page, cells_of(page)["grad_weight"][0])
+    terms = page.locator("#panel .adds-up td:nth-child(2)").all_text_contents()
+    assert sum(term.endswith(" × padding 0") for term in terms) == 9
+    page.locator('#rungs label:has([value="im2col"])').click()
+    hold(page, cells_of(page)["columns"][0])
+    assert page.locator("#panel .expr").text_content() == "padding 0"
+
+
+@pytest.mark.parametrize(("height", "rows"), [(900, 12), (1600, 28)])
+def test_a_list_of_terms_has_all_the_room_that_there_is(page: Any, pages: Path, height: int, rows: int) -> None:
+    page.set_viewport_size({"width": 1280, "height": height})
+    page.goto((pages / "conv2d.html").as_uri())
+    for _ in range(rows):
+        page.keyboard.press("n")
+    terms = page.locator("#panel .terms")
+    assert terms.locator("tbody tr").count() == rows
+    assert terms.evaluate("(terms) => terms.scrollHeight <= terms.clientHeight")
+    page.wait_for_function("!document.querySelector('#panel .terms.more')")
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_an_index_stays_in_one_piece(page: Any, pages: Path, name: str, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 850})
+    page.goto((pages / f"{name}.html").as_uri())
+    for cells in cells_of(page).values():
+        hold(page, cells[-1])
+        assert page.evaluate(PIECES) == []
+
+
+# Each "axis number" and the dot after it, where their letters are on more than one line.
+PIECES = """() => [...document.querySelectorAll(".array figcaption > span, #panel .index, .plane > small")].flatMap((element) => {
+    const text = element.firstChild;
+    return [...(text?.data ?? "").matchAll(/\\S+\\s\\d+(\\s·)?/g)].filter((piece) => {
+        const range = document.createRange();
+        range.setStart(text, piece.index);
+        range.setEnd(text, piece.index + piece[0].length);
+        return new Set([...range.getClientRects()].map((line) => line.top)).size > 1;
+    }).map((piece) => text.data);
+})"""
+
+
 def test_rows_that_are_hidden_below_the_foot_cast_a_shadow(page: Any, pages: Path) -> None:
     page.goto((pages / "conv2d.html").as_uri())
     terms = page.locator("#panel .terms")
@@ -466,7 +586,7 @@ def test_the_same_channels_are_side_by_side(page: Any, pages: Path, name: str) -
     for row in page.locator(".abreast").all():
         firsts = [array.locator(".plane").first for array in row.locator(".array").all()]
         assert len(firsts) > 1
-        assert all(first.locator("small").text_content().endswith("C 0") for first in firsts)
+        assert all(first.locator("small").text_content().endswith("C\u00a00") for first in firsts)
         assert len({first.bounding_box()["y"] for first in firsts}) == 1
         beyond = "(row) => [...row.children].filter((array) => array.scrollWidth > array.clientWidth).length"
         assert row.evaluate(beyond) == 0, "an array reaches into its neighbour"
@@ -496,3 +616,15 @@ def test_the_page_writes_the_command_for_ones_own(page: Any, pages: Path) -> Non
     page.get_by_label("--padding").fill("2")
     command = "python -m alexnet_from_scratch.xray conv2d --input 'my photo.jpg' --padding 2"
     assert page.locator("#command").text_content() == command
+
+
+def test_the_page_writes_the_command_that_it_was_made_with(page: Any, tmp_path: Path) -> None:
+    picture = tmp_path / "an image.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (70, 70, 3), np.uint8)).save(picture)
+    made, again = tmp_path / "made.html", tmp_path / "again.html"
+    main(["max_pool2d", "--input", str(picture), "--crop", "60", "40", "100", "--kernel", "2", "--ceil-mode", "--out", str(made)])
+    page.goto(made.as_uri())
+    command = page.locator("#command").text_content()
+    assert command.startswith("python -m alexnet_from_scratch.xray max_pool2d --input")
+    main([*shlex.split(command)[3:], "--out", str(again)])
+    assert again.read_bytes() == made.read_bytes()

@@ -21,6 +21,8 @@ from alexnet_from_scratch.xray.tracing import TooLongError
 PAGES: dict[str, Callable[..., Xray]] = {"network": network, **OPERATIONS}
 WHOLE = (16, 16, 224)  # the part of a photograph that a network sees
 FROM_ZERO = ("padding", "seed", "label")
+INPUT = "a photograph; the default is scikit-image's cat"
+CROP = "top, left and side of the square to use, in the photograph's 256×256 pixels; the default is its middle, or the cat's eye"
 HELP = {
     "alpha": "factor of the mean square",
     "batch": "number of pieces of the photograph",
@@ -80,7 +82,7 @@ def write_page(
     """
     xray = PAGES[name](photograph, **options)
     xray.photograph = photograph.name
-    xray.command = _choices(name, options)
+    xray.command = _choices(name, photograph, options)
     seen = xray.tape.arrays.get("x")
     if seen is not None and seen.values.shape == (1, 3, *seen.values.shape[2:]):
         xray.panel("x").picture = photograph.square(seen.values.shape[2])
@@ -89,17 +91,23 @@ def write_page(
     return write(xray, path, siblings, "" if book is None else f"{book}/{chapter}.html")
 
 
-def _choices(name: str, options: dict[str, Any]) -> list[dict[str, Any]]:
-    """The page's options as the form on it shows them: flag, value and help."""
+def _choices(name: str, photograph: photo.Photo, options: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the page was made with, as the form on it shows it: flag, value, default and help."""
     parameters = list(inspect.signature(PAGES[name]).parameters.values())[1:]
+    path = "" if photograph.path is None else shown(photograph.path)
+    cropped = {"flag": "--crop", "value": photograph.crop, "default": "", "help": CROP}
     return [
-        {
-            "flag": _flag(parameter.name),
-            "value": options.get(parameter.name, parameter.default),
-            "default": parameter.default,
-            "help": HELP[parameter.name],
-        }
-        for parameter in parameters
+        {"flag": "--input", "value": path, "default": "", "help": INPUT},
+        *([cropped] if name != "network" else []),  # a network sees all of its photograph
+        *(
+            {
+                "flag": _flag(parameter.name),
+                "value": options.get(parameter.name, parameter.default),
+                "default": parameter.default,
+                "help": HELP[parameter.name],
+            }
+            for parameter in parameters
+        ),
     ]
 
 
@@ -110,10 +118,8 @@ def _flag(option: str) -> str:
 def _parser() -> tuple[CommandLine, dict[str, CommandLine]]:
     parser = CommandLine("python -m alexnet_from_scratch.xray", "Write a page that tells how each number was made.")
     common = CommandLine(add_help=False)
-    common.add_argument("--input", type=Path, help="a photograph; the default is scikit-image's cat")
-    common.add_argument(
-        "--crop", type=int, nargs=3, metavar=("TOP", "LEFT", "SIDE"), help="the square to use of the photograph's 256×256 pixels"
-    )
+    common.add_argument("--input", type=Path, help=INPUT)
+    common.add_argument("--crop", type=int, nargs=3, metavar=("TOP", "LEFT", "SIDE"), help=CROP)
     pages = parser.add_subparsers(dest="page", required=True, metavar="PAGE")
     every = pages.add_parser("all", parents=[common], help="every page with its defaults; the pages link to each other")
     every.add_argument("--out", type=Path, required=True, help="folder to write to")

@@ -22,7 +22,7 @@ from alexnet_from_scratch.proof.bounds import Bounded, Rounding
 from alexnet_from_scratch.proof.specs import SPECS
 from alexnet_from_scratch.runs.files import write_bytes
 from alexnet_from_scratch.text import shown
-from alexnet_from_scratch.xray.tracing import MINUS, SUM, Number, Place, Tape, Test
+from alexnet_from_scratch.xray.tracing import MINUS, PADDING, SUM, Number, Place, Tape, Test
 
 PACKAGES = Path(__file__).parents[2]  # the folder that contains scratch
 ASSETS = Path(__file__).parent / "assets"
@@ -221,9 +221,11 @@ class _Trace:
         return ["pick", _number(number), self._place(tests[0].place), self._node(number, top=True), *made]
 
     def _node(self, number: Any, top: bool = False) -> Any:
-        """A cell's number, or ``[sign, value, place, operands…]``; a constant is ``["=", value, -1]``."""
+        """A cell's number, or ``[sign, value, place, operands…]``. A constant is ``["=", value, -1]``, with "padding" as a name
+        if it is one.
+        """
         if not isinstance(number, Number):
-            return ["=", _number(number), -1]
+            return ["=", _number(number), -1, *(["padding"] if number is PADDING else [])]
         own = number.sign and top  # the cell to explain: written out, even if it is named
         if number.cell is not None and not own:
             name, flat = number.cell

@@ -16,6 +16,7 @@ from alexnet_from_scratch.text import shown
 from scratch import data
 
 EYE = (68, 48, 72)  # of the cat, in the prepared photograph
+MIDDLE = (64, 64, 128)
 
 
 class Photo(NamedTuple):
@@ -25,6 +26,11 @@ class Photo(NamedTuple):
     image: np.ndarray  # (3,256,256), 0 to 255
     region: tuple[int, int, int]  # top, left, side
     path: Path | None  # None for the default
+
+    @property
+    def crop(self) -> str:
+        """The region as ``--crop`` takes it; empty if it is the one that is used without."""
+        return "" if self.region == _usual(self.path) else " ".join(map(str, self.region))
 
     def pixels(self, size: int) -> np.ndarray:
         """The square at ``size``·``size`` pixels: (3,size,size) float32, -1 to 1, each a multiple of 1/128.
@@ -68,10 +74,14 @@ def load(path: Path | None, region: tuple[int, int, int] | None) -> Photo:
     else:
         name = shown(path.name)
         pixels = read_image(path, 256)
-    top, left, side = region or (EYE if path is None else (64, 64, 128))
+    top, left, side = region or _usual(path)
     if min(top, left) < 0 or side < 1 or max(top, left) + side > 256:
         raise ValueError(f"crop must be TOP LEFT SIDE within 256×256 pixels, got {top} {left} {side}")
     return Photo(name, data.prepare(pixels), (top, left, side), path)
+
+
+def _usual(path: Path | None) -> tuple[int, int, int]:
+    return EYE if path is None else MIDDLE
 
 
 def data_uri(picture: Image.Image, kind: str = "PNG") -> str:

@@ -27,6 +27,13 @@ SCRATCH = str(Path(scratch.__file__).parent)
 SUM, MINUS, TEST = "Σ", "−", "?"
 
 
+class Padding(int):
+    """The number around an image, which no cell holds."""
+
+
+PADDING = Padding(0)
+
+
 class TooLongError(ValueError):
     """The kernel takes more steps than a page can show."""
 
@@ -144,7 +151,7 @@ class Number:
 
 
 def _value(operand: Any) -> Any:
-    if isinstance(operand, np.integer):  # np.pad's zeros: a NumPy integer would turn float32 into float64
+    if isinstance(operand, (np.integer, Padding)):  # NumPy would turn float32 into float64, as it does not for an int
         return int(operand)
     return operand.value if isinstance(operand, Number) else operand
 

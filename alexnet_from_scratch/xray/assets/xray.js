@@ -19,6 +19,9 @@ function make(tag, properties = {}, ...children) {
   return element;
 }
 
+// A line ends after a dot only: neither between an axis and its number, nor before the dot.
+const inOnePiece = (axes, numbers) => axes.map((axis, i) => `${axis}\u00a0${numbers[i]}`).join("\u00a0· ");
+
 // --- numbers and cells -------------------------------------------------------------------------------------------------
 
 const typeset = (digits) => digits.replaceAll("-", "−");
@@ -29,6 +32,8 @@ function text(number) {
   const small = number !== 0 && Math.abs(number) < 1e-4;
   return typeset(small ? number.toExponential() : String(number));
 }
+
+const grouped = (count) => count.toLocaleString("en");
 
 // For a label in a cell, or beside a scale of colours.
 function short(number) {
@@ -49,6 +54,9 @@ function indexOf(array, flat) {
   return index;
 }
 
+// Rows and columns of what is drawn as one grid.
+const planeOf = ({ shape }) => (shape.length === 1 ? [1, shape[0]] : shape.slice(-2));
+
 function nameOf(cell) {
   const array = arrayOf(cell);
   return array.shape.length ? `${array.name}[${indexOf(array, cell - array.offset).join(",")}]` : array.name;
@@ -65,7 +73,7 @@ function howOf(cell) {
 
 const isCell = (node) => typeof node === "number";
 const nodeValue = (node) => (isCell(node) ? valueOf(node) : node[1]);
-const operands = (node) => (isCell(node) ? [] : node[0] === "pick" ? [node[3], ...node.slice(4)] : node.slice(3));
+const operands = (node) => (isCell(node) || node[0] === "=" ? [] : node[0] === "pick" ? [node[3], ...node.slice(4)] : node.slice(3));
 
 function visit(node, see) {
   see(node);
@@ -99,13 +107,18 @@ function reference(cell) {
   return known ? make("button", { type: "button", className: "ref", onclick: () => hold(cell) }, label) : make("span", { className: "ref" }, label);
 }
 
+// A number without a cell: ["=", value, -1], and its name if it has one.
+function constant([, value, , name]) {
+  return make("span", { className: "ref" }, name ? make("i", {}, `${name} `) : "", text(value));
+}
+
 // A part of a formula; sums of three and more are told in a table of their own, which `later` collects.
 function formula(node, later, inner = true) {
   if (isCell(node)) return [reference(node)];
   const [sign, value, , ...parts] = node;
   const part = (i) => formula(parts[i], later);
   const bracket = (content) => (inner ? ["(", ...content, ")"] : content);
-  if (sign === "=") return [make("span", { className: "ref" }, text(value))];
+  if (sign === "=") return [constant(node)];
   if (sign === "Σ" && parts.length > 2) {
     later.push(node);
     return [`(Σ of ${parts.length} terms: `, make("span", { className: "ref" }, text(value)), ")"];
@@ -120,7 +133,7 @@ function formula(node, later, inner = true) {
 
 // Rows that scroll by themselves; while some are hidden below the foot, its shadow says so.
 function scrolling(ariaLabel, table) {
-  const box = make("div", { className: "terms", tabIndex: 0, role: "group", ariaLabel }, table);
+  const box = make("div", { className: "terms", tabIndex: 0, role: "group", ariaLabel, style: { "--rows": table.rows.length } }, table);
   const hint = () => box.classList.toggle("more", box.scrollHeight - box.scrollTop - box.clientHeight > 1);
   box.addEventListener("scroll", hint, { passive: true });
   new ResizeObserver(hint).observe(box);
@@ -161,7 +174,7 @@ function shortest(number) {
 
 function explain(node) {
   if (isCell(node)) return [make("p", { className: "expr" }, "= ", reference(node), ", as it is")];
-  if (node[0] === "=") return [make("p", { className: "expr" }, Object.is(node[1], 0) ? "Nothing came here: 0" : text(node[1]))];
+  if (node[0] === "=") return [make("p", { className: "expr" }, node[3] || !Object.is(node[1], 0) ? constant(node) : "Nothing came here: 0")];
   if (node[0] === "pick") {
     const rows = [];
     for (const [sign, outcome, , ...asked] of node.slice(4)) {
@@ -173,8 +186,7 @@ function explain(node) {
       const question = sign === "?" ? [...a, ": is it 1?"] : b === undefined ? [...a, ` ${sign}?`] : [...a, ` ${sign} `, ...b, "?"];
       rows.push(make("tr", {}, make("td", {}, question), make("td", { className: "num" }, outcome ? "yes" : "no")));
     }
-    const constant = !isCell(node[3]) && node[3][0] === "=";
-    const answer = constant ? [make("p", { className: "expr" }, `= ${text(node[3][1])}`)] : explain(node[3]);
+    const answer = !isCell(node[3]) && node[3][0] === "=" ? [make("p", { className: "expr" }, `= ${text(node[3][1])}`)] : explain(node[3]);
     return [scrolling("Questions", make("table", {}, make("tbody", {}, rows))), ...answer];
   }
   if (node[0] === "Σ") return sumTable(node);
@@ -235,7 +247,7 @@ function panel(cell) {
   const value = (array.rungs[state.rung] ?? array.values)[flat];
   const parts = [
     make("h2", {}, nameOf(cell)),
-    make("p", { className: "index" }, array.axes.slice(-index.length).map((axis, i) => `${axis} ${index[i]}`).join(" · ")),
+    make("p", { className: "index" }, inOnePiece(array.axes.slice(-index.length), index)),
     make("p", { className: "value", dataset: { value: String(value) } }, text(value)),
   ];
   if (Object.is(value, -0)) parts.push(make("p", { className: "index minus" }, "−0 is a zero that kept its sign. It equals 0, and adds up like 0."));
@@ -269,7 +281,7 @@ function panel(cell) {
 
 // --- choosing a cell ---------------------------------------------------------------------------------------------------
 
-const NARROW = 960; // px, as in the style
+const narrow = matchMedia("(max-width: 60rem)"); // as in the style
 const MARKS = ["sel", "from", "via", "to", "won", "tie"];
 
 function mark(cell, name) {
@@ -302,19 +314,35 @@ function show(cell) {
 }
 
 function hold(cell) {
+  pause();
   state.held = true;
   document.getElementById("panel").classList.add("open");
   show(cell);
+  aim(cell);
   focusable(cell);
   uncover(cells.get(cell));
   history.replaceState(null, "", "#" + encodeURIComponent(nameOf(cell)));
 }
 
-// On a narrow page the panel lies over the lower edge: scroll what it talks about out from under it.
+function release() {
+  state.held = false;
+  aim(-1);
+}
+
+// On a narrow page the small view lies over the upper edge and the panel over the lower one: scroll the element out from under
+// them, and then as much further as a row of buttons needs that the panel would cut.
 function uncover(element) {
-  const panel = document.getElementById("panel").getBoundingClientRect();
-  const covered = element.getBoundingClientRect().bottom + 24 - panel.top;
-  if (innerWidth <= NARROW && covered > 0 && panel.top > 0) scrollBy({ top: covered, behavior: "instant" });
+  const panel = document.getElementById("panel");
+  const above = Math.min(panel.getBoundingClientRect().top, innerHeight - parseFloat(getComputedStyle(panel).maxHeight)); // it may grow
+  if (!narrow.matches || above <= 0) return;
+  const [top, bottom] = [document.getElementById("peek").getBoundingClientRect().bottom + 24, above - 24];
+  const box = element.getBoundingClientRect();
+  let move = Math.max(0, box.bottom - bottom) || Math.min(0, box.top - top);
+  for (const row of document.querySelectorAll(".player")) {
+    const cut = row.getBoundingClientRect().bottom - move - bottom;
+    if (cut > 0 && cut < row.offsetHeight + 24 && box.top - move - cut >= top) move += cut;
+  }
+  scrollBy({ top: move, behavior: "instant" });
 }
 
 // One cell of an array is in the tab order: the last that was looked at.
@@ -325,7 +353,7 @@ function focusable(cell) {
 }
 
 function move(array, flat, key) {
-  const [rows, columns] = array.shape.length === 1 ? [1, array.shape[0]] : array.shape.slice(-2);
+  const [rows, columns] = planeOf(array);
   const plane = rows * columns;
   const [row, column] = [Math.floor((flat % plane) / columns), flat % columns];
   const step = {
@@ -349,7 +377,7 @@ function listen(figure, array) {
   figure.addEventListener("click", (event) => {
     const cell = cellOf(event);
     if (cell === undefined) return;
-    if (state.held && Number(cell) === state.cell) state.held = false;
+    if (state.held && Number(cell) === state.cell) release();
     else hold(Number(cell));
   });
   figure.addEventListener("focusin", (event) => {
@@ -411,7 +439,7 @@ function plane(array, first, rows, columns, label, turned) {
 
 function figure(array, turned) {
   const { shape } = array;
-  const [rows, columns] = shape.length === 1 ? [1, shape[0]] : shape.slice(-2);
+  const [rows, columns] = planeOf(array);
   const leading = shape.slice(0, -2);
   const count = leading.reduce((product, size) => product * size, 1);
   const scale = scaleOf(array.values);
@@ -419,16 +447,15 @@ function figure(array, turned) {
   scales.set(array.name, { ...scale, size, labelled: size === "30px" });
   const planes = Array.from({ length: count }, (_, i) => {
     const index = indexOf({ shape: leading }, i);
-    const label = index.map((at, axis) => (leading[axis] > 1 ? `${array.axes[axis]} ${at}` : "")).filter(Boolean).join(" ");
+    const label = index.map((at, axis) => (leading[axis] > 1 ? `${array.axes[axis]}\u00a0${at}` : "")).filter(Boolean).join(" ");
     return plane(array, i * rows * columns, rows, columns, label, turned);
   });
   if (array.picture) planes.push(make("div", { className: "plane", style: { "--n": columns, "--size": size } }, make("small", {}, "in its own colours"), make("img", { className: "colours", src: array.picture, alt: "The part of the photograph, in its own colours" })));
   const perRow = leading.length === 2 && leading[0] > 1 ? leading[1] : planes.length;
   const grouped = perRow === planes.length ? planes : Array.from({ length: count / perRow }, (_, i) => make("div", { className: "row" }, planes.slice(i * perRow, (i + 1) * perRow)));
-  const axes = array.axes.map((axis, i) => `${axis}\u00a0${shape[i]}`).join(" · "); // a line ends between axes only
   const name = turned ? `${array.name} turned` : array.name;
   const note = turned ? "The same weights, each window turned by 180°." : array.note;
-  const caption = make("figcaption", {}, make("b", {}, name), " ", make("span", {}, axes), make("small", { className: "extent" }, short(scale.low), make("span", { className: `scale ${scale.low === 0 ? "above" : scale.high === 0 ? "below" : ""}` }), short(scale.high), scale.middle ? `, middle ${short(scale.middle)}` : ""), note ? make("small", {}, note) : "");
+  const caption = make("figcaption", {}, make("b", {}, name), " ", make("span", {}, inOnePiece(array.axes, shape)), make("small", { className: "extent" }, short(scale.low), make("span", { className: `scale ${scale.low === 0 ? "above" : scale.high === 0 ? "below" : ""}` }), short(scale.high), scale.middle ? `, middle ${short(scale.middle)}` : ""), note ? make("small", {}, note) : "");
   const drawn = make("figure", { className: turned ? "array turned" : "array", dataset: { array: name }, ariaHidden: turned ? "true" : null }, caption, make("div", { className: "planes" }, grouped));
   listen(drawn, array);
   return drawn;
@@ -451,7 +478,7 @@ function section({ title, text: words, panels }) {
 
 const RATES = [2, 5, 15, 60, 300, 1500, 6000]; // terms a second
 const still = matchMedia("(prefers-reduced-motion: reduce)");
-const player = { array: null, steps: [], at: 0, timer: 0, rate: 1, buttons: new Map() };
+const player = { array: null, steps: [], at: 0, timer: 0, rate: 1, buttons: new Map(), first: -1 }; // first: the cell to start at
 
 function stepsOf(array) {
   const steps = array.how.naive.flatMap((_, flat) => array.steps[flat].map((when, k) => ({ when, cell: array.offset + flat, terms: k + 1 })));
@@ -466,15 +493,29 @@ function soFar(node, count) {
   return terms.length === count && terms.length === 1 ? nodeValue(node) : terms.slice(0, count).reduce((sum, term) => Math.fround(sum + Math.fround(nodeValue(term))), 0);
 }
 
+// The next run starts at this cell's first step, or with -1 at the first of all.
+function aim(cell) {
+  player.first = cell;
+  for (const array of player.buttons.keys()) {
+    if (array !== arrayOf(cell)) report(array, "");
+    else report(array, `▶ from step ${grouped(startOf(stepsOf(array)) + 1)} of ${grouped(stepsOf(array).length)}`);
+  }
+}
+
+const startOf = (steps) => Math.max(0, steps.findIndex(({ cell }) => cell === player.first));
+
 function load(array) {
   if (player.array === array) return;
   finish();
-  Object.assign(player, { array, steps: stepsOf(array), at: 0 });
-  for (let flat = 0; flat < array.values.length; flat++) {
+  const steps = stepsOf(array);
+  Object.assign(player, { array, steps, at: startOf(steps) });
+  const held = new Map(steps.slice(0, player.at).map(({ cell, terms }) => [cell, terms])); // so many terms each cell has by then
+  array.values.forEach((_, flat) => {
     const element = cells.get(array.offset + flat);
-    paint(element, array, 0);
-    element.textContent = "";
-  }
+    const terms = held.get(array.offset + flat);
+    paint(element, array, terms ? soFar(array.how.naive[flat], terms) : 0);
+    if (!terms) element.textContent = "";
+  });
 }
 
 // Put the values back that the array has in the end.
@@ -503,7 +544,7 @@ function advance(count) {
   if (player.at === steps.length) {
     const sums = array.how.naive.filter((node) => Math.fround(soFar(node, termsOf(node).length)) === Math.fround(nodeValue(node))).length;
     pause();
-    report(array, `All ${steps.length.toLocaleString("en")} steps: ${sums === array.values.length ? "every value is the kernel's, to the bit ✓" : "the sums differ"}`);
+    report(array, `All ${grouped(steps.length)} steps: ${sums === array.values.length ? "every value is the kernel's, to the bit ✓" : "the sums differ"}`);
   }
 }
 
@@ -522,14 +563,14 @@ function look() {
   const told = all.length > 1 ? sumTable(node, terms) : explain(node);
   document.getElementById("panel").replaceChildren(
     make("h2", {}, nameOf(cell)),
-    make("p", { className: "index step" }, `step ${player.at.toLocaleString("en")} of ${steps.length.toLocaleString("en")}`),
+    make("p", { className: "index step" }, `step ${grouped(player.at)} of ${grouped(steps.length)}`),
     make("p", { className: "value", dataset: { value: String(sum) } }, text(shortest(Math.fround(sum)))),
     ...told,
   );
   const rows = document.querySelector("#panel .terms");
   if (rows) rows.scrollTop = rows.scrollHeight;
   peek();
-  report(array, `${player.at.toLocaleString("en")} of ${steps.length.toLocaleString("en")}`);
+  report(array, `${grouped(player.at)} of ${grouped(steps.length)}`);
 }
 
 function pause() {
@@ -543,7 +584,7 @@ function play(array) {
   pause();
   load(array);
   if (player.at === player.steps.length) { finish(); load(array); }
-  begin();
+  begin(array);
   if (still.matches) { // no motion by itself: each press ends the sum that is growing
     const { cell } = player.steps[player.at];
     let count = 1;
@@ -564,12 +605,14 @@ function play(array) {
 function step(array) {
   pause();
   load(array);
-  if (player.at < player.steps.length) { begin(); advance(1); }
+  if (player.at < player.steps.length) { begin(array); advance(1); }
 }
 
-function begin() {
+function begin(array) {
   state.held = true; // so that the mouse does not take the panel away
+  player.first = -1;
   choose("naive");
+  uncover(player.buttons.get(array)[0]);
 }
 
 function controls(array) {
@@ -577,7 +620,7 @@ function controls(array) {
   const speed = make("input", { type: "range", min: "0", max: String(RATES.length - 1), value: String(player.rate), ariaLabel: "Speed", title: "Speed (+ and −)" });
   speed.addEventListener("input", () => setRate(Number(speed.value)));
   const status = make("output", { className: "status" });
-  const parts = [button("▶", "Play", () => play(array)), button("+1", "Step", () => step(array)), button("■", "Stop", () => { finish(); show(array.offset); }), speed, status];
+  const parts = [button("▶", "Play", () => play(array)), button("+1", "Step", () => step(array)), button("■", "Stop", () => { finish(); release(); show(array.offset); }), speed, status];
   player.buttons.set(array, parts);
   return make("div", { className: "player", role: "group", ariaLabel: `${array.name}, step by step`, dataset: { array: array.name } }, parts);
 }
@@ -589,31 +632,59 @@ function setRate(rate) {
 
 function keys(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, summary")) return;
-  const array = player.array ?? player.buttons.keys().next().value;
+  const chosen = arrayOf(player.first);
+  const array = player.array ?? (player.buttons.has(chosen) ? chosen : player.buttons.keys().next().value);
   const action = { p: () => play(array), n: () => step(array), "+": () => setRate(player.rate + 1), "-": () => setRate(player.rate - 1) }[event.key];
   if (action && array) action();
 }
 
-// --- on a narrow page: a small view of the first image, with what is read from it ----------------------------------------
+// --- on a narrow page: a small view of every plane that has a lit cell, since most of them are off the screen --------------
 
 function peek() {
-  const canvas = document.getElementById("peek");
-  const array = arrays.find(({ picture }) => picture) ?? arrays.find(({ axes, shape }) => axes !== undefined && shape.length > 1);
-  const [rows, columns] = array.shape.slice(-2);
-  const planes = Math.min(array.values.length / (rows * columns), 4);
-  const size = Math.max(3, Math.min(9, Math.floor(330 / (planes * (columns + 1)))));
-  const pen = canvas.getContext("2d");
-  Object.assign(canvas, { width: planes * (columns + 1) * size, height: rows * size });
-  for (let flat = 0; flat < planes * rows * columns; flat++) {
-    const element = cells.get(array.offset + flat);
-    const [x, y] = [(Math.floor(flat / (rows * columns)) * (columns + 1) + (flat % columns)) * size, (Math.floor(flat / columns) % rows) * size];
-    pen.fillStyle = getComputedStyle(element).backgroundColor;
-    pen.fillRect(x, y, size, size);
-    if (/ (from|to|sel|via)\b/.test(element.className)) {
-      pen.strokeStyle = getComputedStyle(document.documentElement).getPropertyValue("--from");
-      pen.strokeRect(x + 0.5, y + 0.5, size - 1, size - 1);
+  const box = document.getElementById("peek");
+  const planes = new Map(); // array -> the first cells of its planes
+  if (narrow.matches) {
+    for (const element of document.querySelectorAll(".cell[data-cell]:is(.sel,.from,.via,.to)")) {
+      const cell = Number(element.dataset.cell);
+      const array = arrayOf(cell);
+      const [rows, columns] = planeOf(array);
+      if (!planes.has(array)) planes.set(array, new Set());
+      planes.get(array).add(cell - ((cell - array.offset) % (rows * columns)));
     }
   }
+  const drawings = [...planes].map(([array, firsts]) => ({ array, firsts: [...firsts], canvas: make("canvas") }));
+  box.replaceChildren(...drawings.map(({ array, canvas }) => make("figure", {}, make("figcaption", {}, array.name), canvas)));
+  for (const height of [80, 64, 56, 48, 40, 32, 24, 16]) { // of a plane, in pixels: the largest at which all of them fit
+    for (const { array, firsts, canvas } of drawings) {
+      const [rows, columns] = planeOf(array);
+      const size = Math.min(12, Math.max(2, Math.floor(height / rows)));
+      Object.assign(canvas, { width: firsts.length * (columns * size + size) - size, height: rows * size });
+    }
+    if (box.scrollHeight <= box.clientHeight && box.scrollWidth <= box.clientWidth) break;
+  }
+  for (const drawing of drawings) miniature(drawing);
+}
+
+function miniature({ array, firsts, canvas }) {
+  const [rows, columns] = planeOf(array);
+  const size = canvas.height / rows;
+  const pen = canvas.getContext("2d");
+  const style = getComputedStyle(document.documentElement);
+  const frames = { sel: "--ink", from: "--from", to: "--to", via: "--from" };
+  firsts.forEach((first, plane) => {
+    for (let flat = 0; flat < rows * columns; flat++) {
+      const element = cells.get(first + flat);
+      const [x, y] = [(plane * (columns + 1) + (flat % columns)) * size, Math.floor(flat / columns) * size];
+      pen.fillStyle = getComputedStyle(element).backgroundColor;
+      pen.fillRect(x, y, size, size);
+      const lit = Object.keys(frames).find((name) => element.classList.contains(name));
+      if (lit === undefined) continue;
+      pen.strokeStyle = style.getPropertyValue(frames[lit]);
+      pen.globalAlpha = lit === "via" ? 0.65 : 1;
+      pen.strokeRect(x + 0.5, y + 0.5, size - 1, size - 1);
+      pen.globalAlpha = 1;
+    }
+  });
 }
 
 // --- a page of one's own: a form that writes the command -----------------------------------------------------------------
@@ -622,8 +693,8 @@ function yours() {
   const box = document.getElementById("yours");
   const wanted = new Map();
   const line = make("code", { id: "command" });
-  const quoted = (value) => (/^[\w.,/:+-]+$/.test(value) ? value : `'${value.replaceAll("'", "'\\''")}'`);
-  const write = () => { line.textContent = ["python -m alexnet_from_scratch.xray", trace.operation, ...[...wanted].map(([flag, value]) => (value === true ? flag : `${flag} ${quoted(value)}`))].join(" "); };
+  const quoted = (value) => (/^[\w.,/:+~-]+$/.test(value) ? value : `'${value.replaceAll("'", "'\\''")}'`);
+  const write = () => { line.textContent = ["python -m alexnet_from_scratch.xray", trace.operation, ...[...wanted].map(([flag, value]) => (value === true ? flag : `${flag} ${flag === "--crop" ? value.trim().split(/\s+/).map(quoted).join(" ") : quoted(value)}`))].join(" "); };
   const field = ({ flag, value, default: standard, help }) => {
     const kind = typeof standard === "boolean" ? "checkbox" : typeof standard === "number" ? "number" : "text";
     const input = make("input", { type: kind, value: String(value), checked: value === true, step: "any" });
@@ -638,8 +709,7 @@ function yours() {
     return make("label", {}, make("b", {}, flag), input, make("small", {}, help));
   };
   const copy = make("button", { type: "button", onclick: () => navigator.clipboard?.writeText(line.textContent).then(() => { copy.textContent = "copied"; }) }, "copy");
-  const photograph = { flag: "--input", value: "", default: "", help: "a photograph of yours" };
-  box.append(make("div", { className: "fields" }, [photograph, ...trace.command].map(field)), make("p", { className: "command" }, line, copy));
+  box.append(make("div", { className: "fields" }, trace.command.map(field)), make("p", { className: "command" }, line, copy));
 }
 
 function sources() {
@@ -658,7 +728,10 @@ function sources() {
 function theme() {
   const root = document.documentElement;
   const dark = matchMedia("(prefers-color-scheme: dark)");
-  const set = (name) => { root.dataset.theme = name; };
+  const set = (name) => {
+    root.dataset.theme = name;
+    if (state.cell >= 0) peek();
+  };
   let chosen = null;
   try { chosen = localStorage.getItem("theme"); } catch { /* a file that may not store anything follows the system */ }
   set(chosen ?? (dark.matches ? "dark" : "light"));
@@ -758,15 +831,16 @@ function start() {
   }
   rungs();
   choose(state.rung);
+  narrow.addEventListener("change", peek);
   document.addEventListener("keydown", (event) => {
-    if (event.key === "Escape") { state.held = false; finish(); }
+    if (event.key === "Escape") { finish(); release(); }
     else keys(event);
   });
   const asked = cellNamed(decodeURIComponent(location.hash.slice(1)));
   if (asked >= 0) hold(asked);
   else {
     const made = arrays.find((array) => array.torch !== undefined);
-    const [rows, columns] = made.shape.length === 1 ? [1, made.shape[0]] : made.shape.slice(-2);
+    const [rows, columns] = planeOf(made);
     const planes = made.values.length / (rows * columns);
     show(made.offset + (Math.floor(planes / 2) * rows + Math.floor(rows / 2)) * columns + Math.floor(columns / 2));
     if (location.hash) document.getElementById(location.hash.slice(1))?.scrollIntoView();

@@ -10,9 +10,9 @@ import numpy as np
 from alexnet_from_scratch.xray.inputs import GRAD_OUT, PIXELS, cotangent
 from alexnet_from_scratch.xray.page import STEPS, Panel, Section, Xray, compare
 from alexnet_from_scratch.xray.photo import Photo
-from alexnet_from_scratch.xray.tracing import Tape
+from alexnet_from_scratch.xray.tracing import PADDING, Number, Tape
 from scratch import conv2d
-from scratch.convolution.geometry import geometry_of
+from scratch.convolution.geometry import Geometry, geometry_of
 
 
 def build(
@@ -39,10 +39,21 @@ def build(
     arrays = [tape.given("x", x), tape.given("weight", weight), tape.given("bias", bias)]
     g = tape.given("grad_out", grad_out)
 
+    pad = conv2d._pad
+
+    def named_pad(x: np.ndarray, geometry: Geometry) -> np.ndarray:
+        padded = pad(x, geometry)
+        for i, number in np.ndenumerate(padded):
+            if not isinstance(number, Number):
+                padded[i] = PADDING
+        return padded
+
     def run(forward: Any, backward: Any) -> None:
-        made, saved = forward(*arrays, geometry)
+        with patch.object(conv2d, "_pad", named_pad):
+            made, saved = forward(*arrays, geometry)
+            gradients = backward(g, *saved, need_grad_x=True)
         tape.made("out", made)
-        for name, gradient in zip(("grad_x", "grad_weight", "grad_bias"), backward(g, *saved, need_grad_x=True), strict=True):
+        for name, gradient in zip(("grad_x", "grad_weight", "grad_bias"), gradients, strict=True):
             tape.made(name, gradient)
 
     run(conv2d.naive_forward, conv2d.naive_backward)
