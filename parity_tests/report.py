@@ -32,19 +32,22 @@ FORMAT = 2
 
 INTRO = """# Parity
 
-Written by `make parity`; the same numbers are in [parity.json](parity.json).
+`make parity` writes this page. [parity.json](parity.json) has the same numbers.
 
-Each case is one call, drawn by Hypothesis and run forward and backward by scratch, by torch and by a reference in higher
-precision. An **error** is the distance from the reference, in units of the a-priori bound on the rounding of any sound way to
-compute that very element ([bounds.py](../alexnet_from_scratch/proof/bounds.py)): 0 is exact, and above 1 the suite fails, for
-scratch and for torch. A column shows the worst of all elements of all outputs and gradients of all cases. Where an intermediate
-value may overflow, nothing is promised: **without bound** counts the cases with such an element, and those whose NaN torch itself
-treats in two ways. A sum of one or two terms may well use all of its bound, so the two often meet there; how careful a rung is
-shows in the long sums below. **Passed down** counts cases that the rung left to the one below it.
+A case is one call. Hypothesis draws it; scratch, torch and a reference in higher precision run it, forward and backward.
+
+An **error** is the distance of one element from the reference. Its unit is the bound that holds for the rounding of any sound way
+to compute this element ([bounds.py](../alexnet_from_scratch/proof/bounds.py)). So 0 is exact, and above 1 the suite fails, for
+scratch and for torch. A column shows the worst element of all outputs and gradients of all cases. A sum of one or two terms may
+use all of its bound, so scratch and torch often show the same error. The long sums below show how careful a rung is.
+
+**Passed down** counts the cases that the rung left to the rung below it. **Without bound** counts the cases in which nothing is
+promised for an element: an intermediate value may overflow, or torch itself treats a NaN in two ways.
 """
 
-LONG_SUMS_INTRO = """Over many terms roundings cancel, so a rung may use up no more than a small **share** of its bound
-([long_sums.py](../parity_tests/long_sums.py)): on normal numbers of either sign and on positive ones, in float32.
+LONG_SUMS_INTRO = """Over many terms, roundings cancel. So a rung may use only a small **share** of its bound
+([long_sums.py](../parity_tests/long_sums.py)). The sums are in float32. Their numbers are normally distributed, once with both
+signs and once positive.
 """
 
 
@@ -229,8 +232,8 @@ def _markdown(content: dict[str, Any]) -> Iterator[str]:
         numbers = f"{row['terms']:,} | {row['share']:.3f} | {row['scratch']:.4f} | {row['torch']:.4f}"
         yield f"| {row['operation']} | {row['rung']} | {row['result']} | {numbers} |"
     yield f"\n## {len(kills)} planted mistakes, {len(kills) - len(living)} found\n"
-    yield "Each is planted into the source of a rung, then the same test looks for it. **At case** is the first case that showed"
-    yield "it; Hypothesis then shrank the call to one with as few **elements** as it could.\n"
+    yield "Each mistake is planted into the source of a rung. Then the same test looks for it. **At case** is the number of the"
+    yield "first case that showed it. Hypothesis then shrank the call, to as few **elements** as it could.\n"
     yield "| operation | rung | mistake | found by | at case | elements | shrunk to |"
     yield "|---|---|---|---|---:|---:|---|"
     for kill in kills:

@@ -190,6 +190,19 @@ def test_the_codes_names_stay_whole_in_formulas(tex: str, expected: str) -> None
     assert expected in book.mathml(tex, "inline")
 
 
+@pytest.mark.parametrize(
+    ("tex", "expected"),
+    [
+        (r"a = b + c \cdot d", [["a"], [" = b", " + c", r" \cdot d"]]),
+        (r"x = (a + b) \cdot \lfloor c + d \rfloor", [["x"], [" = (a + b)", r" \cdot \lfloor c + d \rfloor"]]),
+        (r"y = \sum_{i = 0} a \sum_j b", [["y"], [r" = \sum_{i = 0} a", r" \sum_j b"]]),
+        (r"p = \begin{cases} a + b \end{cases}", [["p"], [r" = \begin{cases} a + b \end{cases}"]]),
+    ],
+)
+def test_a_formulas_line_ends_outside_brackets_only(tex: str, expected: list[list[str]]) -> None:
+    assert book.pieces(tex) == expected
+
+
 def test_a_formula_with_an_unknown_command_is_refused() -> None:
     with pytest.raises(ValueError, match="nonsense"):
         book.mathml(r"\nonsense{x}", "inline")

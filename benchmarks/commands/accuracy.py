@@ -25,13 +25,13 @@ def table(report: Report) -> Table:
     rows = [row for row in report.rows if row.group == "accuracy" and row.rounds]
     sides = list(dict.fromkeys(side for row in rows for side in row.sides if _taken(row, side)))
     return Table(
-        "Accuracy next to speed",
+        "Accuracy next to speed: milliseconds, root mean square error and largest error",
         ["layer", "pass", *(side.removeprefix("scratch ") for side in sides)],
         [[row.case, phase, *(_cell(row, phase, side) for side in sides)] for row in rows for phase in row.phases],
-        "Each cell holds milliseconds, root mean square error and largest error. Errors are relative to the root mean square of "
-        "the right values, which float64 computes from the same inputs. A backward pass shows the gradient with the largest root "
-        "mean square error. Times in this table are rough; the table of layers has the exact ones. –: the rung does not take "
-        "that layer, or was not measured.",
+        "Each cell holds milliseconds, root mean square error and largest error. Errors are in ten-millionths (1e-7) of the root "
+        "mean square of the right values, which float64 computes from the same inputs. A backward pass shows the gradient with "
+        "the largest root mean square error. Times in this table are rough; the table of layers has the exact ones. –: the rung "
+        "does not take that layer, or was not measured.",
     )
 
 
@@ -43,5 +43,5 @@ def _cell(row: Row, phase: str, side: str) -> str:
     if side not in row.sides or not _taken(row, side):
         return "–"
     found = [errors for name, errors in row.errors[side].items() if name.startswith("grad_") == (phase == "backward")]
-    rms, largest = max(found)
-    return f"{milliseconds(row.seconds(phase, side))}, {rms:.1e}, {largest:.1e}"
+    errors = (f"{error * 1e7:.{1 if error < 1e-6 else 0}f}" for error in max(found))  # root mean square and largest
+    return ", ".join([milliseconds(row.seconds(phase, side)), *errors])

@@ -176,6 +176,29 @@ def mathml(formula: str, display: str) -> str:
     return converted
 
 
+_JOINTS = re.compile(r"[()\[\]{}]|\\(?:[lr]floor|[lr]ceil|begin|end)\b| (=|\+|\\cdot|\\sum)(?![A-Za-z])")
+_OPENING = re.compile(r"\\lfloor|\\lceil|[(\[{]|\\begin")
+
+
+def pieces(formula: str) -> list[list[str]]:
+    """A formula in pieces between which its line may end: before each ``=``, and within a side before ``+``, ``·`` and sums.
+
+    Nothing in brackets is taken apart.
+    """
+    sides: list[list[str]] = [[]]
+    depth = start = 0
+    for joint in _JOINTS.finditer(formula):
+        if joint[1] is None:
+            depth += 1 if _OPENING.fullmatch(joint[0]) else -1
+        elif depth == 0 and not re.search(r"(^|[=+]|\\cdot|\\log|\\;)\s*$", formula[: joint.start()]):
+            sides[-1].append(formula[start : joint.start()])
+            start = joint.start()
+            if joint[1] == "=":
+                sides.append([])
+    sides[-1].append(formula[start:])
+    return sides
+
+
 def _glue(app: Sphinx, document: nodes.document) -> None:
     """Move the punctuation after a formula into the formula: browsers would break the line between the two."""
     for formula in document.findall(nodes.math):
@@ -202,7 +225,13 @@ def _inline(translator: Any, node: nodes.math) -> None:
 
 
 def _display(translator: Any, node: nodes.math_block) -> None:
-    translator.body.append(f'<div class="formula">{mathml(node.astext(), "block")}</div>')
+    # With an operand before it, if an empty one, an operator at the beginning has space on both sides.
+    sides = [
+        [mathml(piece, "block").replace("<mrow>", "<mrow><mi></mi>", 1) for piece in side]
+        for side in pieces(node.astext().strip())
+    ]
+    shown = "".join(f"<span><span>{'</span><span>'.join(side)}</span></span>" for side in sides)
+    translator.body.append(f'<div class="formula">{shown}</div>')
     raise nodes.SkipNode
 
 

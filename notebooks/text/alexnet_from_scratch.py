@@ -14,10 +14,11 @@
 # %% [markdown]
 # # AlexNet from scratch
 #
-# The tutorial that this project grew from, cell by cell: torch's line, then the same by hand, and how far the two are apart.
-# After that comes what the tutorial announced and never wrote: the module, the forward pass, the training loop.
+# This project grew from a tutorial. Here it is, cell by cell. Each step is written twice: first torch's line, then the same by
+# hand. The cell prints how far the two are apart. The tutorial announced three more parts and never wrote them: the module, the
+# forward pass and the training loop. They follow at the end.
 #
-# The notebook runs in a clone of the repository, with `pip install --editable '.[learn]'`.
+# The notebook runs in a clone of the repository. Install its packages with `pip install --editable '.[learn]'`.
 
 # %%
 import matplotlib.pyplot as plt
@@ -55,7 +56,8 @@ def show(x, title, channels=8):
 # %% [markdown]
 # ## A convolution
 #
-# A photograph at 32×32, eight kernels of 3×3 with a padding of 1.
+# The input is a photograph of 32×32 pixels. Eight kernels of 3×3 move over it, with a padding of 1. The picture shows the eight
+# output channels.
 
 # %%
 photograph = data.prepare(datasets.photographs()["chelsea"]).astype(np.float32)
@@ -71,6 +73,8 @@ show(conv, "conv 3→8")
 
 # %% [markdown]
 # ## ReLU and max pooling
+#
+# ReLU keeps what is above zero. Max pooling keeps the largest value of each window.
 
 # %%
 t_relu = F.relu(t_conv)  # torch
@@ -85,8 +89,8 @@ show(pooled, "max-pool 3×3, stride 2")
 # %% [markdown]
 # ## The way back
 #
-# The loss is half the sum of the squares, so its gradient is the output itself. torch needs one call; by hand each operation
-# returns its gradient from what its forward pass has kept.
+# The loss is half the sum of the output's squares. So the loss's gradient is the output itself. torch needs one call. By hand,
+# each operation has its own backward pass. It takes the gradient that comes back, and the cache that forward has kept.
 
 # %%
 (t_pool.square().sum() / 2).backward()  # torch
@@ -100,7 +104,8 @@ show(grad_x, "the gradient of the photograph", channels=3)
 # %% [markdown]
 # ## AlexNet's first two layers
 #
-# 224 → 55 → 27 → 27 → 13. Each is a convolution, ReLU, response normalization and an overlapping pool.
+# Each layer is a convolution, ReLU, response normalization and a max pool whose windows overlap. The image's side goes from 224
+# to 55, 27, 27 and 13, by a convolution and a pool in turn.
 
 # %%
 x = data.centre_crop(photograph, 224)[np.newaxis]
@@ -119,8 +124,9 @@ show(x, "after pool2")
 # %% [markdown]
 # ## The module, the forward pass, the training loop
 #
-# Here the tutorial stopped. The network has torch.nn's names, and no autograd: `model.backward` walks the layers in reverse.
-# `mini` has AlexNet's eight layers for grey images of 28×28; these are scikit-learn's handwritten digits.
+# Here the tutorial stopped. The network's classes have the names of torch.nn. There is no autograd: `model.backward` walks
+# through the layers in reverse. The network `mini` has AlexNet's eight layers, for grey images of 28×28 pixels. The images are
+# scikit-learn's handwritten digits.
 
 # %%
 from IPython.display import display
@@ -164,7 +170,8 @@ print(f"right on {right.mean():.1%} of {test.sum()} digits that it has not seen"
 # %% [markdown]
 # ## Where does a number come from?
 #
-# The X-ray runs the naive loops on numbers that remember how they were made. Point at one, or press ▶.
+# The X-ray runs the naive loops on special numbers: each remembers how it was made. Point at a number to see its terms. Press ▶
+# to watch the loops at work.
 
 # %%
 from pathlib import Path
@@ -180,7 +187,7 @@ IFrame("xray.html", width="100%", height=600)
 # %% [markdown]
 # ## Write a backward pass yourself
 #
-# `check` judges it: the mathematics first, then the edges. This one has a mistake. Which?
+# `check` judges your function, first its mathematics, then its edges. The function below has a mistake. Which one?
 
 # %%
 from alexnet_from_scratch.exercises import check
@@ -203,4 +210,4 @@ def my_backward(grad_out, x, weight, has_bias, geometry, *, need_grad_x):
 check("conv2d", my_backward, cases=30)
 
 # %% [markdown]
-# The book (`make docs`) explains each operation, rung by rung.
+# The book explains each operation, rung by rung. `make docs` builds it.

@@ -36,11 +36,11 @@ def layers(twins: Twins) -> Table:
         f"{_title(twins.options)}, {last['step']} steps",
         ["layer", "rounding", "scratch's", "torch's", "step 1", *(f"{factor}× at step" for factor in FACTORS), "weights"],
         rows,
-        f"**rounding**: how far scratch's gradients are from torch's, ‖a − b‖ / ‖b‖ over a layer's weight and bias, for an "
-        f"image alone: the smallest of {len(twins.images)}. **scratch's**, **torch's**: how far each is from float64. "
-        f"{_verdict(twins)} **step 1**: how far apart the gradients of the first batch are; **{FACTORS[0]}×**, "
-        f"**{FACTORS[1]}×**: the first step at which they are that many times as far apart as by rounding alone; **weights**: "
-        f"how far apart the weights end up.",
+        f"A distance is ‖a − b‖ / ‖b‖ over a layer's weight and bias. **rounding**: the distance between scratch's and torch's "
+        f"gradients for one image, the smallest of {len(twins.images)}. **scratch's**, **torch's**: each one's distance from "
+        f"float64. **step 1**: the distance between the gradients of the first batch. **{FACTORS[0]}×**, **{FACTORS[1]}×**: the "
+        f"first step at which this distance is so many times that of rounding alone. **weights**: the distance between the "
+        f"weights at the end.\n\n{_verdict(twins)}",
     )
 
 
@@ -66,8 +66,8 @@ def steps(twins: Twins) -> Table:
         "",
         ["step", "loss, scratch", "loss, torch", "apart", "gradients apart", "weights apart", "torch's weights off"],
         rows,
-        "Gradients and weights are those of the layer that is furthest apart; **torch's weights off**: how far torch in float32 "
-        f"is from torch in float64, in its worst layer. {_costs(twins)}",
+        "Each row shows the layer whose gradients are furthest apart, and the layer whose weights are. **torch's weights off**: "
+        f"the distance of torch in float32 from torch in float64, in its worst layer.\n\n{_costs(twins)}",
     )  # fmt: skip
 
 
@@ -87,8 +87,8 @@ def spread(apart: Apart) -> Table:
         f"{_title(apart.options)}, {apart.options['epochs']} epochs, {len(apart.runs)} seeds, {apart.tested:,} held-out images",
         ["side", "seed", "held-out accuracy", "wall time", "processor time"],
         rows,
-        f"scratch's mean minus torch's: {100 * difference:+.2f} percentage points, with 95 % confidence between {100 * low:+.2f} "
-        f"and {100 * high:+.2f} (Welch's t). {verdict} {_machine(apart)}",
+        f"scratch's mean minus torch's is {100 * difference:+.2f} percentage points. The 95 % interval goes from "
+        f"{100 * low:+.2f} to {100 * high:+.2f} (Welch's t). {verdict} {_machine(apart)}",
     )
 
 
@@ -145,8 +145,8 @@ def _verdict(twins: Twins) -> str:
         return "**More than rounding**: " + "; ".join(twins.failures()) + "."
     ratio = (twins.rounding("scratch") / twins.rounding("torch")).max()
     return (
-        f"In no layer is scratch more than {ratio:.2f} times as far off as torch. Rounding has sent a gradient another way "
-        f"through ReLU or pooling in {_how_many(twins.decided_otherwise())}."
+        f"scratch is at most {ratio:.2f} times as far off as torch, in every layer. Rounding sent a gradient another way through "
+        f"ReLU or pooling in {_how_many(twins.decided_otherwise())}."
     )
 
 
@@ -158,15 +158,15 @@ def _costs(twins: Twins) -> str:
     costs = [f"{name} {twins.wall[name]:.0f} s ({twins.cpu[name]:.0f} s)" for name in twins.wall]
     accuracies = [f"{name} {accuracy:.2%}" for name, accuracy in twins.accuracy.items()]
     return (
-        f"Wall time of the steps, and in brackets of all processors together: {', '.join(costs)}. "
-        f"Accuracy afterwards on the {twins.tested:,} test images: {', '.join(accuracies)}. {_machine(twins)}"
+        f"The steps took this wall time, and in brackets the time of all processors together: {', '.join(costs)}. The accuracy "
+        f"afterwards, on the {twins.tested:,} test images: {', '.join(accuracies)}. {_machine(twins)}"
     )
 
 
 def _machine(result: Twins | Apart) -> str:
     return (
-        f"Made on {result.date}, {result.machine['cpu']}, {result.options['threads']} threads, at {result.machine['commit']}, "
-        "on a machine that others used too: see the benchmarks for times that can be compared."
+        f"Made on {result.date}: {result.machine['cpu']}, {result.options['threads']} threads, commit "
+        f"{result.machine['commit']}. Others used the machine too; the benchmarks have times that can be compared."
     )
 
 
