@@ -437,6 +437,14 @@ COVERED = """() => {
 }"""
 
 
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_on_a_phone_the_panel_cuts_no_buttons_at_first(page: Any, pages: Path, name: str) -> None:
+    for height in range(640, 930, 10):
+        page.set_viewport_size({"width": 390, "height": height})
+        page.goto((pages / f"{name}.html").as_uri())
+        assert page.evaluate(COVERED)["halves"] == [], height
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_on_a_phone_the_buttons_of_a_run_are_not_covered(page: Any, small: Any, scheme: Any) -> None:
     _, path = small

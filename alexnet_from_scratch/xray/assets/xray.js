@@ -330,17 +330,17 @@ function release() {
 }
 
 // On a narrow page the small view lies over the upper edge and the panel over the lower one: scroll the element out from under
-// them, and then as much further as a row of buttons needs that the panel would cut.
-function uncover(element) {
+// them, and then as much further as a row of buttons needs that the panel would cut. Without an element, only the latter.
+function uncover(element = null) {
   const panel = document.getElementById("panel");
   const above = Math.min(panel.getBoundingClientRect().top, innerHeight - parseFloat(getComputedStyle(panel).maxHeight)); // it may grow
   if (!narrow.matches || above <= 0) return;
   const [top, bottom] = [document.getElementById("peek").getBoundingClientRect().bottom + 24, above - 24];
-  const box = element.getBoundingClientRect();
-  let move = Math.max(0, box.bottom - bottom) || Math.min(0, box.top - top);
+  const box = element?.getBoundingClientRect();
+  let move = box ? Math.max(0, box.bottom - bottom) || Math.min(0, box.top - top) : 0;
   for (const row of document.querySelectorAll(".player")) {
     const cut = row.getBoundingClientRect().bottom - move - bottom;
-    if (cut > 0 && cut < row.offsetHeight + 24 && box.top - move - cut >= top) move += cut;
+    if (cut > 0 && cut < row.offsetHeight + 24 && !(box?.top - move - cut < top)) move += cut;
   }
   scrollBy({ top: move, behavior: "instant" });
 }
@@ -844,6 +844,7 @@ function start() {
     const planes = made.values.length / (rows * columns);
     show(made.offset + (Math.floor(planes / 2) * rows + Math.floor(rows / 2)) * columns + Math.floor(columns / 2));
     if (location.hash) document.getElementById(location.hash.slice(1))?.scrollIntoView();
+    else uncover();
   }
 }
 
