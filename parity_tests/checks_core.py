@@ -28,7 +28,7 @@ from alexnet_from_scratch.data.choices import Choices
 from scratch.compiled import memory, threads
 from scratch.convolution import winograd_filters
 from scratch.core import checks
-from scratch.modules import Conv2d, Linear, Sequential
+from scratch.modules import Conv2d, Linear, Parameter, Sequential
 from scratch.sgd import SGD
 
 FLOAT32 = np.dtype(np.float32)
@@ -304,6 +304,21 @@ def check_loading() -> None:
         network.load_state_dict({**before, last: np.array([1e300, 1e-300])})  # inf and 0 in float32, as in torch
     assert network.state_dict()[last].tolist() == [np.inf, 0]
     assert all(np.array_equal(array, before[name]) for name, array in network.state_dict().items() if name != last)
+
+
+def check_gradients_add_up_in_place() -> None:
+    """As in torch, a second gradient is added to the array of the first: who holds that array, such as an optimizer, sees it."""
+    ours, theirs = Parameter(np.ones(2)), torch.ones(2, dtype=torch.float64, requires_grad=True)
+    held = []
+    for _ in range(2):
+        ours.accumulate(np.array([1.0, -2.0]))
+        (theirs * torch.tensor([1.0, -2.0], dtype=torch.float64)).sum().backward()
+        held.append((ours.grad, theirs.grad))
+    (first, torchs_first), (second, torchs_second) = held
+    assert torchs_second is torchs_first
+    assert second is first
+    assert first is not None
+    assert first.tolist() == [2.0, -4.0]
 
 
 CHANGES = (

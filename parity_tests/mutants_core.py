@@ -138,24 +138,31 @@ CHECKS = _in(
     ("a probability of 1 is refused", "0 <= number <= 1", "0 <= number < 1"),
     ("a probability may be NaN", "if not 0 <= number <= 1:", "if number < 0 or number > 1:"),
 )
-LOADING = _in(
-    "scratch.core.module",
-    core.check_loading,
-    (
-        "what fits is loaded before the rest is looked at",
-        "            if type(value) not in",
-        "            if np.shape(value) == own[name].shape:\n"
-        "                own[name][...] = value\n            if type(value) not in",
+MODULES = (
+    *_in(
+        "scratch.core.module",
+        core.check_loading,
+        (
+            "what fits is loaded before the rest is looked at",
+            "            if type(value) not in",
+            "            if np.shape(value) == own[name].shape:\n"
+            "                own[name][...] = value\n            if type(value) not in",
+        ),
+        (
+            "an array is asked for twice",
+            "                own[name][...] = value",
+            "                own[name][...] = state_dict[name]",
+        ),
+        ("a number too large is an error in the middle", 'with np.errstate(all="ignore"):  # what', "if True:  # what"),
+        ("a number too small is an error in the middle", 'errstate(all="ignore"):  # what', 'errstate(over="ignore"):  # what'),
+        ("whole numbers are taken", "elif not np.issubdtype(value.dtype, np.floating):", "elif False:"),
+        ("any shape is taken that spreads", "elif value.shape != own[name].shape:", "elif value.ndim > own[name].ndim:"),
     ),
-    (
-        "an array is asked for twice",
-        "                own[name][...] = value",
-        "                own[name][...] = state_dict[name]",
+    *_in(
+        "scratch.core.module",
+        core.check_gradients_add_up_in_place,
+        ("a second gradient makes another array", "self.grad += gradient", "self.grad = self.grad + gradient"),
     ),
-    ("a number too large is an error in the middle", 'with np.errstate(all="ignore"):  # what', "if True:  # what"),
-    ("a number too small is an error in the middle", 'errstate(all="ignore"):  # what', 'errstate(over="ignore"):  # what'),
-    ("whole numbers are taken", "elif not np.issubdtype(value.dtype, np.floating):", "elif False:"),
-    ("any shape is taken that spreads", "elif value.shape != own[name].shape:", "elif value.ndim > own[name].ndim:"),
 )
 WINOGRAD = (
     *_in(
@@ -377,4 +384,4 @@ MEANINGS = (
     ),
 )
 
-MUTANTS: tuple[Slip, ...] = (*MEMORY, *THREADS, *LADDER, *CHECKS, *LOADING, *WINOGRAD, *SGD, *EDGES, *TORCH, *MEANINGS)
+MUTANTS: tuple[Slip, ...] = (*MEMORY, *THREADS, *LADDER, *CHECKS, *MODULES, *WINOGRAD, *SGD, *EDGES, *TORCH, *MEANINGS)

@@ -65,6 +65,14 @@ TRAINERS = (
     ),
     *_in_both("what is dropped does not depend on the seed", "seeds(seed, Purpose", "seeds(0, Purpose", _seed("dropout")),
     *_in_both("every step drops the same", "Purpose.DROPOUT, step)", "Purpose.DROPOUT, 0)", check_epochs),
+    *_in_both(
+        "every epoch drops the same",
+        "seed_dropout(model, options.seed, run.position.step",
+        "seed_dropout(model, options.seed, run.position.batch",
+        check_epochs,
+        old_in_torch="draw_masks(model, options.seed, run.position.step",
+        new_in_torch="draw_masks(model, options.seed, run.position.batch",
+    ),
     *_in_both("the velocities are not restored", '"state": velocities', '"state": {}', check_resumed),
     *_in_both("a resumed epoch begins anew", "first=run.position.batch", "first=0", check_resumed),
     *_in_both(
