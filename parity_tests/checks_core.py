@@ -403,6 +403,19 @@ def check_share_dropped() -> None:
         np.testing.assert_allclose(ours(x), expected, rtol=1e-15)
 
 
+def check_scale_of_what_is_kept() -> None:
+    """Both sides scale by the same number, to the last bit, whatever p is: one, divided by 1 - p in the array's own dtype."""
+    kept = np.array([True, False, True])
+    for dtype in (np.float32, np.float64):
+        x = np.array([1, -2, 0.3], dtype)
+        for p in (1e-6, *np.linspace(0, 1, 41), 0.999):
+            theirs, _ = torch_impl.dropout.forward(torch.from_numpy(x), p=p, mask=torch.from_numpy(kept))
+            for rung in scratch.dropout.RUNGS:
+                with scratch.use_rung(dropout=rung):
+                    ours, _ = scratch.dropout.forward(x, p=p, mask=kept)
+                np.testing.assert_array_equal(ours, theirs.numpy(), f"{rung}, p = {p}")
+
+
 def check_recorded_graph() -> None:
     """torch_impl's backward twice, without grad_x, and on tensors that have a graph already."""
     x = torch.ones(2, 3, dtype=torch.float64, requires_grad=True)

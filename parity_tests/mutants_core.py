@@ -319,6 +319,11 @@ TORCH = (
         ("the byte that decides nothing drops", "mask[undecided] = ", ""),
     ),
     *_in(
+        "scratch.dropout",
+        core.check_scale_of_what_is_kept,
+        ("the scale is rounded from a number in float64", "one / x.dtype.type(1 - p) if", "x.dtype.type(1 / (1 - p)) if"),
+    ),
+    *_in(
         "torch_impl.dropout",
         core.check_share_dropped,
         ("p is the share that is kept", "bernoulli_(1 - p", "bernoulli_(p"),

@@ -7,6 +7,7 @@ import torch
 
 from alexnet_from_scratch.data.datasets import Split, digits, open_dataset
 from alexnet_from_scratch.data.loader import sample
+from alexnet_from_scratch.runs.evaluation import Evaluation
 from torch_impl import convert
 
 # 255/16 times 0 to 16, to the nearest whole number; 127.5 to the even one.
@@ -40,3 +41,13 @@ def check_rescaled() -> None:
     scale = 255 * np.array([0.229, 0.224, 0.225]).reshape(1, 3, 1, 1)
     for power, wanted in ((1, weight * scale), (-1, weight / scale)):
         np.testing.assert_array_equal(convert.rescaled(torch.from_numpy(weight), power).numpy(), wanted.astype(np.float32))
+
+
+def check_ties() -> None:
+    """Among equal probabilities the first classes are the likeliest, with a thousand classes as with six."""
+    for classes in (6, 20, 1000):
+        likely = np.arange(classes) % 3 != 1
+        five = np.concatenate([np.flatnonzero(likely), np.flatnonzero(~likely)])[:5]
+        evaluation = Evaluation.of(classes)
+        evaluation.add(np.tile(np.where(likely, np.float32(2), np.float32(1)) / classes, (5, 1)), five)
+        assert evaluation.top5 == 5, f"{classes} classes"

@@ -9,7 +9,7 @@ from pathlib import Path
 from parity_tests.planting import Slip
 from tests.drawn import check_curves
 from tests.epochs import check_epochs, check_evaluated_again, check_plateau_resumed, check_resumed, check_shares
-from tests.exact import check_digits, check_photographs, check_rescaled, check_sample
+from tests.exact import check_digits, check_photographs, check_rescaled, check_sample, check_ties
 from tests.options_matter import check_defaults, check_option, check_seed
 from tests.runs import SIDES
 
@@ -191,6 +191,7 @@ AROUND = (
     *_around(
         f"{RUNS}.evaluation",
         ("top-5 is top-4", "[:, :5]", "[:, :4]", check_epochs),
+        ("ties have no order", ', kind="stable")', ")", lambda side, folder: check_ties()),
         ("the loss is the likeliest class's", "np.arange(len(labels)), labels]", "np.arange(len(labels)), 0]", check_epochs),
     ),
     *_around(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from alexnet_from_scratch.runs.evaluation import Evaluation
+from tests.exact import check_ties
 
 # Six classes. The label's rank in each row, counted by hand: 1, 5, 6, 2 and 5; class 0 comes before class 5 where they tie.
 PROBABILITIES = np.array(
@@ -46,3 +47,7 @@ def test_with_five_classes_the_label_is_always_among_five():
     evaluation.add(np.eye(5), np.array([4, 3, 2, 1, 0]))
     assert evaluation.numbers()["held_out_top5"] == 1
     assert evaluation.numbers()["held_out_accuracy"] == 1 / 5
+
+
+def test_ties_are_in_the_order_of_the_classes():
+    check_ties()
