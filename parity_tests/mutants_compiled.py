@@ -139,6 +139,16 @@ WIDE_PADDING = planting(
     ),
     module="scratch.convolution.implicit_gemm",
 )
+FULL_BLOCK = planting(
+    "conv2d",
+    "winograd",
+    (
+        "the last element's last channel has no room for what the last vector writes too much",
+        "ELEMENTS * (M_whole + 1) * KC",
+        "(ELEMENTS * (M_whole + 1) - 1) * KC",
+    ),
+    module="scratch.convolution.winograd_grad_weight",
+)
 # Calls of the generic test are too small for these: test_blocks.py has larger ones.
 SEVERAL_BLOCKS = (
     *planting(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from parity_tests import mutants_compiled
 from parity_tests.mutants import planted
 from scratch import conv2d, use_rung
 from scratch.compiled import memory, vectors
+from scratch.compiled.blocks import KC
 from scratch.compiled.jit import JIT_OFF
 from scratch.compiled.microkernel import MR, NR_VECTORS
 
@@ -127,3 +129,29 @@ def test_padding_may_be_wider_than_a_window():
 def test_rows_without_room_are_found(mutant):
     with planted(mutant) as stand_ins, pytest.raises(OverrunError, match="a kernel wrote after"):
         pad_by_more_than_a_window(stand_ins["scratch_module"])
+
+
+def fill_a_block_of_tiles(conv: Any, dtype: np.dtype[Any]) -> None:
+    """Rows of five tiles: the block's last vector begins in the middle of a row, and reaches past the end of a whole panel."""
+    rng = np.random.default_rng(0)
+    shapes = (1, 1, 2 * math.ceil(KC / 5) + 2, 12), (MR, 1, 3, 3)
+    x, weight = (rng.integers(-2, 3, shape).astype(dtype) for shape in shapes)
+    gradients = []
+    for rung in ("im2col", "winograd"):
+        with use_rung(conv2d=rung), watched("guarded"):
+            out, cache = conv.forward(x, weight)
+            gradients.append(conv.backward(np.sign(out), cache))
+        assert cache.rung.name == rung
+    for ours, theirs in zip(*gradients, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+def test_a_block_of_tiles_may_be_full(dtype):
+    fill_a_block_of_tiles(conv2d, dtype)
+
+
+@pytest.mark.parametrize("mutant", mutants_compiled.FULL_BLOCK, ids=str)
+def test_a_full_block_without_room_is_found(mutant):
+    with planted(mutant) as stand_ins, pytest.raises(OverrunError, match="a kernel wrote after"):
+        fill_a_block_of_tiles(stand_ins["scratch_module"], FLOATS[0])
