@@ -403,6 +403,18 @@ def check_share_dropped() -> None:
         np.testing.assert_allclose(ours(x), expected, rtol=1e-15)
 
 
+def check_everything_dropped() -> None:
+    """If p is 1 everything is dropped, whatever the mask keeps; NaN and inf times 0 stay NaN."""
+    x, kept = np.array([1.0, -2.0, np.inf, np.nan, 3.0]), np.array([True, False, True, True, False])
+    ours, theirs = scratch.modules.Dropout(1), torch_impl.modules.Dropout(1)
+    ours.mask, theirs.mask = kept, torch.from_numpy(kept)
+    with np.errstate(invalid="ignore"):
+        expected = x * 0
+    for out in (ours(x), theirs(torch.from_numpy(x)).numpy()):
+        np.testing.assert_array_equal(out, expected)
+        np.testing.assert_array_equal(np.signbit(out[:2]), [False, True])
+
+
 def check_scale_of_what_is_kept() -> None:
     """Both sides scale by the same number, to the last bit, whatever p is: one, divided by 1 - p in the array's own dtype."""
     kept = np.array([True, False, True])

@@ -351,6 +351,11 @@ TORCH = (
         ("a mask is ignored", "if self.mask is None or", "if True or"),
     ),
     *_in(
+        "torch_impl.modules",
+        core.check_everything_dropped,
+        ("nothing is kept times infinity", " if self.p < 1 else torch.zeros_like(x)", ""),
+    ),
+    *_in(
         "torch_impl.core.autograd",
         core.check_recorded_graph,
         ("backward runs once", "retain_graph=True", "retain_graph=False"),

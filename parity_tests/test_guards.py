@@ -151,6 +151,7 @@ def test_a_block_of_tiles_may_be_full(dtype):
     fill_a_block_of_tiles(conv2d, dtype)
 
 
+@pytest.mark.planted
 @pytest.mark.parametrize("mutant", mutants_compiled.FULL_BLOCK, ids=str)
 def test_a_full_block_without_room_is_found(mutant):
     with planted(mutant) as stand_ins, pytest.raises(OverrunError, match="a kernel wrote after"):

@@ -6,9 +6,13 @@ import numpy as np
 import torch
 
 from alexnet_from_scratch.data.datasets import Split, digits, open_dataset
-from alexnet_from_scratch.data.loader import sample
+from alexnet_from_scratch.data.loader import Loader, sample
 from alexnet_from_scratch.runs.evaluation import Evaluation
+from tests.runs import data_of
 from torch_impl import convert
+from torch_impl.alexnet import AlexNet
+from torch_impl.data import Preprocessing
+from torch_impl.train import Workers, evaluate
 
 # 255/16 times 0 to 16, to the nearest whole number; 127.5 to the even one.
 GREYS = [0, 16, 32, 48, 64, 80, 96, 112, 128, 143, 159, 175, 191, 207, 223, 239, 255]
@@ -41,6 +45,24 @@ def check_rescaled() -> None:
     scale = 255 * np.array([0.229, 0.224, 0.225]).reshape(1, 3, 1, 1)
     for power, wanted in ((1, weight * scale), (-1, weight / scale)):
         np.testing.assert_array_equal(convert.rescaled(torch.from_numpy(weight), power).numpy(), wanted.astype(np.float32))
+
+
+def check_empty_shares() -> None:
+    """Five processes share batches of four images, so each batch leaves one process without any; together they count them all."""
+    data = data_of()
+    preprocessing = Preprocessing.fit(sample(data.train), size=28, channels=1, mirror=True)
+    torch.manual_seed(0)
+    model = AlexNet("mini", 2)
+    for ten_crops in (False, True):
+
+        def evaluated(rank: int, world: int, ten_crops: bool = ten_crops) -> Evaluation:
+            loader = Loader(data.test, preprocessing, 4, rank=rank, world=world)
+            return evaluate(model, loader, 2, Workers(rank, world, torch.device("cpu")), ten_crops=ten_crops)
+
+        whole, shares = evaluated(0, 1), [evaluated(rank, 5) for rank in range(5)]
+        assert sorted(share.confusion.sum() for share in shares) == [0, 1, 1, 1, 1]
+        np.testing.assert_array_equal(sum(share.confusion for share in shares), whole.confusion)
+        np.testing.assert_allclose(sum(share.loss for share in shares), whole.loss, rtol=1e-5)
 
 
 def check_ties() -> None:

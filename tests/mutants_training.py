@@ -9,7 +9,7 @@ from pathlib import Path
 from parity_tests.planting import Slip
 from tests.drawn import check_curves
 from tests.epochs import check_epochs, check_evaluated_again, check_plateau_resumed, check_resumed, check_shares
-from tests.exact import check_digits, check_photographs, check_rescaled, check_sample, check_ties
+from tests.exact import check_digits, check_empty_shares, check_photographs, check_rescaled, check_sample, check_ties
 from tests.options_matter import check_defaults, check_option, check_seed
 from tests.runs import SIDES
 
@@ -91,6 +91,12 @@ OF_TORCH = tuple(
         ("--compile is ignored", "compiled=options.compile", "compiled=False", _option("compile")),
         ("--channels-last is ignored", "if options.channels_last", "if False", _option("channels_last")),
         ("a small batch is divided by a full one's size", "world / run.batch_size", "world / options.batch", check_epochs),
+        (
+            "a share without images cannot be evaluated",
+            "crops = images.shape[1] if images.ndim == 5 else 1",
+            "crops = -1",
+            lambda side, folder: check_empty_shares(),
+        ),
     )
 )
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from alexnet_from_scratch.runs.evaluation import Evaluation
-from tests.exact import check_ties
+from tests.exact import check_empty_shares, check_ties
 
 # Six classes. The label's rank in each row, counted by hand: 1, 5, 6, 2 and 5; class 0 comes before class 5 where they tie.
 PROBABILITIES = np.array(
@@ -51,3 +51,7 @@ def test_with_five_classes_the_label_is_always_among_five():
 
 def test_ties_are_in_the_order_of_the_classes():
     check_ties()
+
+
+def test_a_process_without_images_counts_none():
+    check_empty_shares()
