@@ -10,6 +10,7 @@ from parity_tests.planting import Slip
 from tests.drawn import check_curves
 from tests.epochs import check_epochs, check_evaluated_again, check_plateau_resumed, check_resumed, check_shares
 from tests.exact import check_digits, check_empty_shares, check_photographs, check_rescaled, check_sample, check_ties
+from tests.odd_files import check_link_to_what_is_read
 from tests.options_matter import check_defaults, check_option, check_seed
 from tests.runs import SIDES
 
@@ -152,6 +153,12 @@ AROUND = (
             "DEVIATION, dtype=torch.float64",
             "DEVIATION, dtype=torch.float32",
             lambda side, folder: check_rescaled(),
+        ),
+        (
+            "a link to the file that is read is another file",
+            "out.samefile(path)",
+            "out == Path(path)",
+            lambda side, folder: check_link_to_what_is_read(folder),
         ),
     ),
     *_around(

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from torch_impl import convert
+
 
 def pipe(path: Path) -> None:
     if not hasattr(os, "mkfifo"):
@@ -29,3 +31,13 @@ def bound(path: Path) -> None:
         pytest.skip("no sockets with names")
     with contextlib.chdir(path.parent), socket.socket(socket.AF_UNIX) as opened:
         opened.bind(path.name)
+
+
+def check_link_to_what_is_read(folder: Path) -> None:
+    """A converter does not replace a link to the file that it reads, in either direction."""
+    source, other = folder / "source", folder / "link"
+    source.write_bytes(b"weights")
+    link(other, source)
+    for command in (convert.convert, convert.to_torch):
+        with pytest.raises(ValueError, match="link: must not be the file that is read"):
+            command(source, other)

@@ -19,6 +19,7 @@ import torch_impl.predict
 from alexnet_from_scratch.proof.draws import fewer
 from alexnet_from_scratch.runs import files
 from tests.exact import check_rescaled
+from tests.odd_files import check_link_to_what_is_read
 from torch_impl import convert
 from torch_impl.alexnet import AlexNet
 
@@ -281,3 +282,7 @@ def test_a_wrong_command_is_answered_in_a_line(torchvisions, converted, tmp_path
     assert re.search(message.format(**{name: re.escape(str(path)) for name, path in places.items()}), errors, re.DOTALL)
     assert list(tmp_path.iterdir()) == []
     assert (torchvisions.read_bytes(), converted.read_bytes()) == before
+
+
+def test_a_link_to_the_file_that_is_read_is_that_file(tmp_path):
+    check_link_to_what_is_read(tmp_path)
