@@ -21,7 +21,7 @@ import pytest
 from alexnet_from_scratch.data.datasets import Dataset, Split
 from alexnet_from_scratch.proof.parity import to_numpy
 from alexnet_from_scratch.runs import files, pictures, session
-from tests.runs import SIDES, after_step, checkpoints_of, dataset, run, weights_of
+from tests.runs import SIDES, after_step, checkpoints_of, dataset, run, steps_of, weights_of
 
 # Ten images in batches of four: the third has two. The rate falls to a tenth after every epoch.
 FLAGS: dict[str, Any] = {
@@ -92,6 +92,22 @@ def check_resumed(side: str, folder: Path, **flags: Any) -> None:
         run(side, folder / "parts", **flags, resume=True)
     assert weights_of(folder / "parts") == weights_of(folder / "whole")
     assert _metrics(folder / "parts") == _metrics(folder / "whole")
+
+
+def check_interrupted_evaluation(side: str, folder: Path) -> None:
+    """A stop that is asked for during an evaluation comes right after it; after the last one the run just ends."""
+    flags = {**FLAGS, "epochs": 2}
+    with _marked():
+        with _asked_to_stop(0), pytest.raises(session.InterruptedRunError, match="stopped after step 3"):
+            run(side, folder / "first", **flags)
+        assert steps_of(folder / "first") == [1, 2, 3, -3]
+        run(side, folder / "first", **flags, resume=True)
+        with _asked_to_stop(1):
+            try:
+                assert run(side, folder / "last", **flags)["steps"] == 6
+            except session.InterruptedRunError as error:
+                pytest.fail(f"{error}")
+    assert weights_of(folder / "first") == weights_of(folder / "last")
 
 
 def check_plateau_resumed(side: str, folder: Path) -> None:
@@ -204,6 +220,21 @@ def _check_evaluation(line: dict[str, Any], logits: np.ndarray, labels: np.ndarr
     np.testing.assert_allclose(line["held_out_loss"], -np.log(own).mean(), rtol=1e-5)
     assert line["held_out_accuracy"] == (better == 0).mean()
     assert line["held_out_top5"] == (better < 5).mean()
+
+
+@contextmanager
+def _asked_to_stop(epoch: int) -> Iterator[None]:
+    """The run is asked to stop while it evaluates after that epoch."""
+    noted = session.Run.after_epoch
+
+    def after_epoch(self: session.Run, evaluation: Any) -> None:
+        if self.position.epoch == epoch:
+            self._interrupt(15, None)
+        noted(self, evaluation)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(session.Run, "after_epoch", after_epoch)
+        yield
 
 
 @contextmanager

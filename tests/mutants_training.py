@@ -8,7 +8,14 @@ from pathlib import Path
 
 from parity_tests.planting import Slip
 from tests.drawn import check_curves
-from tests.epochs import check_epochs, check_evaluated_again, check_plateau_resumed, check_resumed, check_shares
+from tests.epochs import (
+    check_epochs,
+    check_evaluated_again,
+    check_interrupted_evaluation,
+    check_plateau_resumed,
+    check_resumed,
+    check_shares,
+)
 from tests.exact import check_digits, check_empty_shares, check_photographs, check_rescaled, check_sample, check_ties
 from tests.odd_files import check_link_to_what_is_read
 from tests.options_matter import check_defaults, check_option, check_seed
@@ -191,6 +198,13 @@ AROUND = (
         ("the schedule is not restored", "self.schedule.restore(", NOTHING, check_resumed),
         ("checkpoint_every is ignored", "% self.options.checkpoint_every", "% 100", _option("checkpoint_every")),
         ("the schedule hears of one share", "epoch, self.evaluation.error)", "epoch, evaluation.error)", check_shares),
+        ("a stop during the last evaluation is no end", "if stop and not self._over:", "if stop:", check_interrupted_evaluation),
+        (
+            "a stop during an evaluation waits for a step",
+            "if stop and not self._over:",
+            "if False:",
+            check_interrupted_evaluation,
+        ),
         ("no_pictures is ignored", "if not self.options.no_pictures", "if False", _option("no_pictures")),
     ),
     *_around(

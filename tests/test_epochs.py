@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests.epochs import check_epochs, check_evaluated_again, check_plateau_resumed, check_resumed, check_shares
+from tests.epochs import (
+    check_epochs,
+    check_evaluated_again,
+    check_interrupted_evaluation,
+    check_plateau_resumed,
+    check_resumed,
+    check_shares,
+)
 from tests.runs import side_by_side
 
 
@@ -37,3 +44,8 @@ def test_an_ended_run_is_evaluated_again_on_other_threads(side, tmp_path):
 @side_by_side
 def test_a_plateaus_patience_survives_a_stop(side, tmp_path):
     check_plateau_resumed(side, tmp_path)
+
+
+@side_by_side
+def test_a_stop_during_an_evaluation_comes_after_it(side, tmp_path):
+    check_interrupted_evaluation(side, tmp_path)
