@@ -339,6 +339,8 @@ def test_bad_statistics_are_refused(side):
         side.prepare(image, 28, 5)
     with pytest.raises(ValueError, match=r"centre_crop: images must be at least 9 high and wide, got \(1, 8, 8\)"):
         side.centre_crop(side.prepare(image, 8, 1), 9)
+    with pytest.raises(ValueError, match=r"centre_crop: images must be at least 3 high and wide, got \(8,\)"):
+        side.centre_crop(side.prepare(image, 8, 1)[0, 0], 3)
     with pytest.raises(ValueError, match="centre_crop: size must be at least 1, got -1"):
         side.centre_crop(side.prepare(image, 8, 1), -1)
     with pytest.raises(TypeError, match="prepare: image must be a plain NumPy array, got MaskedArray"):

@@ -210,7 +210,7 @@ def centre_crop(images: torch.Tensor, size: int) -> torch.Tensor:
     """The middle (…,size,size) of images (…,H,W)."""
     _require_tensor("centre_crop", "images", images)
     integer("centre_crop", "size", size, low=1)
-    if min(images.shape[-2:]) < size:
+    if images.ndim < 2 or min(images.shape[-2:]) < size:
         raise ValueError(f"centre_crop: images must be at least {size} high and wide, got {tuple(images.shape)}")
     top, left = (images.shape[-2] - size) // 2, (images.shape[-1] - size) // 2
     return images[..., top : top + size, left : left + size]
