@@ -1,10 +1,17 @@
-"""What is known to the last digit, checked by functions that :mod:`tests.mutants_training` also runs on planted mistakes."""
+"""What is known exactly, checked by functions that :mod:`tests.mutants_training` also runs on planted mistakes."""
 
 from __future__ import annotations
 
+import itertools
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
 import numpy as np
+import pytest
 import torch
 
+from alexnet_from_scratch.data.ahead import ahead
 from alexnet_from_scratch.data.datasets import Split, digits, open_dataset
 from alexnet_from_scratch.data.loader import Loader, sample
 from alexnet_from_scratch.runs.evaluation import Evaluation
@@ -37,6 +44,29 @@ def check_sample() -> None:
     """The statistics of many images come from 5,000 of them."""
     split = Split(np.zeros(12_000, np.int64), lambda i: np.array(i))
     assert [int(image) for image in sample(split)] == [i * 12_000 // 5_000 for i in range(5_000)]
+
+
+def check_jobs_that_have_not_begun() -> None:
+    """When work ahead is closed, the jobs that have begun end, and no other begins."""
+    begun, gate = [], threading.Event()
+
+    class Pool(ThreadPoolExecutor):
+        def shutdown(self, *args: Any, **options: Any) -> None:
+            gate.set()  # only now, when the jobs that wait have been dropped
+            super().shutdown(*args, **options)
+
+    def work(i: int) -> int:
+        begun.append(i)
+        if i > 0:
+            gate.wait()
+        return i
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("alexnet_from_scratch.data.ahead.ThreadPoolExecutor", Pool)
+        results = ahead(work, itertools.count(), workers=2)
+        assert next(results) == 0
+        results.close()
+    assert 3 not in begun
 
 
 def check_rescaled() -> None:

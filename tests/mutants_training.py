@@ -16,7 +16,15 @@ from tests.epochs import (
     check_resumed,
     check_shares,
 )
-from tests.exact import check_digits, check_empty_shares, check_photographs, check_rescaled, check_sample, check_ties
+from tests.exact import (
+    check_digits,
+    check_empty_shares,
+    check_jobs_that_have_not_begun,
+    check_photographs,
+    check_rescaled,
+    check_sample,
+    check_ties,
+)
 from tests.odd_files import check_link_to_what_is_read
 from tests.options_matter import check_defaults, check_option, check_seed
 from tests.runs import SIDES
@@ -136,6 +144,15 @@ AROUND = (
             _option("workers"),
         ),
         ("statistics come from fewer images", "limit: int = 5000", "limit: int = 1000", lambda side, folder: check_sample()),
+    ),
+    *_around(
+        f"{DATA}.ahead",
+        (
+            "jobs that have not begun are done first",
+            "                future.cancel()",
+            "                pass",
+            lambda side, folder: check_jobs_that_have_not_begun(),
+        ),
     ),
     *_around(
         f"{DATA}.datasets",

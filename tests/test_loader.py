@@ -15,7 +15,7 @@ from alexnet_from_scratch.data.ahead import ahead
 from alexnet_from_scratch.data.choices import Choices
 from alexnet_from_scratch.data.datasets import Split
 from alexnet_from_scratch.data.loader import Loader, sample
-from tests.exact import check_sample
+from tests.exact import check_jobs_that_have_not_begun, check_sample
 
 
 def noise(n):
@@ -128,6 +128,10 @@ def test_work_ahead_is_bounded_in_order_and_ends():
     for _ in ahead(work, itertools.count(), workers=2):
         break
     assert not threads()
+
+
+def test_work_ahead_that_has_not_begun_is_dropped():
+    check_jobs_that_have_not_begun()
 
 
 def test_sample_is_spread_evenly():
