@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -103,3 +104,10 @@ def check_ties() -> None:
         evaluation = Evaluation.of(classes)
         evaluation.add(np.tile(np.where(likely, np.float32(2), np.float32(1)) / classes, (5, 1)), five)
         assert evaluation.top5 == 5, f"{classes} classes"
+
+
+def check_names(folder: Path) -> None:
+    """A name of a class keeps its blanks, wherever its line is; empty lines at the end are none."""
+    path = folder / "names.txt"
+    path.write_bytes("a\n\n b\t\n\u2003\n\n\r\n".encode())
+    assert convert.read_names(path) == ["a", "", " b\t", "\u2003"]

@@ -20,6 +20,7 @@ from tests.exact import (
     check_digits,
     check_empty_shares,
     check_jobs_that_have_not_begun,
+    check_names,
     check_photographs,
     check_rescaled,
     check_sample,
@@ -177,6 +178,12 @@ AROUND = (
             "DEVIATION, dtype=torch.float64",
             "DEVIATION, dtype=torch.float32",
             lambda side, folder: check_rescaled(),
+        ),
+        (
+            "the last name ends with its last letter",
+            'text.rstrip("\\r\\n")',
+            "text.rstrip()",
+            lambda side, folder: check_names(folder),
         ),
         (
             "a link to the file that is read is another file",

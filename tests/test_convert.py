@@ -18,7 +18,7 @@ import scratch.predict
 import torch_impl.predict
 from alexnet_from_scratch.proof.draws import fewer
 from alexnet_from_scratch.runs import files
-from tests.exact import check_rescaled
+from tests.exact import check_names, check_rescaled
 from tests.odd_files import check_link_to_what_is_read
 from torch_impl import convert
 from torch_impl.alexnet import AlexNet
@@ -158,6 +158,10 @@ def test_names_are_read_line_by_line(tmp_path, content, names):
     path = tmp_path / "names.txt"
     path.write_bytes(content)
     assert convert.read_names(path) == names
+
+
+def test_names_keep_their_blanks(tmp_path):
+    check_names(tmp_path)
 
 
 @pytest.mark.parametrize(
