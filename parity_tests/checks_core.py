@@ -594,6 +594,19 @@ def check_images_without_rows() -> None:
         scratch.conv2d.forward(np.ones((1, 2, 0, 4)), weight, padding=2)
 
 
+def check_images_without_channels() -> None:
+    """A sum over no channels is the bias, on every rung, in both passes."""
+    x, weight, bias = np.ones((2, 0, 5, 6)), np.ones((3, 0, 3, 3)), np.arange(3.0)
+    for rung in scratch.conv2d.RUNGS:
+        with scratch.use_rung(conv2d=rung):
+            out, cache = scratch.conv2d.forward(x, weight, bias)
+            grad_x, grad_weight, grad_bias = scratch.conv2d.backward(np.ones_like(out), cache)
+        np.testing.assert_array_equal(out, np.broadcast_to(bias[:, None, None], (2, 3, 3, 4)), rung)
+        assert grad_x is not None
+        assert (grad_x.shape, grad_weight.shape) == (x.shape, weight.shape)
+        np.testing.assert_array_equal(grad_bias, np.full(3, 24.0), rung)
+
+
 def check_limits_of_winograd() -> None:
     """The last bias, tap and cell that winograd takes, and the first that it does not."""
     for dtype in (np.float32, np.float64):

@@ -249,6 +249,11 @@ EDGES = (
         ("images without rows are taken", " or (min(H, W) == 0 and math.prod(N) * C)", ""),
     ),
     *_in(
+        "scratch.convolution.implicit_gemm",
+        core.check_images_without_channels,
+        ("images without channels are taken", "if x.size == 0 or not", "if len(x) == 0 or not"),
+    ),
+    *_in(
         "scratch.cross_entropy",
         core.check_mean_without_weight,
         ("the mean of nothing may be inf", "(float(total) or math.nan)", "float(total)"),
