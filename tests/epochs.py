@@ -94,6 +94,18 @@ def check_resumed(side: str, folder: Path, **flags: Any) -> None:
     assert _metrics(folder / "parts") == _metrics(folder / "whole")
 
 
+def check_mirrors(side: str, folder: Path) -> None:
+    """Images are mirrored only where the data set says that their mirror images show the same: not in one of digits."""
+    for mirror in (True, False):
+        out = folder / str(mirror)
+        with _marked(mirror), _watched(side) as seen:
+            run(side, out, **{**FLAGS, "epochs": 1})
+        # The right half is as in the mean image, unless the left one, which differs, was put there.
+        mirrored = np.concatenate([abs(batch[:, 0, 14, 21]) > 5 for batch in seen.images])
+        assert mirrored.any() == mirror, f"{mirrored.sum()} of 10 are mirrored"
+        assert weights_of(out)["preprocessing.mirror"] == bytes([mirror])
+
+
 def check_interrupted_evaluation(side: str, folder: Path) -> None:
     """A stop that is asked for during an evaluation comes right after it; after the last one the run just ends."""
     flags = {**FLAGS, "epochs": 2}
@@ -238,13 +250,13 @@ def _asked_to_stop(epoch: int) -> Iterator[None]:
 
 
 @contextmanager
-def _marked() -> Iterator[Dataset]:
+def _marked(mirror: bool = True) -> Iterator[Dataset]:
     """Train on images that can be told apart after preprocessing: the left half is bright, brighter in each than in the last."""
     images = np.zeros((16, 8, 8), np.uint8)
     images[:, :, :4] = 20 * (np.arange(16) % 10 + 1)[:, np.newaxis, np.newaxis]
     labels = np.arange(16) * 3 % 7
     train, test = (Split(labels[part], images[part].__getitem__) for part in (slice(10), slice(10, None)))
-    data = Dataset("digits", tuple("abcdefg"), True, train, test)
+    data = Dataset("digits", tuple("abcdefg"), mirror, train, test)
     with dataset(data):
         yield data
 

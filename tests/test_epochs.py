@@ -8,6 +8,7 @@ from tests.epochs import (
     check_epochs,
     check_evaluated_again,
     check_interrupted_evaluation,
+    check_mirrors,
     check_plateau_resumed,
     check_resumed,
     check_shares,
@@ -49,3 +50,8 @@ def test_a_plateaus_patience_survives_a_stop(side, tmp_path):
 @side_by_side
 def test_a_stop_during_an_evaluation_comes_after_it(side, tmp_path):
     check_interrupted_evaluation(side, tmp_path)
+
+
+@side_by_side
+def test_images_are_mirrored_where_that_keeps_their_class(side, tmp_path):
+    check_mirrors(side, tmp_path)
