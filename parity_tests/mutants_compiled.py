@@ -139,6 +139,12 @@ WIDE_PADDING = planting(
     ),
     module="scratch.convolution.implicit_gemm",
 )
+NO_CELL = planting(
+    "max_pool2d",
+    "numba",
+    ("the gradient of a window without a cell goes to the cell after the last", "if index < cells:", "if index <= cells:"),
+    after=NUMBA,
+)
 FULL_BLOCK = planting(
     "conv2d",
     "winograd",

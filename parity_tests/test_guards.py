@@ -16,7 +16,7 @@ from alexnet_from_scratch.proof.draws import FLOATS, LAYOUTS
 from alexnet_from_scratch.proof.guards import CAN_FENCE, MEMORIES, OverrunError, watched
 from parity_tests import mutants_compiled
 from parity_tests.mutants import planted
-from scratch import conv2d, use_rung
+from scratch import conv2d, max_pool2d, use_rung
 from scratch.compiled import memory, vectors
 from scratch.compiled.blocks import KC
 from scratch.compiled.jit import JIT_OFF
@@ -156,3 +156,23 @@ def test_a_block_of_tiles_may_be_full(dtype):
 def test_a_full_block_without_room_is_found(mutant):
     with planted(mutant) as stand_ins, pytest.raises(OverrunError, match="a kernel wrote after"):
         fill_a_block_of_tiles(stand_ins["scratch_module"], FLOATS[0])
+
+
+def spreads_to_the_next_plane(pool: Any) -> bool:
+    """Whether a plane whose windows all miss the image has a gradient, or gives the plane after it one.
+
+    Guard words do not show this, since they are NaN: adding a number does not change them.
+    """
+    grad_x = np.zeros((2, 12), np.float32)
+    pool._backward_kernel(0, 1, np.ones((2, 5), np.float32), np.full((2, 5), 12, np.uint16), grad_x)
+    return bool(grad_x.any())
+
+
+def test_a_window_without_a_cell_has_no_gradient():
+    assert not spreads_to_the_next_plane(max_pool2d)
+
+
+@pytest.mark.parametrize("mutant", mutants_compiled.NO_CELL, ids=str)
+def test_a_gradient_after_the_last_cell_is_found(mutant):
+    with planted(mutant) as stand_ins:
+        assert spreads_to_the_next_plane(stand_ins["scratch_module"])
