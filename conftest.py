@@ -59,6 +59,8 @@ NOT_QUICK = (
     *NETWORKS,
 )
 
+LONGEST = ("test_vector_widths",)  # these begin first, or a process would be alone with them at the end
+
 REPORT = pytest.StashKey[Report]()
 
 
@@ -113,7 +115,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         planted = {item for item in items if item.get_closest_marker("planted")}
         slow |= {item for item in planted if random.Random(f"{seed} {item.nodeid}").random() > 1 / 3}
     config.hook.pytest_deselected(items=list(slow))
-    items[:] = [item for item in items if item not in slow]
+    items[:] = sorted((item for item in items if item not in slow), key=lambda item: item.path.stem not in LONGEST)
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:

@@ -105,11 +105,11 @@ REFERENCE_UNSCALED = ("alexnet_from_scratch.proof.reference", "1 / (1 - np.longd
 
 NEEDED = (
     Mutant(
-        "linear",
+        "sgd",
         "numpy",
         "the rung hands everything down",
-        "    out = matmul(x, weight.T)\n",
-        "    raise NotTakenError\n    out = matmul(x, weight.T)\n",
+        "    d = -grad if maximize else grad\n",
+        "    raise NotTakenError\n",
         NUMPY,
         only="assert_rung_ran",
     ),

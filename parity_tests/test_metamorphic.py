@@ -92,11 +92,12 @@ def test_groups_are_blocks(spec, rung, data):
 def test_padding_is_zeros_around_the_image(spec, rung, data):
     case = data.draw(spec.cases_of(rung)(FLOAT64, palettes=INTEGERS))
     rows, columns = data.draw(st.tuples(st.integers(0, 2), st.integers(0, 2)))
-    x, *rest = case.arrays
-    x = np.tile(x, (13, 13))  # so that every window fits
-    case = Case((x, *rest), {**case.params, "padding": (rows, columns)}, "integers")
+    x, weight, bias = case.arrays
+    reach = (np.array(weight.shape[2:]) - 1) * case.params["dilation"] + 1
+    x = np.tile(x, np.ceil(reach / x.shape[-2:]).astype(int))  # so that every window fits
+    case = Case((x, weight, bias), {**case.params, "padding": (rows, columns)}, "integers")
     padded = np.pad(x, [(0, 0)] * (x.ndim - 2) + [(rows, rows), (columns, columns)])
-    explicit = Case((padded, *rest), {**case.params, "padding": 0}, "integers")
+    explicit = Case((padded, weight, bias), {**case.params, "padding": 0}, "integers")
     np.testing.assert_array_equal(out_of(spec, rung, case), out_of(spec, rung, explicit))
 
 

@@ -59,7 +59,7 @@ def test_ctrl_c_in_a_function_that_c_calls(module, tmp_path):
         "import ctypes, signal, time\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "ctypes.CFUNCTYPE(None)(lambda: signal.raise_signal(signal.SIGINT))()\n"
-        "time.sleep(30)\n"
+        "time.sleep(1)\n"
     )
     command = start([module], tmp_path)
     _, said = command.communicate(timeout=100)
