@@ -187,7 +187,7 @@ def numba_backward(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, has_
         g_panel = memory.workspace(rows * MR, g.dtype)
         _grad_weight_kernel(first, last, g, g_panel, panels, grad_weight)
 
-    for_each(run, math.ceil(OUT / MR), values=max(rows, 1) * IN)
+    for_each(run, math.ceil(OUT / MR), values=rows * IN)
     return grad_x, grad_weight, g.sum(axis=0) if has_bias else None
 
 
