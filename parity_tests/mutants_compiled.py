@@ -256,8 +256,8 @@ OTHERS = (
         ("NaN gives way to any number", 'fcmp_unordered("uno", value, value)', 'fcmp_unordered("uno", kept, kept)'),
         (
             "every row of a window begins anew",
-            "loop(count, row, row_everywhere, row_kept, row_index)",
-            "loop(count, row, row_everywhere, loaded(row), row_everywhere)",
+            "row, row_everywhere, row_kept, row_index\n",
+            "row, row_everywhere, loaded(row), row_everywhere\n",
         ),
         (
             "the second row's indices continue the first's",

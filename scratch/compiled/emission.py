@@ -109,6 +109,31 @@ def spread(builder, vector, value):
     return builder.shuffle_vector(one, nothing, ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count))
 
 
+def loop(builder, count, *starts):
+    """Begin a loop of ``count`` rounds.
+
+    Returns its variables, which are phi nodes so that they stay in registers, and a function that ends the loop, given their next
+    values. After the loop, the variables have their last values.
+    """
+    n, before = count.type, builder.block
+    head, body, after = (builder.append_basic_block(name) for name in ("loop", "body", "after"))
+    builder.branch(head)
+    builder.position_at_end(head)
+    done, *variables = (builder.phi(start.type) for start in (n(0), *starts))
+    for node, start in zip((done, *variables), (n(0), *starts), strict=True):
+        node.add_incoming(start, before)
+    builder.cbranch(builder.icmp_signed("<", done, count), body, after)
+    builder.position_at_end(body)
+
+    def end(*following):
+        for node, value in zip((done, *variables), (builder.add(done, n(1)), *following), strict=True):
+            node.add_incoming(value, builder.block)
+        builder.branch(head)
+        builder.position_at_end(after)
+
+    return *variables, end
+
+
 def reduced(builder, vector, count, start, following, join):
     """Reduce ``count`` elements, which fill whole vectors, to one number.
 

@@ -47,7 +47,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 
-from scratch.compiled.emission import VECTOR_BITS, Flat, data_of, fused_multiply_add, spread, vector_at, vector_of, word
+from scratch.compiled.emission import VECTOR_BITS, Flat, data_of, fused_multiply_add, loop, spread, vector_at, vector_of, word
 from scratch.compiled.vectors import lanes
 
 NR_VECTORS = 2  # vectors of b next to each other: NR = NR_VECTORS·lanes
@@ -95,35 +95,20 @@ def micro_kernel(typing_context, K, a, a_at, a_step, a_rows, b, b_at, b_step, c,
 
         def tile(rows):
             """The instructions for a tile of that many rows."""
-            # One phi node for each accumulator, for k, and for the positions in a and b: LLVM keeps all of them in registers.
-            start = builder.block
-            loop, step, end = (builder.append_basic_block(name) for name in ("loop", "step", "end"))
-            builder.branch(loop)
-            builder.position_at_end(loop)
-            k, a_k, b_k = (builder.phi(index) for _ in range(3))
-            for node, value in ((k, index(0)), (a_k, a_at), (b_k, b_at)):
-                node.add_incoming(value, start)
-            accumulators = [builder.phi(vector) for _ in range(rows * NR_VECTORS)]
-            for accumulator in accumulators:
-                accumulator.add_incoming(ir.Constant(vector, [0.0] * lanes), start)
-            builder.cbranch(builder.icmp_signed("<", k, K), step, end)
-
-            builder.position_at_end(step)
+            zero = ir.Constant(vector, [0.0] * lanes)
+            a_k, b_k, *accumulators, end = loop(builder, K, a_at, b_at, *[zero] * (rows * NR_VECTORS))
             b_vectors = [
                 builder.load(vector_at(builder, vector, b, builder.add(b_k, index(v * lanes))), align=itemsize)
                 for v in range(NR_VECTORS)
             ]
+            totals = []
             for r in range(rows):
                 a_value = builder.load(builder.gep(a, [builder.add(a_k, builder.mul(a_rows, index(r)))]))
                 for v in range(NR_VECTORS):
-                    accumulator = accumulators[r * NR_VECTORS + v]
                     factors = [spread(builder, vector, a_value), b_vectors[v]]
-                    accumulator.add_incoming(builder.call(multiply_add, [*factors, accumulator]), step)
-            for node, stride in ((k, index(1)), (a_k, a_step), (b_k, b_step)):
-                node.add_incoming(builder.add(node, stride), step)
-            builder.branch(loop)
+                    totals.append(builder.call(multiply_add, [*factors, accumulators[r * NR_VECTORS + v]]))
+            end(builder.add(a_k, a_step), builder.add(b_k, b_step), *totals)
 
-            builder.position_at_end(end)
             cells = [
                 vector_at(builder, vector, c, builder.add(c_at, builder.add(builder.mul(c_rows, index(r)), index(v * lanes))))
                 for r in range(rows)

@@ -20,7 +20,7 @@ from numba import types
 
 from scratch.compiled import memory
 from scratch.compiled.blocks import KC
-from scratch.compiled.emission import Flat, data_of, fused_multiply_add, prefetched, spread, vector_at, vector_of, word
+from scratch.compiled.emission import Flat, data_of, fused_multiply_add, loop, prefetched, spread, vector_at, vector_of, word
 from scratch.compiled.jit import kernel
 from scratch.compiled.microkernel import MR, NR_VECTORS
 from scratch.compiled.threads import for_each
@@ -111,36 +111,22 @@ def row_products(typing_context, steps, weight, weight_at, weight_row, x, x_at, 
             first = builder.add(at, builder.mul(row, index(number)))
             return builder.load(vector_at(builder, vector, data, first), align=itemsize)
 
-        start = builder.block
-        loop, step, end = (builder.append_basic_block(name) for name in ("loop", "step", "end"))
-        builder.branch(loop)
-        builder.position_at_end(loop)
-        # One phi node for each accumulator, as in the micro-kernel.
-        k, weight_k, x_k = (builder.phi(index) for _ in range(3))
-        for node, value in ((k, index(0)), (weight_k, weight_at), (x_k, x_at)):
-            node.add_incoming(value, start)
-        accumulators = [builder.phi(vector) for _ in range(WEIGHTS * ROWS)]
-        for accumulator in accumulators:
-            accumulator.add_incoming(ir.Constant(vector, [0.0] * lanes), start)
-        builder.cbranch(builder.icmp_signed("<", k, steps), step, end)
-
-        builder.position_at_end(step)
+        zero = ir.Constant(vector, [0.0] * lanes)
+        weight_k, x_k, *accumulators, end = loop(builder, steps, weight_at, x_at, *[zero] * (WEIGHTS * ROWS))
         ahead = builder.add(weight_k, index(AHEAD // itemsize))
         for w in range(WEIGHTS):
             prefetched(builder, weight, builder.add(ahead, builder.mul(weight_row, index(w))))
         weights = [loaded(weight, weight_k, weight_row, w) for w in range(WEIGHTS)]
+        totals = []
         for r in range(ROWS):
             value = loaded(x, x_k, x_row, r)
             for w in range(WEIGHTS):
-                accumulator = accumulators[w * ROWS + r]
-                accumulator.add_incoming(builder.call(multiply_add, [weights[w], value, accumulator]), step)
-        for node, stride in ((k, 1), (weight_k, lanes), (x_k, lanes)):
-            node.add_incoming(builder.add(node, index(stride)), step)
-        builder.branch(loop)
+                totals.append(builder.call(multiply_add, [weights[w], value, accumulators[r * WEIGHTS + w]]))
+        end(builder.add(weight_k, index(lanes)), builder.add(x_k, index(lanes)), *totals)
 
-        builder.position_at_end(end)
         for number, accumulator in enumerate(accumulators):
-            cell = vector_at(builder, vector, sums, builder.add(sums_at, index(number * lanes)))
+            r, w = divmod(number, WEIGHTS)
+            cell = vector_at(builder, vector, sums, builder.add(sums_at, index((w * ROWS + r) * lanes)))
             builder.store(builder.fadd(builder.load(cell, align=itemsize), accumulator), cell, align=itemsize)
         return context.get_dummy_value()
 
@@ -227,7 +213,6 @@ def add_rows(
         index = steps.type
         vector, itemsize = vector_of(context, signature.args[6])
         multiply_add = fused_multiply_add(builder, vector)
-        length = builder.mul(steps, index(vector.count))
 
         def rows(number):
             """The instructions for that many rows of weight."""
@@ -235,15 +220,7 @@ def add_rows(
                 spread(builder, vector, builder.load(builder.gep(factors, [builder.add(factors_at, index(i))])))
                 for i in range(number * ROWS)
             ]
-            start = builder.block
-            loop, step, end = (builder.append_basic_block(name) for name in ("loop", "step", "end"))
-            builder.branch(loop)
-            builder.position_at_end(loop)
-            j = builder.phi(index)
-            j.add_incoming(index(0), start)
-            builder.cbranch(builder.icmp_signed("<", j, length), step, end)
-
-            builder.position_at_end(step)
+            j, end = loop(builder, steps, index(0))
             weights = []
             for o in range(number):
                 at = builder.add(builder.add(weight_at, j), builder.mul(weight_row, index(o)))
@@ -256,9 +233,7 @@ def add_rows(
                 for o in range(number):
                     total = builder.call(multiply_add, [spreads[o * ROWS + r], weights[o], total])
                 builder.store(total, cell, align=itemsize)
-            j.add_incoming(builder.add(j, index(vector.count)), step)
-            builder.branch(loop)
-            builder.position_at_end(end)
+            end(builder.add(j, index(vector.count)))
 
         with builder.if_else(builder.icmp_signed(">=", count, index(PAIR))) as (pair, single):
             with pair:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from scratch.compiled.emission import Flat, data_of, spread, vector_at, vector_of, word
+from scratch.compiled.emission import Flat, data_of, loop, spread, vector_at, vector_of, word
 from scratch.compiled.vectors import lanes
 
 
@@ -43,34 +43,12 @@ def _window_maximum(nan_wins: bool) -> Any:
             def everywhere(number):
                 return spread(builder, index_vector, builder.trunc(number, index_vector.element))
 
-            def loop(count, *starts):
-                """Begin a loop of ``count`` rounds.
-
-                Returns its variables, which are phi nodes so that they stay in registers, and a function that ends the loop,
-                given their next values.
-                """
-                before = builder.block
-                head, body, after = (builder.append_basic_block(name) for name in ("loop", "body", "after"))
-                builder.branch(head)
-                builder.position_at_end(head)
-                done, *variables = (builder.phi(start.type) for start in (n(0), *starts))
-                for node, start in zip((done, *variables), (n(0), *starts), strict=True):
-                    node.add_incoming(start, before)
-                builder.cbranch(builder.icmp_signed("<", done, count), body, after)
-                builder.position_at_end(body)
-
-                def end(*following):
-                    for node, value in zip((done, *variables), (builder.add(done, n(1)), *following), strict=True):
-                        node.add_incoming(value, builder.block)
-                    builder.branch(head)
-                    builder.position_at_end(after)
-
-                return *variables, end
-
             # Vectors are loaded by number. The same number in every lane becomes the index of the lanes where this vector wins.
             begin, step_everywhere, row_step_everywhere = everywhere(first), everywhere(step), everywhere(row_step)
-            row, row_everywhere, row_kept, row_index, end_rows = loop(rows, first, begin, loaded(first), begin)
-            number, number_everywhere, kept, kept_index, end_columns = loop(count, row, row_everywhere, row_kept, row_index)
+            row, row_everywhere, row_kept, row_index, end_rows = loop(builder, rows, first, begin, loaded(first), begin)
+            number, number_everywhere, kept, kept_index, end_columns = loop(
+                builder, count, row, row_everywhere, row_kept, row_index
+            )
             value = loaded(number)
             wins = builder.fcmp_ordered(">", value, kept)
             if nan_wins:
