@@ -29,7 +29,7 @@ CONTROLS = ("pool1", "conv5/2")
 # Networks are also timed on this rung, which multiplies as torch does. Winograd multiplies less, but its results round more.
 DIRECT = "implicit_gemm"
 # An A/A row may end once its interval is half as wide as it must be. This is checked every LOOK rounds, from FIRST_LOOK on.
-LOOK, FIRST_LOOK = 10, 30
+LOOK, FIRST_LOOK = 10, 20
 
 
 @dataclass(frozen=True)

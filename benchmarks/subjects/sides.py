@@ -111,8 +111,11 @@ def parameters(arrays: Arrays) -> list[str]:
 
 
 def copies(moved: int, cache_bytes: int) -> int:
-    """How many copies of the rotating arrays, ``moved`` bytes together, fit into twice the last-level cache; from 2 to 8."""
-    return max(2, min(8, 2 * cache_bytes // max(moved, 1)))
+    """How many copies of the rotating arrays, ``moved`` bytes together, fit into twice the last-level cache; from 2 to 4.
+
+    All of them move after every turn. If there were more, a cache of hundreds of MiB would make moving take longer than timing.
+    """
+    return max(2, min(4, 2 * cache_bytes // max(moved, 1)))
 
 
 def rotating(arrays: Arrays) -> int:

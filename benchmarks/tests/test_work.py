@@ -34,7 +34,7 @@ def test_winograd_is_asked_for_the_multiplications_that_it_makes() -> None:
         ("sgd", 8, 32 << 20, "update"),
         ("relu1", 32, 32 << 20, "bytes"),  # 74 MB of images and gradients
         ("loss", 32, 32 << 20, "cached"),
-        ("loss", 32, 1 << 19, "bytes"),  # eight copies of 128 KB outgrow it
+        ("loss", 32, 1 << 18, "bytes"),  # four copies of 128 KB outgrow it
         ("fc8", 1, 16 << 20, "bytes"),  # 16 MB of weights
     ],
 )
