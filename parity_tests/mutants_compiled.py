@@ -173,6 +173,14 @@ SEVERAL_BLOCKS = (
         module="scratch.convolution.winograd_correlate",
     ),
 )
+SEVERAL_PARTS = planting(
+    "linear",
+    "numba",
+    ("a part of a row is as long as the row", "min(begin + run_steps, IN), KC", "IN, KC"),
+    ("a row ends with its first part", "range(0, IN, run_steps)", "range(0, run_steps, run_steps)"),
+    ("all tiles get the first one's sums", "(t * batch_panels + b) * STRIPE", "b * STRIPE"),
+    after=NUMBA,
+)
 
 OTHERS = (
     *planting(
@@ -185,19 +193,21 @@ OTHERS = (
         "linear",
         "numba",
         ("a single row is multiplied by the first row of weight", "dot(weight, o * IN,", "dot(weight, 0,"),
-        ("a block of the sum overwrites those before", "tiles, tile, NR, MR, k > 0,", "tiles, tile, NR, MR, False,"),
+        ("a block of the sum overwrites those before", "NR, STRIPE, k > 0", "NR, STRIPE, False"),
+        ("a block of grad_x's sum overwrites those before", "tiles, tile, NR, MR, k > 0", "tiles, tile, NR, MR, False"),
         (
-            "the last tile begins after its first row",
-            "block_at = min(t * MR, here - MR)",
-            "block_at = t * MR % (here - MR + 1)",
+            "the last tile of columns begins after its first one",
+            "    column = min(t * MR, here - MR)",
+            "    column = t * MR % (here - MR + 1)",
         ),
         (
             "the last panel of features is an early one",
             "min(panel * NR, K - NR)",
             "panel * NR % (K - NR + 1)",
         ),
-        ("every piece multiplies the first rows of weight", "left * width + k, KC, here", "k, KC, here"),
-        ("every piece writes to the first columns", "m = left + min(t * MR, here - MR)", "m = min(t * MR, here - MR)"),
+        ("every work item multiplies the first rows of weight", "weight, o * IN + k, 1", "weight, t * STRIPE * IN + k, 1"),
+        ("the batch's second panel gets the first one's tiles", "batch_panels + row // NR) * STRIPE", "batch_panels) * STRIPE"),
+        ("every piece writes to the first columns", "column = left + min(t * MR, here - MR)", "column = min(t * MR, here - MR)"),
         after=NUMBA,
     ),
     *planting(

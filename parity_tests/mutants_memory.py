@@ -69,6 +69,7 @@ OTHERS = (
     *planting(
         "linear",
         "numba",
+        ("the last tile of weight reads past the last row", "o = min(left + t * STRIPE, OUT - STRIPE)", "o = left + t * STRIPE"),
         ("the last panel of features reads past the last row", "left = min(panel * NR, K - NR)", "left = panel * NR"),
         ("the last rows of weight's gradient are written past its end", "o = min(i * MR, OUT - MR)", "o = i * MR"),
         ("the last columns of weight's gradient are written past its end", "j = min(panel * NR, IN - NR)", "j = panel * NR"),

@@ -22,6 +22,7 @@ from scratch.compiled import blocks, handover, threads
 from scratch.compiled.blocks import KC
 from scratch.compiled.microkernel import MR
 from scratch.convolution.winograd_correlate import SHARE
+from scratch.linear import STRIPE, STRIPES
 
 RUNGS = ("implicit_gemm", "winograd")
 # More taps and channels than a block of K, more channels of the result than a share, and pixels for several panels.
@@ -92,6 +93,42 @@ def assert_same_bits(rung: str, row, choices: Iterable, choose: Callable[[Any], 
 def test_the_caches_decide_no_bit(rung, row, monkeypatch):
     sizes = (64, 256, 1024, 2048, 1 << 16)
     assert_same_bits(rung, row, sizes, lambda KiB: monkeypatch.setattr(blocks, "size_of_l2", lambda: KiB << 10))
+
+
+def products(linear: ModuleType, factor: float) -> list[np.ndarray]:
+    """The output and the gradients. With a small L2 the weight's rows are read in parts. With ``factor`` 1 all is exact."""
+    rng = np.random.default_rng(0)
+    sizes = (2 * 32 + 3, 5 * KC + 30), (STRIPES * STRIPE + MR + 3, 5 * KC + 30)
+    x, weight = (np.float32(factor) * rng.integers(-2, 3, size).astype(np.float32) for size in sizes)
+    with scratch.use_rung(linear="numba"):
+        out, cache = linear.forward(x, weight)
+        grad_x, grad_weight, _ = linear.backward(np.sign(out), cache)
+    if factor == 1:
+        exact = x.astype(np.float64) @ weight.T
+        for ours, theirs in ((out, exact), (grad_x, np.sign(exact) @ weight), (grad_weight, np.sign(exact).T @ x)):
+            assert np.array_equal(ours, theirs)
+    return [out, grad_x, grad_weight]
+
+
+@pytest.mark.parametrize("KiB", [64, 2048])
+def test_linear_is_exact_over_several_parts_of_a_row(KiB, monkeypatch):
+    monkeypatch.setattr(blocks, "size_of_l2", lambda: KiB << 10)
+    products(scratch.linear, 1)
+
+
+@pytest.mark.parametrize("mutant", mutants_compiled.SEVERAL_PARTS, ids=str)
+def test_a_mistake_between_parts_of_a_row_is_found(mutant, monkeypatch):
+    monkeypatch.setattr(blocks, "size_of_l2", lambda: 64 << 10)
+    with planted(mutant) as stand_ins, pytest.raises(AssertionError):
+        products(stand_ins["scratch_module"], 1)
+
+
+def test_the_caches_decide_no_bit_of_linear(monkeypatch):
+    results = []
+    for KiB in (64, 256, 2048):
+        monkeypatch.setattr(blocks, "size_of_l2", lambda KiB=KiB: KiB << 10)
+        results.append([array.tobytes() for array in products(scratch.linear, 0.3)])
+    assert results[0] == results[1] == results[2]
 
 
 @pytest.mark.parametrize("rung", RUNGS)

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from scratch.compiled import memory
-from scratch.compiled.blocks import KC
+from scratch.compiled.blocks import KC, panels_in_l2
 from scratch.compiled.jit import kernel
-from scratch.compiled.microkernel import MR, NR_VECTORS, micro_kernel
+from scratch.compiled.microkernel import HALF, MR, NR_VECTORS, micro_kernel
 from scratch.compiled.products import matmul
 from scratch.compiled.threads import for_each
 from scratch.compiled.vectors import copy_vector, dot, lanes, prefetch, transpose
@@ -135,21 +135,23 @@ def numpy_backward(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, has_
 
 # weight is the large matrix (38 million numbers in AlexNet's first linear layer, for a few dozen rows of x), so most time goes
 # into reading it. x and grad_out are small; they become packed panels, NR wide, for the micro-kernel (compiled/microkernel.py).
-# weight is copied one block at a time. Its rows are a multiple of 4,096 bytes apart, or nearly so, and therefore share a few sets
-# of the cache. Without the copy they would evict each other before the micro-kernel is done with them.
+# Rows of weight are a multiple of 4,096 bytes apart, or nearly so. Therefore their lines share a few sets of the cache. If more
+# lines are needed at a time than a set has ways, they evict each other before the micro-kernel is done with them.
+# - forward reads no more than WAYS rows side by side, each from front to back, so the processor prefetches them by itself.
+# - grad_x needs the rows across, as many as a sum has steps, so it copies weight one block at a time.
 # With few rows of x, each number of weight is used too rarely for all this: then it is multiplied as it is read from memory
 # (fully_connected/few_rows.py).
 FEW = 16  # rows of x up to which this is faster
-GROUP = 8  # MR × NR tiles, one below the other, that share a block
+WAYS = 8  # of a set in the smallest L1: a set has room for so many lines
+STRIPE = MR if MR <= WAYS else HALF  # rows of weight that forward reads side by side
+STRIPES = 8  # of these share a part of the batch's panels in L2
+GROUP = 8  # in grad_x: MR × NR tiles, one below the other, that share a block
 # With no more multiplications than this, BLAS packs nothing and wakes no thread, and is faster than this rung.
 ONE_THREAD = 1 << 18
 
 
 def numba_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> tuple[np.ndarray, tuple[Any, ...]]:
-    """Read weight only once and prefetch its next block while one is multiplied; BLAS first packs all of weight into panels.
-
-    With few rows of x, multiply the rows of weight in place.
-    """
+    """Read weight only once, each row from front to back; BLAS first packs all of weight into panels."""
     OUT, IN = weight.shape
     if max(MR, NR_VECTORS * lanes(x)) > IN or MR > OUT:  # a tile of weight, and of its transpose for grad_x
         raise NotTakenError(f"linear: numba takes a weight of at least a tile, got {weight.shape}")
@@ -161,8 +163,7 @@ def numba_forward(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) ->
     elif rows <= FEW:
         product_of_few_rows(x, weight, out.reshape(rows, OUT))
     else:
-        # out' (OUT, rows) = weight (OUT,IN) · x' (IN, rows)
-        _product(weight, False, _batch_panels(x.reshape(rows, IN)), out.reshape(rows, OUT))
+        _product(weight, _batch_panels(x.reshape(rows, IN)), out.reshape(rows, OUT))
     if bias is not None:
         out += bias
     return out, (x, weight, bias is not None)
@@ -178,8 +179,7 @@ def numba_backward(grad_out: np.ndarray, x: np.ndarray, weight: np.ndarray, has_
         if rows <= FEW:
             grad_x_of_few_rows(g, weight, grad_x.reshape(rows, IN))
         else:
-            # grad_x' (IN, rows) = weight' (IN,OUT) · g' (OUT, rows)
-            _product(weight, True, _batch_panels(g), grad_x.reshape(rows, IN))
+            _transposed_product(weight, _batch_panels(g), grad_x.reshape(rows, IN))
     grad_weight = memory.empty_like(weight)
     panels = _feature_panels(x.reshape(rows, IN))
 
@@ -255,78 +255,104 @@ def _feature_panels_kernel(first: int, last: int, matrix: np.ndarray, panels: np
                 copy_vector(flat, row * K + left + j, panels, (panel * rows + row) * NR + j)
 
 
-def _product(weight: np.ndarray, transposed: bool, panels: np.ndarray, result: np.ndarray) -> None:
-    """Fill result (rows,M) = (weight (M,K) · packed panels (K, rows))'; if transposed, weight is (K,M)."""
-    tiles_at_once = GROUP * math.ceil(len(result) / (NR_VECTORS * lanes(result)))
-    steps = tiles_at_once * (weight.size // result.shape[1])
+def _product(weight: np.ndarray, panels: np.ndarray, out: np.ndarray) -> None:
+    """Fill out (rows,OUT): out' (OUT, rows) = weight (OUT,IN) · packed panels of x' (IN, rows)."""
+    OUT, IN = weight.shape
+    NR = NR_VECTORS * lanes(out)
+    batch_panels = math.ceil(len(out) / NR)
+    # The steps of K for which the panels stay in L2.
+    run_steps = KC * panels_in_l2(batch_panels * KC * NR * out.itemsize, 0)
 
     def run(first: int, last: int) -> None:
-        block = memory.workspace(GROUP * MR * KC, result.dtype)
-        tiles = memory.workspace(tiles_at_once * MR * NR_VECTORS * lanes(result), result.dtype)
-        _product_kernel(first, last, weight, transposed, panels, block, tiles, result)
+        tiles = memory.workspace(STRIPES * batch_panels * STRIPE * NR, out.dtype)
+        _product_kernel(first, last, weight.ravel(), panels, run_steps, tiles, out)
 
-    for_each(run, math.ceil(result.shape[1] / (GROUP * MR)), values=steps * NR_VECTORS * lanes(result))
+    for_each(run, math.ceil(OUT / (STRIPES * STRIPE)), values=STRIPES * batch_panels * IN * NR)
 
 
 @kernel
 def _product_kernel(
-    first: int,
-    last: int,
-    weight: np.ndarray,
-    transposed: bool,
-    panels: np.ndarray,
-    block: np.ndarray,
-    tiles: np.ndarray,
-    result: np.ndarray,
+    first: int, last: int, weight: np.ndarray, panels: np.ndarray, run_steps: int, tiles: np.ndarray, out: np.ndarray
 ) -> None:
-    """A work item is GROUP·MR columns of the result, for the whole batch: GROUP tiles for each packed panel of the batch.
+    """A work item is STRIPES·STRIPE rows of weight, for the whole batch: STRIPES tiles for each packed panel of the batch.
 
-    panels (⌈rows/NR⌉, K, NR), block (GROUP·MR, KC) and tiles (GROUP, ⌈rows/NR⌉, MR, NR) are flat.
+    weight (OUT,IN), panels (⌈rows/NR⌉, IN, NR) and tiles (STRIPES, ⌈rows/NR⌉, STRIPE, NR) are flat.
     """
-    NR = NR_VECTORS * lanes(result)
-    rows, M = result.shape
-    K, width = weight.size // M, weight.shape[1]
-    flat = weight.reshape(weight.size)
+    NR = NR_VECTORS * lanes(out)
+    rows, OUT = out.shape
+    IN = weight.size // OUT
     batch_panels = (rows + NR - 1) // NR
     for i in range(first, last):
-        left = min(i * GROUP * MR, M - MR)
-        here = min(M - left, GROUP * MR)
+        left = i * STRIPES * STRIPE
+        count = min(STRIPES, (OUT - left + STRIPE - 1) // STRIPE)
+        for begin in range(0, IN, run_steps):
+            for t in range(count):
+                o = min(left + t * STRIPE, OUT - STRIPE)  # the last tile is moved back, and computes some rows again
+                for k in range(begin, min(begin + run_steps, IN), KC):
+                    for b in range(batch_panels):  # weight[o, k], panels[b, k] -> tiles[t, b]
+                        micro_kernel(
+                            min(KC, IN - k), weight, o * IN + k, 1, IN, panels, (b * IN + k) * NR, NR,
+                            tiles, (t * batch_panels + b) * STRIPE * NR, NR, STRIPE, k > 0,
+                        )  # fmt: skip
+        for row in range(rows):
+            for t in range(count):
+                o = min(left + t * STRIPE, OUT - STRIPE)
+                tile = (t * batch_panels + row // NR) * STRIPE * NR + row % NR  # tiles[t, row // NR, :, row % NR]
+                for r in range(STRIPE):
+                    out[row, o + r] = tiles[tile + r * NR]
+
+
+def _transposed_product(weight: np.ndarray, panels: np.ndarray, grad_x: np.ndarray) -> None:
+    """Fill grad_x (rows,IN): grad_x' (IN, rows) = weight' (IN,OUT) · packed panels of g' (OUT, rows)."""
+    OUT, IN = weight.shape
+    NR = NR_VECTORS * lanes(grad_x)
+    batch_panels = math.ceil(len(grad_x) / NR)
+
+    def run(first: int, last: int) -> None:
+        block = memory.workspace(KC * GROUP * MR, grad_x.dtype)
+        tiles = memory.workspace(GROUP * batch_panels * MR * NR, grad_x.dtype)
+        _transposed_product_kernel(first, last, weight.ravel(), panels, block, tiles, grad_x)
+
+    for_each(run, math.ceil(IN / (GROUP * MR)), values=GROUP * batch_panels * OUT * NR)
+
+
+@kernel
+def _transposed_product_kernel(
+    first: int, last: int, weight: np.ndarray, panels: np.ndarray, block: np.ndarray, tiles: np.ndarray, grad_x: np.ndarray
+) -> None:
+    """A work item is GROUP·MR columns of weight, for the whole batch: GROUP tiles for each packed panel of the batch.
+
+    weight (OUT,IN), panels (⌈rows/NR⌉, OUT, NR), block (KC, GROUP·MR) and tiles (GROUP, ⌈rows/NR⌉, MR, NR) are flat.
+    """
+    NR = NR_VECTORS * lanes(grad_x)
+    rows, IN = grad_x.shape
+    OUT = weight.size // IN
+    batch_panels = (rows + NR - 1) // NR
+    for i in range(first, last):
+        left = min(i * GROUP * MR, IN - MR)
+        here = min(IN - left, GROUP * MR)
         count = (here + MR - 1) // MR
-        for k in range(0, K, KC):
-            steps = min(KC, K - k)
-            # at: the block's first element in weight.
-            # ahead: elements from there to the next block, if there is one.
-            # lines: how many lines the block has.
-            # length: contiguous elements of a line.
-            # step: in the copy, elements from k to k + 1.
-            # across: in the copy, elements from m to m + 1.
-            if transposed:  # weight[k, left] -> block (steps, here)
-                at, ahead, lines, length, step, across = k * width + left, KC * width, steps, here, here, 1
-            else:  # weight[left, k] -> block (here, steps)
-                at, ahead, lines, length, step, across = left * width + k, KC, here, steps, 1, steps
-            for line in range(lines):
-                # line of the block in weight, and block[line]
-                source, target = flat[at + line * width :], block[line * length : (line + 1) * length]
-                for j in range(length):
+        for k in range(0, OUT, KC):
+            steps = min(KC, OUT - k)
+            for line in range(steps):  # weight[k + line, left] -> block[line], of ``here`` elements
+                source, target = weight[(k + line) * IN + left :], block[line * here : (line + 1) * here]
+                for j in range(here):
                     target[j] = source[j]
             for t in range(count):
-                for line in range(lines * t // count, lines * (t + 1) // count):  # of the next block
-                    prefetch(flat, at + ahead + line * width, length)
-                # The last tile is moved back until it is full, and computes some columns again.
-                block_at = min(t * MR, here - MR) * across  # the first step of the tile's first row in block
+                for line in range(steps * t // count, steps * (t + 1) // count):  # of the next block
+                    prefetch(weight, (k + KC + line) * IN + left, here)
+                column = min(t * MR, here - MR)  # the last tile is moved back until it is full, and computes some columns again
                 for b in range(batch_panels):
                     tile = (t * batch_panels + b) * MR * NR  # tiles[t, b]; below, panels[b, k]
                     micro_kernel(
-                        steps, block, block_at, step, across, panels, (b * K + k) * NR, NR,
-                        tiles, tile, NR, MR, k > 0,
+                        steps, block, column, here, 1, panels, (b * OUT + k) * NR, NR, tiles, tile, NR, MR, k > 0
                     )  # fmt: skip
         for row in range(rows):
             for t in range(count):
-                m = left + min(t * MR, here - MR)
-                # tiles[t, row // NR, :, row % NR]
-                tile = (t * batch_panels + row // NR) * MR * NR + row % NR
+                column = left + min(t * MR, here - MR)
+                tile = (t * batch_panels + row // NR) * MR * NR + row % NR  # tiles[t, row // NR, :, row % NR]
                 for r in range(MR):
-                    result[row, m + r] = tiles[tile + r * NR]
+                    grad_x[row, column + r] = tiles[tile + r * NR]
 
 
 @kernel
