@@ -45,6 +45,7 @@ NETWORKS = (
     "test_xray",
     "test_xray_browser",
     "test_docs",
+    "test_book_browser",
     "test_notebook",
     "test_accuracy",
 )
@@ -54,6 +55,7 @@ NOT_QUICK = (
     "test_exact",
     "test_long_sums",
     "test_environment",
+    "test_exercises",
     "test_vector_widths",  # it compiles everything again
     *KERNELS_ON_DISK,
     *NETWORKS,

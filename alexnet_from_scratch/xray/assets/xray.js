@@ -172,9 +172,11 @@ function shortest(number) {
   return number;
 }
 
+const isNothing = (node) => !isCell(node) && node[0] === "=" && !node[3] && Object.is(node[1], 0);
+
 function explain(node) {
   if (isCell(node)) return [make("p", { className: "expr" }, "= ", reference(node), ", as it is")];
-  if (node[0] === "=") return [make("p", { className: "expr" }, node[3] || !Object.is(node[1], 0) ? constant(node) : "Nothing came here: 0")];
+  if (node[0] === "=") return [make("p", { className: "expr" }, isNothing(node) ? "Nothing came here: 0" : constant(node))];
   if (node[0] === "pick") {
     const rows = [];
     for (const [sign, outcome, , ...asked] of node.slice(4)) {
@@ -254,8 +256,9 @@ function panel(cell) {
   if (how === null) parts.push(make("p", {}, "Given: part of the input."));
   else {
     parts.push(make("h3", {}, `How ${array.how[state.rung] === undefined ? Object.keys(array.how)[0] : state.rung} made it`), ...explain(how));
-    if (nodeValue(how) !== value) parts.push(make("p", { className: "index" }, `The rung itself hands these terms to BLAS, which adds in an order of its own: ${text(value)}.`));
     const between = [...madeOf(how)].filter((source) => arrayOf(source).between);
+    const added = between.length ? "BLAS made these terms for the rung itself, and it adds" : "The rung itself hands these terms to BLAS, which adds";
+    if (nodeValue(how) !== value) parts.push(make("p", { className: "index" }, `${added} in an order of its own: ${text(value)}.`));
     between.forEach((source) => {
       parts.push(make("details", { open: between.length < 3 }, make("summary", {}, `where ${nameOf(source)} =`), ...explain(howOf(source))));
     });
@@ -480,9 +483,11 @@ const RATES = [2, 5, 15, 60, 300, 1500, 6000]; // terms a second
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 const player = { array: null, steps: [], at: 0, timer: 0, rate: 1, buttons: new Map(), first: -1 }; // first: the cell to start at
 
+// A cell to which nothing is added takes no step, unless no cell takes one.
 function stepsOf(array) {
   const steps = array.how.naive.flatMap((_, flat) => array.steps[flat].map((when, k) => ({ when, cell: array.offset + flat, terms: k + 1 })));
-  return steps.sort((a, b) => a.when - b.when);
+  const added = steps.filter(({ cell }) => !isNothing(array.how.naive[cell - array.offset]));
+  return (added.length ? added : steps).sort((a, b) => a.when - b.when);
 }
 
 const termsOf = (node) => (!isCell(node) && node[0] === "Σ" ? node.slice(3) : [node]);
@@ -514,7 +519,7 @@ function load(array) {
     const element = cells.get(array.offset + flat);
     const terms = held.get(array.offset + flat);
     paint(element, array, terms ? soFar(array.how.naive[flat], terms) : 0);
-    if (!terms) element.textContent = "";
+    if (!terms && !isNothing(array.how.naive[flat])) element.textContent = "";
   });
 }
 
@@ -608,6 +613,15 @@ function step(array) {
   if (player.at < player.steps.length) { begin(array); advance(1); }
 }
 
+// Go on to the next step of the cell that the run is at, or is about to begin with.
+function stepHere(array) {
+  pause();
+  load(array);
+  const here = (arrayOf(player.first) === array ? player.steps[player.at] : player.steps[player.at - 1] ?? player.steps[0]).cell;
+  const next = player.steps.findIndex(({ cell }, i) => i >= player.at && cell === here);
+  if (next >= 0) { begin(array); advance(next - player.at + 1); }
+}
+
 function begin(array) {
   state.held = true; // so that the mouse does not take the panel away
   player.first = -1;
@@ -620,21 +634,21 @@ function controls(array) {
   const speed = make("input", { type: "range", min: "0", max: String(RATES.length - 1), value: String(player.rate), ariaLabel: "Speed", title: "Speed (+ and −)" });
   speed.addEventListener("input", () => setRate(Number(speed.value)));
   const status = make("output", { className: "status" });
-  const parts = [button("▶", "Play", () => play(array)), button("+1", "Step", () => step(array)), button("■", "Stop", () => { finish(); release(); show(array.offset); }), speed, status];
+  const parts = [button("▶", "Play", () => play(array)), button("+1", "Step", () => step(array)), button("↻", "Next step of this cell", () => stepHere(array)), button("■", "Stop", () => { finish(); release(); show(array.offset); }), speed, status];
   player.buttons.set(array, parts);
   return make("div", { className: "player", role: "group", ariaLabel: `${array.name}, step by step`, dataset: { array: array.name } }, parts);
 }
 
 function setRate(rate) {
   player.rate = Math.min(RATES.length - 1, Math.max(0, rate));
-  for (const parts of player.buttons.values()) parts[3].value = String(player.rate);
+  for (const parts of player.buttons.values()) parts[4].value = String(player.rate);
 }
 
 function keys(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, summary")) return;
   const chosen = arrayOf(player.first);
   const array = player.array ?? (player.buttons.has(chosen) ? chosen : player.buttons.keys().next().value);
-  const action = { p: () => play(array), n: () => step(array), "+": () => setRate(player.rate + 1), "-": () => setRate(player.rate - 1) }[event.key];
+  const action = { p: () => play(array), n: () => step(array), c: () => stepHere(array), "+": () => setRate(player.rate + 1), "-": () => setRate(player.rate - 1) }[event.key];
   if (action && array) action();
 }
 
