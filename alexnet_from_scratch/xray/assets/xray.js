@@ -252,7 +252,9 @@ function panel(cell) {
     make("p", { className: "index" }, inOnePiece(array.axes.slice(-index.length), index)),
     make("p", { className: "value", dataset: { value: String(value) } }, text(value)),
   ];
-  if (Object.is(value, -0)) parts.push(make("p", { className: "index minus" }, "−0 is a zero that kept its sign. It equals 0, and adds up like 0."));
+  if ([value, ...[...madeOf(how)].map(valueOf)].some((each) => Object.is(each, -0))) {
+    parts.push(make("p", { className: "index minus" }, "−0 is a zero that kept its sign. It equals 0, and adds up like 0."));
+  }
   if (how === null) parts.push(make("p", {}, "Given: part of the input."));
   else {
     parts.push(make("h3", {}, `How ${array.how[state.rung] === undefined ? Object.keys(array.how)[0] : state.rung} made it`), ...explain(how));
