@@ -15,7 +15,7 @@ from rich.console import Console
 
 import scratch
 from alexnet_from_scratch.exercises import judging
-from alexnet_from_scratch.exercises.__main__ import explained, main
+from alexnet_from_scratch.exercises.__main__ import COMPARED, explained, main
 from alexnet_from_scratch.exercises.answers import Call, WrongAnswerError, load
 from alexnet_from_scratch.exercises.drawing import draw
 from alexnet_from_scratch.exercises.judging import (
@@ -102,7 +102,7 @@ def verdict_on(operation: str, yours: Any) -> str:
         assert failure, "the answer is taken for a right one"
         return (
             failure.message.partition(" ")[2].partition(" ")[2]
-            or f"named {name_of(operation, several_calls(operation, yours, 100)) or ''}"
+            or f"named {name_of(operation, several_calls(operation, yours, COMPARED)) or ''}"
         )
     except WrongAnswerError as error:
         return str(error).partition(" ")[2].partition(" ")[2]
