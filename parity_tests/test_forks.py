@@ -15,8 +15,10 @@ from scratch.compiled import jit
 
 pytestmark = pytest.mark.posix
 
+WARNING = "is multi-threaded, use of fork() may lead to deadlocks in the child."
+
 FORK = """
-import os, signal, sys, threading, time, warnings
+import os, signal, sys, threading, time
 import numba, numpy as np, scratch
 from scratch.compiled import threads
 
@@ -27,18 +29,12 @@ def compute():
     return [array.tobytes() for array in (out, *scratch.relu.backward(x, cache), pooled)]
 
 def fork(in_child):
-    # Newer Pythons warn if there are threads after the fork (OpenBLAS ends its own before it): at most once, of nothing else.
-    with warnings.catch_warnings(record=True) as warned:
-        warnings.simplefilter("always")
-        child = os.fork()
+    child = os.fork()
     if child == 0:
         try:
             in_child()
         finally:
             os._exit(sys.exc_info()[0] is not None)
-    for warning in warned:
-        assert warning.category is DeprecationWarning and "multi-threaded" in str(warning.message), warning
-    assert len(warned) <= (sys.version_info >= (3, 12)), warned
     end = time.monotonic() + 60
     while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
         if time.monotonic() > end:
@@ -159,9 +155,7 @@ def run(first, last):
         return
     if pool_is_closed:
         scratch.set_num_threads(1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        child = os.fork()
+    child = os.fork()
     if child:
         children.append(child)
     forked.set()
@@ -192,9 +186,7 @@ def run(first, last):
         forked.wait(60)
         return
     ended.append(None)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        child = os.fork()
+    child = os.fork()
     if child == 0:
         assert compute() == expected  # starts threads
         if leaves:
@@ -277,7 +269,10 @@ thread.join(60)
 def run(code: str, count: int = 2) -> None:
     environment = {**os.environ, "SCRATCH_NUM_THREADS": str(count), "OPENBLAS_NUM_THREADS": "2"}
     process = subprocess.run([sys.executable, "-c", FORK + code], env=environment, capture_output=True, text=True, timeout=600)
-    assert (process.returncode, process.stderr) == (0, "")
+    # Newer Pythons warn if there are threads after the fork. Nothing here catches the warning: while other threads compile, Numba
+    # catches warnings, too, and threads share the place where Python keeps who does.
+    unexpected = [line for line in process.stderr.splitlines() if not line.endswith(WARNING)]
+    assert (process.returncode, unexpected) == (0, [])
 
 
 def test_a_child_computes_though_other_threads_were_computing():
