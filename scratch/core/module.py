@@ -224,6 +224,7 @@ class WeightedLayer(Layer):
     ) -> None:
         """Draw weight and bias from U(-1/√n, 1/√n), where an output has n inputs: torch's ``kaiming_uniform_(a=√5)``.
 
+        Without inputs the bias is 0, as torch's is.
         ``outputs`` is the constructor's name for the number of outputs.
         """
         name = type(self).__name__
@@ -231,7 +232,8 @@ class WeightedLayer(Layer):
         checks.room(name, outputs, weight_shape[0], "a weight", weight_shape, dtype)
         scalar: Any = dtype.type
         rng = random_generator(name, rng)
-        bound = 1 / math.sqrt(max(1, math.prod(weight_shape[1:])))
+        inputs = math.prod(weight_shape[1:])
+        bound = 1 / math.sqrt(inputs) if inputs else 0.0
 
         def uniform(shape: tuple[int, ...]) -> Parameter:
             values = rng.random(dtype=scalar, out=memory.empty(shape, dtype))
