@@ -23,8 +23,10 @@ from scratch.compiled import memory
 
 PAGE = mmap.PAGESIZE
 GUARD = 4096  # bytes of guard words on either side
-# Guard words are NaN in float32 and in float64. Adjacent words differ, so that a vector copied from place to place is found.
-_WORDS = (0x7FF00001 + np.arange(1 << 18, dtype=np.uint64) % 0xFFFFF) * np.uint64((1 << 32) + 1)
+# Guard words are NaN in float32 and in float64. Adjacent words differ, so that a vector copied from place to place is found. In
+# float64 they are signalling NaN, and so is their lower half in float32: adding a number changes the bits.
+_NUMBERS = np.arange(1 << 18, dtype=np.uint64)
+_WORDS = (0x7FF00001 + _NUMBERS << np.uint64(32)) + 0x7F800001 + _NUMBERS
 _serial = itertools.count()
 
 CAN_FENCE = sys.platform == "linux"
