@@ -251,7 +251,7 @@ def test_starting_values_are_torchs_distribution(make):
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
 def test_without_inputs_the_bias_starts_at_zero_as_torchs_does():
     for ours, theirs in ((Linear(0, 3), torch.nn.Linear(0, 3)), (Conv2d(0, 3, 2), torch.nn.Conv2d(0, 3, 2))):
-        assert np.array_equal(ours.bias.data, theirs.bias.detach().numpy())
+        assert np.array_equal(ours.bias.data, theirs.state_dict()["bias"].numpy())
 
 
 # --- dropout ----------------------------------------------------------------------------------------------------------
