@@ -488,6 +488,26 @@ def check_torchs_own_state() -> None:
     np.testing.assert_array_equal(mirrored.numpy(), theirs.numpy())
 
 
+def check_one_group_of_parameters() -> None:
+    """A state with as many parameters, but in two groups, is refused: the second group's options would be lost."""
+    pair = [SimpleNamespace(data=np.ones(2), grad=None) for _ in range(2)]
+    state = SGD(pair, lr=0.5).state_dict()
+    (group,) = state["param_groups"]
+    groups = [{**group, "params": [0]}, {**group, "params": [1], "lr": 0.25}]
+    with pytest.raises(ValueError, match=r"one group of 2 parameters, got groups of \[1, 1\]"):
+        SGD(pair, lr=1.0).load_state_dict({**state, "param_groups": groups})
+
+
+def check_gradients_filled_with_zeros() -> None:
+    """Zeros in place of whatever was there: NaN and infinities, as a step that diverged leaves them, go too."""
+    for clear in (lambda layer: layer.zero_grad(set_to_none=False), lambda layer: SGD(layer.parameters()).zero_grad(False)):
+        layer = Linear(3, 1, bias=False)
+        gradient = layer.weight.grad = np.array([[np.nan, np.inf, -1.0]], np.float32)
+        clear(layer)
+        assert layer.weight.grad is gradient
+        assert gradient.tobytes() == bytes(gradient.nbytes)
+
+
 def check_one_image_without_its_gradient() -> None:
     """Without the batch axis, too, the first gradient may be left out, and the others are those of a batch of one."""
     x, weight, bias = np.ones((1, 2, 4, 4)), np.ones((3, 2, 3, 3)), np.ones(3)

@@ -240,6 +240,21 @@ SGD = (
             '{"update": self.update, **groups[0]}',
         ),
     ),
+    *_in(
+        "scratch.sgd",
+        core.check_one_group_of_parameters,
+        ("any groups are taken", "if sizes != [len(self.parameters)]:", "if sum(sizes) != len(self.parameters):"),
+    ),
+    *_in(
+        "scratch.sgd",
+        core.check_gradients_filled_with_zeros,
+        ("the optimizer multiplies gradients by zero", "parameter.grad.fill(0)", "parameter.grad *= 0"),
+    ),
+    *_in(
+        "scratch.core.module",
+        core.check_gradients_filled_with_zeros,
+        ("a module multiplies gradients by zero", "parameter.grad.fill(0)", "parameter.grad *= 0"),
+    ),
 )
 EDGES = (
     *_in(
