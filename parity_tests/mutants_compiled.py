@@ -155,6 +155,23 @@ FULL_BLOCK = planting(
     ),
     module="scratch.convolution.winograd_grad_weight",
 )
+# Only an output one pixel or one tile wide takes a vector for each pixel or tile. The plans are arrays that kernels make, so no
+# guard words are around them.
+FULL_PLAN = tuple(
+    mutant
+    for rung, module, most in (
+        ("implicit_gemm", "implicit_gemm_correlate", "most * NR"),
+        ("implicit_gemm", "implicit_gemm_grad_weight", "KC"),
+        ("winograd", "winograd_correlate", "NR"),
+        ("winograd", "winograd_grad_weight", "KC"),
+    )
+    for mutant in planting(
+        "conv2d",
+        rung,
+        (f"{module} has room for one vector too few in a plan", f"new_copies({most})", f"new_copies({most} - 1)"),
+        module=f"scratch.convolution.{module}",
+    )
+)
 # Calls of the generic test are too small for these: test_blocks.py has larger ones.
 SEVERAL_BLOCKS = (
     *planting(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -166,6 +167,48 @@ def test_a_block_of_tiles_may_be_full(dtype):
 def test_a_full_block_without_room_is_found(mutant):
     with planted(mutant) as stand_ins, pytest.raises(OverrunError, match="a kernel wrote after"):
         fill_a_block_of_tiles(stand_ins["scratch_module"], FLOATS[0])
+
+
+def copy_one_by_one(conv: Any) -> None:
+    """Outputs one pixel wide, then one tile wide: a plan has a vector for each, as many as a block may have."""
+    for rung, side, width in (("implicit_gemm", 1, 1), ("winograd", 3, 2)):
+        x, weight = np.ones((1, 1, KC * width + side - 1, width + side - 1), np.float32), np.ones((1, 1, side, side), np.float32)
+        with use_rung(conv2d=rung):
+            out, cache = conv.forward(x, weight)
+            _, grad_weight, _ = conv.backward(out, cache)
+        assert cache.rung.name == rung
+        assert (out == weight.size).all()
+        assert np.all(grad_weight == out.sum())
+
+
+def copied_in_plain_python(number: int | None) -> str:
+    """The last line of what :func:`copy_one_by_one` says without the JIT, where no index is past an array; "" for nothing.
+
+    ``number`` is that of the mistake to plant.
+    """
+    planting = "nullcontext({'scratch_module': conv2d})" if number is None else f"planted(mutants_compiled.FULL_PLAN[{number}])"
+    code = f"""
+from contextlib import nullcontext
+from parity_tests.test_guards import *
+with {planting} as stand_ins:
+    copy_one_by_one(stand_ins["scratch_module"])
+"""
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    return "".join(run.stderr.splitlines()[-1:])
+
+
+def test_a_plan_may_be_full():
+    copy_one_by_one(conv2d)
+    assert copied_in_plain_python(None) == ""
+
+
+@pytest.mark.planted
+@pytest.mark.parametrize(
+    "number", range(len(mutants_compiled.FULL_PLAN)), ids=lambda number: str(mutants_compiled.FULL_PLAN[number])
+)
+def test_a_full_plan_without_room_is_found(number):
+    assert copied_in_plain_python(number).startswith("IndexError")
 
 
 def spreads_to_the_next_plane(pool: Any) -> bool:
