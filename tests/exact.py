@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from alexnet_from_scratch.data.ahead import ahead
-from alexnet_from_scratch.data.datasets import Split, digits, open_dataset
+from alexnet_from_scratch.data.datasets import Dataset, Split, digits, open_dataset
 from alexnet_from_scratch.data.loader import Loader, sample
+from alexnet_from_scratch.runs import resuming
 from alexnet_from_scratch.runs.evaluation import Evaluation
 from tests.runs import data_of
 from torch_impl import convert
@@ -39,6 +40,21 @@ def check_photographs() -> None:
     dataset = open_dataset("photographs")
     assert np.bincount(dataset.train.labels).tolist() == [16] * 7
     assert len(dataset.test) == 7
+
+
+def check_fingerprint() -> None:
+    """Other classes, and labels that change on either side or between the sides, make another data set."""
+
+    def of(train: str, test: str, classes: tuple[str, ...] = ("a", "b")) -> str:
+        labels = (np.array(list(part), np.int64) for part in (train, test))
+        return resuming.fingerprint(Dataset("digits", classes, False, *(Split(part, lambda i: np.array(i)) for part in labels)))
+
+    first = of("0101", "01")
+    assert of("0101", "01") == first
+    # In the first two, all labels one after the other are the same.
+    others = (("01", "0101"), ("010", "101"), ("0101", "00"), ("0101", "010"), ("0100", "01"), ("010", "01"))
+    assert first not in [of(*labels) for labels in others]
+    assert first not in [of("0101", "01", classes) for classes in (("a", "c"), ("a", "b", "c"))]
 
 
 def check_sample() -> None:

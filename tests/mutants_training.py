@@ -20,6 +20,7 @@ from tests.epochs import (
 from tests.exact import (
     check_digits,
     check_empty_shares,
+    check_fingerprint,
     check_jobs_that_have_not_begun,
     check_names,
     check_photographs,
@@ -213,6 +214,14 @@ AROUND = (
             "(OF_AN_EVALUATION if again",
             '(OF_AN_EVALUATION - {"no_pictures"} if again',
             check_evaluated_again,
+        ),
+        *(
+            (title, old, new, lambda side, folder: check_fingerprint())
+            for title, old, new in (
+                ("other images to test with are not noticed", "in (dataset.train, dataset.test):", "in (dataset.train,):"),
+                ("images may change sides", '        digest.update(b"%d" % len(split))\n', ""),
+                ("other classes are not noticed", "json.dumps(dataset.classes)", "json.dumps([])"),
+            )
         ),
     ),
     *_around(
