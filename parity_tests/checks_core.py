@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import copy
 import itertools
 import os
@@ -27,7 +28,7 @@ import torch_impl.sgd
 from alexnet_from_scratch.data.choices import Choices
 from scratch.compiled import memory, threads
 from scratch.convolution import winograd_filters
-from scratch.core import checks
+from scratch.core import checks, ladder
 from scratch.modules import Conv2d, Linear, Parameter, Sequential
 from scratch.sgd import SGD
 
@@ -170,6 +171,29 @@ def check_errors_of_workers() -> None:
         scratch.set_num_threads(before)
 
 
+def check_an_error_ends_the_call() -> None:
+    """After an error in another thread the caller ends the range that it has begun, and soon begins no other."""
+    caller, both = threading.get_ident(), threading.Barrier(2, timeout=300)
+    done: list[int] = []
+
+    def run(first: int, last: int) -> None:
+        if not done:
+            both.wait()
+        if threading.get_ident() != caller:
+            raise ZeroDivisionError("in a thread")
+        time.sleep(0.02)
+        done.append(first)
+
+    before = scratch.get_num_threads()
+    scratch.set_num_threads(2)
+    try:
+        with pytest.raises(ZeroDivisionError, match="in a thread"):
+            threads.for_each(run, 100, ranges_per_thread=50)
+    finally:
+        scratch.set_num_threads(before)
+    assert len(done) < 99
+
+
 def check_ranges() -> None:
     """Each work item once, in every way to split them; a few ranges are equal, and as many for each thread."""
     for n in (1, 2, 3, 7, 100, 1000):
@@ -214,6 +238,23 @@ def check_nested_choices() -> None:
         with choice:
             assert _chosen()[0] == "naive"
         assert _chosen() == ("", "")  # though the choice is still there
+
+
+def check_choices_that_replace() -> None:
+    """A choice for all operations replaces those for single ones, except for those that it chooses itself."""
+
+    def replace(process: bool) -> None:
+        scratch.set_rung(relu="naive", process=process)
+        scratch.set_rung("numpy", conv2d="im2col", process=process)
+        assert _chosen() == ("numpy", "numpy" if process else "")
+        assert scratch.conv2d.RUNGS.chosen() is scratch.conv2d.RUNGS["im2col"]
+        scratch.set_rung(conv2d="naive", process=process)
+        assert _chosen()[0] == "numpy"
+        assert scratch.conv2d.RUNGS.chosen() is scratch.conv2d.RUNGS["naive"]
+
+    for process in (False, True):
+        with patch.object(ladder, "_process_choice", {}):
+            contextvars.Context().run(replace, process)
 
 
 def check_rungs_below() -> None:

@@ -79,6 +79,15 @@ THREADS = (
     ),
     *_in(
         "scratch.compiled.threads",
+        core.check_an_error_ends_the_call,
+        (
+            "after an error in a thread the caller does the rest",
+            "            list(ranges)  # so no thread begins another range\n",
+            "",
+        ),
+    ),
+    *_in(
+        "scratch.compiled.threads",
         core.check_ranges,
         ("the last item is left out", "while bounds[-1] < n:", "while bounds[-1] < n - 1:"),
         ("equal ranges leave the last one out", "for i in range(count + 1)]", "for i in range(count)]"),
@@ -98,6 +107,14 @@ LADDER = (
         ("a block for the thread is the process's", "if self._process:", "if True:"),
         ("a block counts after its end", "inside is not None and inside.locked()", "inside is not None"),
         ("a block forgets the one around it", "{**others, weakref", "{weakref"),
+    ),
+    *_in(
+        "scratch.core.ladder",
+        core.check_choices_that_replace,
+        ("a choice of all and of one adds to the process's", "    elif name:", "    elif not operations:"),
+        ("a choice of all and of one adds to the thread's", "{} if name else", "{} if name and not operations else"),
+        ("every choice replaces the process's", "    elif name:", "    elif True:"),
+        ("every choice replaces the thread's", "({} if name else _context_choice.get())", "{}"),
     ),
     *_in(
         "scratch.core.ladder",
