@@ -16,9 +16,13 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+import llvmlite
+import llvmlite.binding as llvm
+import numba
 import numpy as np
 import pytest
 import torch
+from numba.core.registry import cpu_target
 
 import scratch
 import scratch.data
@@ -26,7 +30,7 @@ import torch_impl.data
 import torch_impl.modules
 import torch_impl.sgd
 from alexnet_from_scratch.data.choices import Choices
-from scratch.compiled import memory, threads
+from scratch.compiled import kernel_cache, memory, threads
 from scratch.convolution import winograd_filters
 from scratch.core import checks, ladder
 from scratch.modules import Conv2d, Linear, Parameter, Sequential
@@ -771,6 +775,30 @@ def check_kept_filters() -> None:
         evaluate(layer, 1, small)
         del other, layer, weight
         assert not winograd_filters._kept, "kept although the weight is gone"
+
+
+def check_what_kept_code_depends_on() -> None:
+    """Code that was compiled by other versions, for another processor or with other vectors is another kernel's."""
+    cache = kernel_cache.KernelCache(_chosen)
+
+    def origin() -> tuple[str, bytes]:
+        return cache._origin("(float32)", cpu_target.target_context.codegen())
+
+    first = origin()
+    assert origin() == first
+    features = llvm.get_host_cpu_features()
+    for other in (
+        patch.object(numba, "__version__", "0"),
+        patch.object(llvmlite, "__version__", "0"),
+        patch.object(np, "__version__", "0"),
+        patch.object(llvm, "get_host_cpu_features", lambda: type(features)({**features, "another": True})),
+        patch.dict(os.environ, SCRATCH_VECTOR_BITS="96"),
+        patch.object(numba.config, "ANOTHER", 1, create=True),
+        patch.object(cache, "_words", "0"),
+    ):
+        with other:
+            assert origin() != first
+    assert origin() == first
 
 
 CHECKS = tuple(value for name, value in list(globals().items()) if name.startswith("check_"))

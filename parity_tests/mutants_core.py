@@ -135,6 +135,17 @@ LADDER = (
         ("weights whose sum overflows are refused", " or np.isfinite(weight).all())", ")"),
     ),
 )
+KEPT_CODE = _in(
+    "scratch.compiled.kernel_cache",
+    core.check_what_kept_code_depends_on,
+    ("code by another Numba is taken", "numba.__version__, llvmlite", "llvmlite"),
+    ("code by another llvmlite is taken", "llvmlite.__version__, np", "np"),
+    ("code by another NumPy is taken", ", np.__version__", ""),
+    ("code for another processor is taken", "llvm.get_host_cpu_features().flatten(), ", ""),
+    ("code for other vectors is taken", ', os.environ.get("SCRATCH_VECTOR_BITS")', ""),
+    ("code by other settings is taken", "sorted(settings.items())", "()"),
+    ("code of another source is taken", "co_firstlineno, self._words", "co_firstlineno"),
+)
 CHECKS = _in(
     "scratch.core.checks",
     core.check_bounds_of_numbers,
@@ -431,4 +442,16 @@ MEANINGS = (
     ),
 )
 
-MUTANTS: tuple[Slip, ...] = (*MEMORY, *THREADS, *LADDER, *CHECKS, *MODULES, *WINOGRAD, *SGD, *EDGES, *TORCH, *MEANINGS)
+MUTANTS: tuple[Slip, ...] = (
+    *MEMORY,
+    *THREADS,
+    *LADDER,
+    *KEPT_CODE,
+    *CHECKS,
+    *MODULES,
+    *WINOGRAD,
+    *SGD,
+    *EDGES,
+    *TORCH,
+    *MEANINGS,
+)
