@@ -108,6 +108,7 @@ OF_TORCH = tuple(
     Slip("torch_impl.train", title, old, new, partial(check, "torch_impl"))
     for title, old, new, check in (
         ("--amp is ignored", "enabled=options.amp", "enabled=False", _option("amp")),
+        ("--amp computes in float16", "torch.bfloat16", "torch.float16", _option("amp")),
         ("--compile is ignored", "compiled=options.compile", "compiled=False", _option("compile")),
         ("--channels-last is ignored", "if options.channels_last", "if False", _option("channels_last")),
         ("a small batch is divided by a full one's size", "world / run.batch_size", "world / options.batch", check_epochs),

@@ -94,8 +94,11 @@ def _outcome(side: str, folder: Path, **flags: Any) -> Outcome:
 
 @contextmanager
 def _watched(side: str) -> Iterator[dict[str, Any]]:
-    """See how many threads compute and read, which tensors are channels_last, and how often a compiled network ran."""
-    seen: dict[str, Any] = {"workers": set(), "threads": set(), "channels_last": set(), "compiled": 0}
+    """See how many threads compute and read, which tensors are channels_last, how often a compiled network ran, and in what.
+
+    That is the type of its logits in training.
+    """
+    seen: dict[str, Any] = {"workers": set(), "threads": set(), "channels_last": set(), "compiled": 0, "computed in": set()}
     module = SIDES[side][0]
     threads = scratch.get_num_threads(), torch.get_num_threads()
 
@@ -110,6 +113,10 @@ def _watched(side: str) -> Iterator[dict[str, Any]]:
             seen["channels_last"] |= {w.is_contiguous(memory_format=torch.channels_last) for w in windows}
         return real(self, *args)
 
+    def loss(self: Any, logits: Any, labels: Any, *, real: Any = module.CrossEntropyLoss.forward) -> Any:
+        seen["computed in"].add(f"{logits.dtype}")
+        return real(self, logits, labels)
+
     def compiled(network: Any, **options: Any) -> Any:
         assert options == {"options": {"reorder_for_peak_memory": False}}
 
@@ -122,6 +129,7 @@ def _watched(side: str) -> Iterator[dict[str, Any]]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(loader, "ahead", reading)
         patched.setattr(module.SGD, "step", step)
+        patched.setattr(module.CrossEntropyLoss, "forward", loss)
         patched.setattr(torch, "compile", compiled)
         yield seen
     scratch.set_num_threads(threads[0])
@@ -190,6 +198,12 @@ def lays_out_the_weights(side: str, name: str, first: Outcome, second: Outcome) 
     _refused(side, name, first)
 
 
+def computes_in_bfloat16(side: str, name: str, first: Outcome, second: Outcome) -> None:
+    """Not in float16, whose largest number is 65504: without a scale for the loss, gradients would vanish."""
+    assert (first.seen["computed in"], second.seen["computed in"]) == ({"torch.float32"}, {"torch.bfloat16"})
+    decides(side, name, first, second)
+
+
 def compiles(side: str, name: str, first: Outcome, second: Outcome) -> None:
     assert (first.seen["compiled"], second.seen["compiled"]) == (0, second.steps)
     _refused(side, name, first)
@@ -234,7 +248,7 @@ ROWS: dict[str, Row] = {
     "weight_decay": Row(0.1, decides),
     "update": Row("paper", decides, {"lr_every": 1}),
     "seed": Row(1, decides),
-    "amp": Row(True, decides, sides=("torch_impl",)),
+    "amp": Row(True, computes_in_bfloat16, sides=("torch_impl",)),
     "channels_last": Row(True, lays_out_the_weights, sides=("torch_impl",)),
     "compile": Row(True, compiles, sides=("torch_impl",)),
     "data": Row("photographs", is_refused_later),
