@@ -19,7 +19,7 @@ from alexnet_from_scratch.runs.screen import failing_plainly, reason
 from alexnet_from_scratch.text import CommandLine, shown
 
 CASES = 150  # of each kind; together more than the parity suite's default
-COMPARED = 30  # cases on which the reader's function is compared with known mistakes
+COMPARED = 100  # cases on which the reader's function is compared with known mistakes
 
 
 def main(arguments: Sequence[str] | None = None, console: Console | None = None) -> int:
