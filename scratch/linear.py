@@ -260,7 +260,7 @@ def _product(weight: np.ndarray, panels: np.ndarray, out: np.ndarray) -> None:
     OUT, IN = weight.shape
     NR = NR_VECTORS * lanes(out)
     batch_panels = math.ceil(len(out) / NR)
-    # The steps of K for which the panels stay in L2.
+    # The steps of K for which the whole batch's panels stay in L2 while STRIPES tiles read them.
     run_steps = KC * panels_in_l2(batch_panels * KC * NR * out.itemsize, 0)
 
     def run(first: int, last: int) -> None:

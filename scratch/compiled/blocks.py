@@ -55,7 +55,7 @@ def panels_in_l2(panel: int, fixed: int) -> int:
     """How many panels of NR columns a block may have so that it fits into L2.
 
     Each panel takes ``panel`` bytes of L2, and ``fixed`` bytes are needed in any case. A quarter of L2 is left for data that
-    only streams through.
+    only streams through. linear counts another kind of panel: KC steps of its whole batch.
     """
     return max(1, (size_of_l2() * 3 // 4 - fixed) // panel)
 

@@ -259,8 +259,10 @@ function panel(cell) {
   else {
     parts.push(make("h3", {}, `How ${array.how[state.rung] === undefined ? Object.keys(array.how)[0] : state.rung} made it`), ...explain(how));
     const between = [...madeOf(how)].filter((source) => arrayOf(source).between);
-    const added = between.length ? "BLAS made these terms for the rung itself, and it adds" : "The rung itself hands these terms to BLAS, which adds";
-    if (nodeValue(how) !== value) parts.push(make("p", { className: "index" }, `${added} in an order of its own: ${text(value)}.`));
+    if (nodeValue(how) !== value) {
+      const adding = between.length ? "BLAS made these terms for the rung itself, and it adds" : "The rung itself hands these terms to BLAS, which adds";
+      parts.push(make("p", { className: "index" }, `${adding} in an order of its own: ${text(value)}.`));
+    }
     between.forEach((source) => {
       parts.push(make("details", { open: between.length < 3 }, make("summary", {}, `where ${nameOf(source)} =`), ...explain(howOf(source))));
     });
