@@ -221,6 +221,7 @@ def test_two_vectors_are_interleaved_as_far_as_they_are_wanted(dtype):
         np.testing.assert_array_equal(target, [-1, *wanted[:count], *[-1] * (2 * L - count + 1)])
 
 
+@pytest.mark.skipif(jit.JIT_OFF, reason="nothing is compiled")
 def test_words_for_vectors_want_neighbours():
     with pytest.raises(TypeError, match="take 1-D, C-contiguous arrays, got array\\(float64, 1d, A\\)"):
         largest(np.zeros((4, 4))[:, 0])

@@ -136,6 +136,7 @@ def test_padding_may_be_wider_than_a_window():
     pad_by_more_than_a_window(conv2d)
 
 
+@pytest.mark.skipif(JIT_OFF, reason="in plain Python an index past an array is an error by itself")
 @pytest.mark.parametrize("mutant", mutants_compiled.WIDE_PADDING, ids=str)
 def test_rows_without_room_are_found(mutant):
     with planted(mutant) as stand_ins, pytest.raises(OverrunError, match="a kernel wrote after"):
@@ -162,6 +163,7 @@ def test_a_block_of_tiles_may_be_full(dtype):
     fill_a_block_of_tiles(conv2d, dtype)
 
 
+@pytest.mark.skipif(JIT_OFF, reason="in plain Python an index past an array is an error by itself")
 @pytest.mark.planted
 @pytest.mark.parametrize("mutant", mutants_compiled.FULL_BLOCK, ids=str)
 def test_a_full_block_without_room_is_found(mutant):
